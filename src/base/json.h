@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ * Streaming JSON writer into a buf. Commas and nesting are kept by the writer; strings that are not UTF-8 are written
+ * lossily (U+FFFD). json_canonical gives the bytes of RFC 8785, which is what hashes are taken over. */
+#ifndef BASE_JSON_H
+#define BASE_JSON_H
+
+#include "base/buf.h"
+#include "base/node.h"
+
+struct json {
+	struct buf *b;
+	uint8_t depth;
+	bool need_comma;
+};
+
+/* The writer appends to b, which the caller owns; b->overflow tells of truncation. Reuse after json_init. */
+void json_init(struct json *j, struct buf *b);
+
+void json_obj(struct json *j); /* { */
+void json_obj_end(struct json *j);
+void json_arr(struct json *j); /* [ */
+void json_arr_end(struct json *j);
+void json_key(struct json *j, const char *key);
+void json_key_str(struct json *j, struct str key);
+
+void json_str(struct json *j, struct str s);
+void json_z(struct json *j, const char *z); /* NULL gives null */
+void json_int(struct json *j, int64_t i);
+void json_uint(struct json *j, uint64_t u);
+void json_double(struct json *j, double d); /* shortest form that reads back; NaN and infinities give null */
+void json_bool(struct json *j, bool b);
+void json_null(struct json *j);
+void json_node(struct json *j, const struct node *n); /* numbers as written */
+void json_raw(struct json *j, struct str text); /* already valid JSON */
+
+/* key and value in one call, inside an object. */
+void json_kv_str(struct json *j, const char *key, struct str s);
+void json_kv_z(struct json *j, const char *key, const char *z);
+void json_kv_int(struct json *j, const char *key, int64_t i);
+void json_kv_bool(struct json *j, const char *key, bool b);
+void json_kv_node(struct json *j, const char *key, const struct node *n);
+void json_kv_raw(struct json *j, const char *key, struct str text);
+
+/* Appends n as RFC 8785 canonical JSON. Integers that a double cannot hold are written as integers. */
+int json_canonical(struct buf *b, const struct node *n);
+/* Appends n indented by two spaces, for people. */
+int json_pretty(struct buf *b, const struct node *n);
+/* Appends n as YAML block style, for people. */
+int yaml_write(struct buf *b, const struct node *n);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ * Named maxima for sizes that come from outside. A parser or buffer without one of these is a bug. */
+#ifndef BASE_LIMITS_H
+#define BASE_LIMITS_H
+
+#define KIB 1024u
+#define MIB (1024u * 1024u)
+
+#define JSON_DEPTH_MAX        128
+#define JSON_TEXT_MAX         (64u * MIB)
+#define YAML_TEXT_MAX         (4u * MIB)
+#define YAML_NODES_MAX        200000u /* after alias expansion */
+#define CONFIG_TEXT_MAX       (1u * MIB)
+#define LOG_RECORD_MAX        (16u * KIB)
+
+#define WIRE_HEAD_MAX         (256u * KIB)
+#define WIRE_TAIL_MAX         (4u * MIB)
+#define WIRE_CREDIT           (256u * KIB) /* bytes a stream may have in flight */
+#define WIRE_OUT_MAX          (32u * MIB)  /* queued for one slow peer before it is dropped */
+#define WIRE_STREAMS_MAX      65536u
+
+#define SSE_EVENT_MAX         (8u * MIB)
+#define PROVIDER_ERROR_MAX    (64u * KIB)  /* of an error body that is read */
+#define MODEL_TEXT_MAX        (2u * MIB)   /* of one answer */
+#define MODEL_CALLS_MAX       128u         /* tool calls in one answer */
+#define MODEL_ARGS_MAX        (1u * MIB)   /* of one tool call */
+#define REQUEST_BODY_MAX      (64u * MIB)
+
+#define USER_TEXT_MAX         (1u * MIB)
+#define TOOL_RESULT_MAX       (32u * KIB)  /* that enters the context; the rest by handle */
+#define TOOL_OUTPUT_MAX       (64u * MIB)  /* kept of one call */
+#define FILE_READ_MAX         (16u * MIB)
+#define EVENT_BODY_MAX        (WIRE_TAIL_MAX - 64u * KIB) /* an event travels in one message */
+#define TURN_ARENA_MAX        (256u * MIB)
+#define SESSIONS_ACTIVE_MAX   4096u
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ * The egress role: holds the keys, speaks TLS and HTTP, checks every address; bodies are opaque bytes to it. This
+ * header has its main and the client through which the runtime makes requests. */
+#ifndef BROKER_BROKER_H
+#define BROKER_BROKER_H
+
+#include "loop/wire.h"
+
+/* The role: serves the link to the runner on fd until told to stop. Returns an exit status. */
+int broker_main(int runner_fd);
+
+struct broker; /* client side, in the runtime */
+struct broker *broker_new(struct loop *l, loop_fn on_up, void *arg); /* on_up: linked (again) */
+void broker_free(struct broker *b);
+void broker_attach(struct broker *b, int fd); /* takes fd; calls in flight fail with ERR_GONE */
+bool broker_is_up(const struct broker *b);
+
+struct fetch_request {
+	const char *provider; /* names base URL and credentials on the broker's side */
+	struct str path; /* appended to the base URL */
+	struct str headers; /* "name: value\n" lines without credentials */
+	struct str body; /* borrowed until the call ends */
+	int64_t connect_ms, idle_ms; /* idle: no byte from the server for this long */
+};
+struct fetch_handler {
+	void (*on_head)(void *arg, int status, struct str headers); /* "name: value\n", names in lower case */
+	void (*on_data)(void *arg, struct str bytes);
+	/* Exactly one of these two ends the call; the call object is released after it. */
+	void (*on_end)(void *arg);
+	void (*on_fail)(void *arg, const struct err *e); /* ERR_NET, ERR_TIMEOUT, ERR_AUTH, ERR_DENIED, ERR_GONE */
+};
+struct fetch;
+int broker_fetch(struct broker *b, const struct fetch_request *r, const struct fetch_handler *h, void *arg,
+	struct fetch **out, struct err *e) MUST_USE;
+void fetch_cancel(struct fetch *f); /* no callback after it */
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT
+ * What may be done: modes, rules allow/ask/deny in the form Tool(pattern), the shell parser that finds the simple
+ * commands in a script, and `why`, which explains a decision. Pure: no I/O, no clock. The kernel enforces modes; rules
+ * decide what is tried at all. Deny wins over ask, ask over allow, whatever their order or specificity. */
+#ifndef POLICY_POLICY_H
+#define POLICY_POLICY_H
+
+#include "base/json.h"
+#include "config/config.h"
+
+enum mode { MODE_READ_ONLY, MODE_WORKSPACE_WRITE, MODE_DANGER_FULL_ACCESS, MODE_COUNT };
+const char *mode_name(enum mode m);
+int mode_parse(struct str s, enum mode *out) MUST_USE;
+
+/* The name in a rule: what kind of thing a call does. */
+enum subject {
+	SUBJECT_READ, SUBJECT_WRITE, SUBJECT_EXEC, SUBJECT_FETCH, SUBJECT_SEND, SUBJECT_DELEGATE, SUBJECT_MCP,
+	SUBJECT_MEMORY, SUBJECT_SCHEDULE, SUBJECT_COUNT
+};
+const char *subject_name(enum subject s); /* "Exec" */
+
+enum decision { DECIDE_ALLOW, DECIDE_ASK, DECIDE_DENY };
+const char *decision_name(enum decision d);
+
+/* What is asked. For Exec `target` is the shell command; for files the path as the model wrote it, cleaned lexically
+ * by the caller; for Fetch the host. */
+struct policy_request {
+	enum subject subject;
+	struct str tool; /* "exec": rules may also name a tool in lower case */
+	struct str target;
+	struct str target2; /* move: the destination; else empty */
+	enum mode mode;
+	bool yes; /* --yes: ask becomes allow inside the mode, never where a rule denies */
+};
+
+struct verdict {
+	enum decision decision;
+	char rule[128]; /* the rule as written, or "mode workspace_write: default" */
+	char origin[128]; /* "config.yaml line 7" or "built in" */
+	char reason[256]; /* one sentence for model and user */
+};
+
+struct policy;
+/* Compiles `permissions` of the configuration. A malformed rule is ERR_CONFIG with file, line and the form expected. */
+int policy_new(const struct config *c, struct policy **out, struct err *e) MUST_USE;
+void policy_free(struct policy *p);
+void policy_decide(const struct policy *p, const struct policy_request *r, struct verdict *out);
+/* Every rule that was considered and what it said, one line each, for `ithaca why`. */
+void policy_explain(const struct policy *p, const struct policy_request *r, struct buf *out);
+/* "Tool(pattern)" of one rule or an error that names the mistake: for config validation. */
+int policy_rule_check(struct str rule, struct err *e) MUST_USE;
+/* The exact rule that "always" would add for this request: an argv prefix, never bare Exec. false: cannot be. */
+bool policy_always_rule(const struct policy_request *r, struct buf *out);
+
+/* The shell parser (POSIX sh grammar, conservative): splits a script into its simple commands with their words. What
+ * cannot be resolved without running it ($(), ``, eval, sh -c, xargs, env, here-documents, variables as a command
+ * name, ...) makes the script opaque: then only Exec(*) matches it for allow, while deny rules still look at the
+ * commands that were found. */
+struct shell_command {
+	struct str *argv; /* words with quoting removed; expansions are kept as written and set `dynamic` */
+	size_t argc;
+	bool dynamic; /* some word depends on an expansion */
+};
+struct shell_script {
+	struct shell_command *commands;
+	size_t n;
+	struct str *writes; /* targets of > and >> redirections */
+	size_t writes_n;
+	bool opaque;
+	const char *why_opaque; /* static */
+};
+/* ERR_INVALID for a script that is not valid shell (unclosed quote, ...): treated as opaque by policy. */
+int shell_parse(struct str script, struct arena *a, struct shell_script *out, struct err *e) MUST_USE;
+
+#endif

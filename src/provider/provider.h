@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT
+ * Model APIs without sockets: one file per API builds the HTTP request and parses the streamed answer into the same
+ * few events. Also the catalog of models and prices, the classification of errors with the retry delays, and the
+ * offline model. Who sends the bytes is somebody else's business. */
+#ifndef PROVIDER_PROVIDER_H
+#define PROVIDER_PROVIDER_H
+
+#include "base/json.h"
+#include "config/config.h"
+
+/* ---- the conversation, in the form that every API builder reads ---- */
+
+enum part_type {
+	PART_TEXT, /* text */
+	PART_REASONING, /* text and, from APIs that sign it, signature; must go back unchanged */
+	PART_REASONING_REDACTED, /* data in signature */
+	PART_CALL, /* call_id, tool, args (JSON object text) */
+	PART_RESULT, /* call_id, text, is_error; only in user messages */
+};
+struct part {
+	enum part_type type;
+	struct str text;
+	struct str signature;
+	struct str call_id;
+	struct str tool;
+	struct str args;
+	bool is_error;
+};
+enum message_role { MSG_USER, MSG_ASSISTANT };
+struct message {
+	enum message_role role;
+	const struct part *parts;
+	size_t n;
+};
+struct tool_schema {
+	const char *name, *text;
+	struct str schema; /* JSON Schema of the arguments */
+};
+struct model_request {
+	struct str model; /* as the API calls it, without the provider's name */
+	struct str system;
+	const struct message *messages;
+	size_t messages_n;
+	const struct tool_schema *tools;
+	size_t tools_n;
+	int64_t max_output_tokens;
+};
+
+/* ---- the answer ---- */
+
+struct model_usage {
+	int64_t input_tokens; /* all input, cached included */
+	int64_t output_tokens; /* all output, reasoning included */
+	int64_t cached_tokens; /* read from a cache; part of input */
+	int64_t cache_write_tokens; /* part of input */
+	int64_t reasoning_tokens; /* part of output */
+};
+enum model_stop { STOP_END, STOP_TOOLS, STOP_LENGTH, STOP_REFUSED, STOP_OTHER };
+const char *model_stop_name(enum model_stop s); /* end tools length refused other */
+
+/* Deltas while the answer streams: for live display and partials only. */
+enum delta_type { DELTA_TEXT, DELTA_REASONING, DELTA_CALL };
+typedef void (*delta_fn)(void *arg, enum delta_type type, struct str text); /* DELTA_CALL: the tool's name, once */
+
+/* The whole answer; in the parser's arena, valid until parser_free. */
+struct model_answer {
+	const struct part *parts; /* text, reasoning, calls in the order in which they came */
+	size_t n;
+	enum model_stop stop;
+	struct model_usage usage;
+};
+
+/* ---- one API ---- */
+
+struct http_request {
+	struct str path; /* appended to the base URL: "/chat/completions" */
+	struct str headers; /* "name: value\n" lines without credentials */
+	struct buf *body; /* JSON */
+};
+
+struct parser; /* of one answer */
+struct provider_api {
+	const char *name; /* "openai-chat" */
+	const char *base_url; /* default */
+	const char *key_header; /* "Authorization: Bearer " or "x-api-key: ": how the broker sends the key; NULL: none */
+	/* Pure: the same request gives the same bytes. body is owned by the caller. */
+	int (*build)(const struct model_request *r, struct http_request *out, struct arena *a, struct err *e);
+	/* Feeds one SSE event; the stream is complete when parser_is_done. */
+	int (*event)(struct parser *p, struct str event, struct str data, struct err *e);
+	/* The message of an error body (status >= 400), or of an error inside a stream. */
+	void (*error)(struct str body, struct str *type, struct str *message, struct arena *a);
+};
+extern const struct provider_api *const provider_apis[]; /* NULL-terminated: openai-chat, anthropic, offline */
+const struct provider_api *provider_api_find(struct str name);
+
+struct parser *parser_new(const struct provider_api *api, delta_fn fn, void *arg);
+void parser_free(struct parser *p);
+/* Bytes of a 200 answer's body, cut anywhere. Errors: ERR_PROTO (malformed), ERR_LIMIT (a named maximum),
+ * ERR_PROVIDER (an error event inside the stream; provider_classify tells whether to retry). */
+int parser_feed(struct parser *p, struct str bytes, struct err *e) MUST_USE;
+/* The body has ended: 0 with the answer, or ERR_NET when the stream was cut before its end mark. */
+int parser_end(struct parser *p, const struct model_answer **out, struct err *e) MUST_USE;
+
+/* ---- errors and retry ---- */
+
+enum failure_kind {
+	FAIL_NETWORK, /* could not connect, cut, idle too long */
+	FAIL_RATE, /* 429 */
+	FAIL_OVERLOAD, /* 503, 529, 5xx */
+	FAIL_AUTH, /* 401, 403 */
+	FAIL_QUOTA, /* insufficient_quota: no retry helps */
+	FAIL_REQUEST, /* other 4xx: no retry helps */
+	FAIL_CONTEXT, /* the request does not fit the model's context window */
+	FAIL_STREAM, /* malformed or error event */
+};
+struct failure {
+	enum failure_kind kind;
+	bool may_retry;
+	int64_t after_ms; /* asked for by the server, -1: not said; capped at RETRY_AFTER_MAX_MS */
+	struct err e; /* for the user: what, which provider, how to fix */
+};
+#define RETRY_AFTER_MAX_MS 120000
+/* From an HTTP answer. headers: "name: value\n" lines. now_ms (wall) is for Retry-After dates. */
+void failure_from_http(const struct provider_api *api, const char *provider, int status, struct str headers,
+	struct str body, int64_t now_ms, struct failure *out);
+/* From an error of parser_feed, parser_end or of the link to the server. */
+void failure_from_err(const struct provider_api *api, const char *provider, const struct err *e, struct failure *out);
+/* Delay before attempt n (1: the first retry): what the server asked, else 500 ms doubled each time up to 8 s, with up
+ * to 25 % of it taken off by `jitter` in [0, 1). */
+int64_t retry_delay_ms(const struct failure *f, int attempt, double jitter);
+
+/* ---- models ---- */
+
+struct model_info {
+	struct str provider; /* key below `providers:` */
+	struct str model; /* what the API calls it */
+	const struct provider_api *api;
+	int64_t context_tokens;
+	int64_t max_output_tokens;
+	int64_t input_microusd_per_mtok, output_microusd_per_mtok;
+	int64_t cached_microusd_per_mtok, cache_write_microusd_per_mtok;
+	int64_t connect_ms, idle_ms;
+	int retries;
+};
+/* Resolves "provider/model" from configuration and catalog. ERR_CONFIG with the nearest names when either is unknown;
+ * a provider with its own base_url needs no catalog entry (price 0). Strings live in a. */
+int model_resolve(const struct config *c, struct str name, struct arena *a, struct model_info *out,
+	struct err *e) MUST_USE;
+/* Cost, each part rounded up to a micro-dollar. */
+int64_t model_cost(const struct model_info *m, const struct model_usage *u);
+/* What a call may cost at most: the estimate of its input (bytes / 3, rounded up) and all of its output. */
+int64_t model_cost_bound(const struct model_info *m, size_t input_bytes);
+
+/* ---- the offline model ---- */
+
+/* A small rule-based model for demonstration, tests and load: docs/offline-model.md. Every answer is labelled
+ * "[offline model]". It has no transport: the answer is a list of steps in time. */
+enum offline_step_type { OFFLINE_TEXT, OFFLINE_REASONING, OFFLINE_CALL, OFFLINE_DELAY, OFFLINE_ERROR, OFFLINE_CUT };
+struct offline_step {
+	enum offline_step_type type;
+	struct str text; /* a piece of text; error message */
+	struct str tool, args; /* OFFLINE_CALL */
+	int64_t ms; /* OFFLINE_DELAY */
+	int status; /* OFFLINE_ERROR: as an HTTP status */
+};
+struct offline; /* rules, or a script */
+/* script: YAML text or empty for the built-in rules; name is for messages. */
+int offline_open(const char *name, struct str script, struct offline **out, struct err *e) MUST_USE;
+void offline_close(struct offline *o);
+/* Deterministic: the same conversation gives the same steps. The steps live in a. */
+int offline_answer(const struct offline *o, const struct model_request *r, struct arena *a,
+	const struct offline_step **steps, size_t *n, struct err *e) MUST_USE;
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT
+ * Cells, and the client of shelld, the process that makes them. The runtime uses only this header: it attaches the link
+ * that the runner gave it, then runs commands and file operations in cells. Everything below shelld (zygote, cell init,
+ * Landlock, seccomp, cgroups) is in ithaca-guest and internal.h. The wire side of each call is in docs/internals/sandbox.md. */
+#ifndef SANDBOX_SANDBOX_H
+#define SANDBOX_SANDBOX_H
+
+#include "loop/wire.h"
+
+enum cell_access { CELL_READ_ONLY, CELL_WORKSPACE_WRITE, CELL_HOST };
+
+/* What a cell may see and use. Equal plans share a cell; a changed plan makes a new one. */
+struct cell_plan {
+	enum cell_access access;
+	const char *shared; /* host directory: /shared */
+	const char *scratch; /* host directory: /scratch; NULL: none */
+	const char *app; /* host directory: /app, read only; NULL: none */
+	const char *state; /* host directory of this cell: home/ and runs/ are made in it (/home/agent, /run/work) */
+	/* Limits of the whole cell. */
+	int64_t memory_bytes;
+	int64_t processes;
+	int64_t cpu_percent; /* 100: one core */
+	int64_t file_bytes; /* largest file that may be written */
+	int64_t tmp_bytes; /* size of /tmp */
+	bool require_limits; /* refuse the cell where memory and processes cannot be enforced by a cgroup */
+	bool allow_basic; /* cell-basic may be used where user namespaces are refused */
+};
+
+/* What is in force here, from shelld's self-test. */
+enum cell_level { CELL_NONE, CELL_BASIC, CELL_FULL };
+enum limit_level { LIMITS_NONE, LIMITS_SOFT /* rlimits and a watchdog */, LIMITS_CGROUP };
+struct sandbox_facts {
+	enum cell_level level;
+	enum limit_level limits;
+	int landlock_abi; /* 0: none */
+	char reason[200]; /* why the level is not CELL_FULL, and how to fix it */
+};
+
+struct sandbox;
+typedef void (*sandbox_state_fn)(void *arg, bool is_up, const struct sandbox_facts *facts);
+
+struct sandbox *sandbox_new(struct loop *l, sandbox_state_fn fn, void *arg);
+void sandbox_free(struct sandbox *sb);
+/* Takes fd, the link to a (new) shelld. A former link is dropped. */
+void sandbox_attach(struct sandbox *sb, int fd);
+bool sandbox_is_up(const struct sandbox *sb); /* linked and hello received */
+const struct sandbox_facts *sandbox_facts(const struct sandbox *sb);
+
+/* ---- commands ---- */
+
+struct exec_request {
+	const char *cell; /* key: one per session and agent */
+	const struct cell_plan *plan; /* borrowed for the call */
+	const char *effect; /* the key under which shelld spools: the same key never runs twice */
+	struct str command; /* for /bin/sh -c */
+	const char *cwd; /* as the cell sees it; NULL: /shared */
+	const char *const *env; /* NULL-terminated NAME=VALUE additions; may be NULL */
+	int64_t timeout_ms;
+	int64_t output_max; /* bytes kept of its output; the rest is counted and dropped */
+	bool background; /* on_status comes when it began; then poll with sandbox_job */
+	bool only_resume; /* after a crash: attach to a run of this key, never start one */
+};
+enum exec_state {
+	EXEC_DONE, /* ended: exit, signal, ... are set */
+	EXEC_RUNNING, /* a background job that has begun */
+	EXEC_NOT_BEGUN, /* only_resume: it never started, so it is safe to run it */
+	EXEC_UNKNOWN, /* it began, and nobody can know how it ended */
+};
+struct exec_status {
+	enum exec_state state;
+	int exit_code; /* valid when signal is 0 */
+	int signal;
+	bool timed_out, killed; /* killed: on request */
+	bool out_of_memory;
+	int64_t duration_ms;
+	int64_t output_bytes; /* that it wrote */
+	int64_t kept_bytes; /* that can be read with sandbox_spool */
+};
+struct exec_handler {
+	/* Live output, in order. ch: 1 standard output, 2 standard error. offset: of these bytes in the whole output; after
+	 * a resume output starts again at 0. */
+	void (*on_output)(void *arg, int ch, int64_t offset, struct str bytes);
+	/* Exactly one of these two ends the call. ERR_GONE: the link broke; issue it again with only_resume. */
+	void (*on_status)(void *arg, const struct exec_status *st);
+	void (*on_fail)(void *arg, const struct err *e);
+};
+struct exec_call;
+int sandbox_exec(struct sandbox *sb, const struct exec_request *r, const struct exec_handler *h, void *arg,
+	struct exec_call **out, struct err *e) MUST_USE;
+/* SIGKILLs the whole tree; on_status still comes (killed). */
+void exec_call_kill(struct exec_call *c);
+/* No callbacks any more; the command goes on. */
+void exec_call_forget(struct exec_call *c);
+void exec_call_input(struct exec_call *c, struct str bytes);
+
+/* ---- requests with one answer ---- */
+
+/* head and tail are borrowed for the call; e is NULL on success. */
+typedef void (*sandbox_reply_fn)(void *arg, const struct node *head, struct str tail, const struct err *e);
+
+/* Kept output of an exec: n bytes from offset. Head: {offset, kept_bytes, is_end}. */
+int sandbox_spool(struct sandbox *sb, const char *effect, int64_t offset, int64_t n, sandbox_reply_fn fn, void *arg,
+	struct err *e) MUST_USE;
+/* State of a background job. Head: {state, exit, signal, timed_out, killed, ms, output_bytes, kept_bytes}. */
+int sandbox_job(struct sandbox *sb, const char *effect, sandbox_reply_fn fn, void *arg, struct err *e) MUST_USE;
+int sandbox_job_kill(struct sandbox *sb, const char *effect, sandbox_reply_fn fn, void *arg, struct err *e) MUST_USE;
+/* Kills the cell (SIGKILL to pid 1 of its namespace) and, with forget, removes its spool and state directory. */
+int sandbox_cell_close(struct sandbox *sb, const char *cell, bool forget, sandbox_reply_fn fn, void *arg,
+	struct err *e) MUST_USE;
+/* Drops the spool of one effect. */
+void sandbox_effect_forget(struct sandbox *sb, const char *effect);
+
+/* File operations, run by a confined child inside the cell. Paths are as the cell sees them; relative ones are below
+ * /shared. Every operation refuses anything but regular files and directories, never follows the last symlink of a
+ * path it writes, and writes atomically (temporary file, fsync, rename).
+ *   op       parameters                                       answer head                          tail
+ *   read     path, offset, n (bytes) or line, lines           size, offset, n, line, lines, is_end, sha256, binary  content
+ *   write    path, mkdirs; tail: content                      size, sha256, existed
+ *   edit     path, old, new, all, expect (sha256 or ""); dry  sha256_before, sha256, replacements, line
+ *   list     path, depth, max                                 entries[{name, type, size, mtime_ms}], truncated
+ *   glob     path, pattern, max                               paths[], truncated
+ *   grep     path, pattern (ERE), glob, ignore_case, context, max   matches[{path, line, text}], files, truncated
+ *   move     path, to, replace                                (none)
+ *   delete   path, recursive                                  removed
+ *   stat     path, hash                                       exists, type, size, mtime_ms, mode, sha256 */
+struct file_request {
+	const char *cell;
+	const struct cell_plan *plan;
+	const char *op;
+	struct str params; /* JSON object text with the parameters of the row above */
+	struct str content; /* tail */
+};
+int sandbox_file(struct sandbox *sb, const struct file_request *r, sandbox_reply_fn fn, void *arg,
+	struct err *e) MUST_USE;
+
+#endif
