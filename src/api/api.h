@@ -26,6 +26,7 @@ enum capability { CAP_NONE, CAP_READ, CAP_RUN, CAP_APPROVE, CAP_ADMIN };
 	X(CONFIG_GET, "config.get", CAP_READ, config_key_params, "One effective value.")           \
 	X(CONFIG_SET, "config.set", CAP_ADMIN, config_set_params, "Set a key in the home configuration file.") \
 	X(CONFIG_SCHEMA, "config.schema", CAP_READ, no_params, "JSON Schema of the configuration.") \
+	X(CONFIG_VALIDATE, "config.validate", CAP_READ, config_validate_params, "Check a configuration file without using it.") \
 	X(CONFIG_DEFAULT, "config.default", CAP_READ, no_params, "A commented configuration file with every default.") \
 	X(POLICY_WHY, "policy.why", CAP_READ, policy_why_params, "Explain what would be decided on a call.") \
 	X(DOCTOR_RUN, "doctor.run", CAP_READ, doctor_params, "Run the numbered checks.")           \
@@ -41,6 +42,7 @@ struct method {
 	const char *name; /* "session.create" */
 	enum capability capability;
 	const struct field *params;
+	const struct field *result; /* the object that answers it; nobody checks results against it at run time */
 	const char *text;
 };
 extern const struct method api_methods[API_METHOD_COUNT];

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT
+ * Parameters and results of every method, as field tables: the gateway checks calls against them, the command line,
+ * completions and the interface description are derived from them. Knows no transport and no handler.
+ * A method that takes nothing has no_params: an unknown key is refused there too. */
+#include "api/internal.h"
+#include "base/limits.h"
+
+#define NAME_MAX_BYTES 128
+#define PATH_MAX_BYTES 4096
+
+#define SESSION_REF                                                                               \
+	{ .name = "session", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1,                  \
+		.max = NAME_MAX_BYTES, .text = "Id of a session, a unique start of it, or its name." }
+
+static const char *const modes[] = { "read_only", "workspace_write", "danger_full_access", NULL };
+static const char *const decisions[] = { "allow_once", "allow_always", "deny", NULL };
+static const char *const scopes[] = { "call", "session", "agent", "user", NULL };
+static const char *const tiers[] = { "auto", "cell", "container", "microvm", "process", NULL };
+
+/* ---- parameters ---- */
+
+const struct field no_params[] = { { .type = FIELD_END } };
+
+const struct field session_create_params[] = {
+	{ .name = "name", .type = FIELD_STR, .max = NAME_MAX_BYTES, .text = "Name to show." },
+	{ .name = "agent", .type = FIELD_STR, .max = NAME_MAX_BYTES, .text = "Agent definition." },
+	{ .name = "mode", .type = FIELD_ENUM, .choices = modes, .text = "What tools may touch." },
+	{ .name = "workspace", .type = FIELD_STR, .max = PATH_MAX_BYTES,
+		.text = "\"user\" or an absolute directory: what the cell sees as /shared." },
+	{ .type = FIELD_END },
+};
+
+const struct field session_list_params[] = {
+	{ .name = "limit", .type = FIELD_INT, .min = 1, .max = 1000, .dflt = "50",
+		.text = "At most this many sessions." },
+	{ .type = FIELD_END },
+};
+
+const struct field session_ref_params[] = { SESSION_REF, { .type = FIELD_END } };
+
+const struct field session_rename_params[] = {
+	SESSION_REF,
+	{ .name = "name", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1,
+		.max = NAME_MAX_BYTES, .text = "The new name." },
+	{ .type = FIELD_END },
+};
+
+const struct field session_events_params[] = {
+	SESSION_REF,
+	{ .name = "after", .type = FIELD_INT, .min = 0, .max = INT64_MAX, .dflt = "0",
+		.text = "Only events with a larger sequence number." },
+	{ .name = "limit", .type = FIELD_INT, .min = 1, .max = 10000, .dflt = "1000",
+		.text = "At most this many events; not used when following." },
+	{ .name = "follow", .type = FIELD_BOOL, .dflt = "false",
+		.text = "Answer with a subscription and send what comes." },
+	{ .type = FIELD_END },
+};
+
+static const struct field attachment_fields[] = {
+	{ .name = "name", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1,
+		.max = PATH_MAX_BYTES, .text = "What the model is told it is called." },
+	{ .name = "text", .type = FIELD_STR, .flags = FIELD_REQUIRED, .max = USER_TEXT_MAX,
+		.text = "Its content, UTF-8." },
+	{ .type = FIELD_END },
+};
+static const struct field attachment_item = { .type = FIELD_OBJECT, .sub = attachment_fields };
+
+const struct field session_turn_params[] = {
+	{ .name = "session", .type = FIELD_STR, .min = 1, .max = NAME_MAX_BYTES,
+		.text = "Id of a session, a unique start of it, or its name; absent: a new session." },
+	{ .name = "text", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1,
+		.max = USER_TEXT_MAX, .unit = "bytes", .text = "The message." },
+	{ .name = "turn", .type = FIELD_STR, .min = 26, .max = 26,
+		.text = "Id for the turn, made by the client: when an answer was lost, turn.get tells "
+			"whether the message arrived, and sending it again is refused as exists." },
+	{ .name = "model", .type = FIELD_STR, .max = NAME_MAX_BYTES, .text = "provider/model." },
+	{ .name = "agent", .type = FIELD_STR, .max = NAME_MAX_BYTES, .text = "Agent definition." },
+	{ .name = "mode", .type = FIELD_ENUM, .choices = modes, .text = "What tools may touch." },
+	{ .name = "workspace", .type = FIELD_STR, .max = PATH_MAX_BYTES,
+		.text = "\"user\" or an absolute directory; only for a new session." },
+	{ .name = "name", .type = FIELD_STR, .max = NAME_MAX_BYTES,
+		.text = "Name of a new session." },
+	{ .name = "yes", .type = FIELD_BOOL, .dflt = "false",
+		.text = "Allow what would be asked, inside the mode; never what a rule denies." },
+	{ .name = "attachments", .type = FIELD_LIST, .max = 32, .item = &attachment_item,
+		.text = "Texts that go with the message." },
+	{ .type = FIELD_END },
+};
+
+const struct field turn_ref_params[] = {
+	{ .name = "turn", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 26, .max = 26,
+		.text = "Id of a turn." },
+	{ .type = FIELD_END },
+};
+
+const struct field approval_resolve_params[] = {
+	{ .name = "id", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1, .max = 26,
+		.text = "Id of an approval." },
+	{ .name = "decision", .type = FIELD_ENUM, .flags = FIELD_REQUIRED, .choices = decisions,
+		.text = "What is decided." },
+	{ .name = "scope", .type = FIELD_ENUM, .choices = scopes,
+		.text = "How far allow_always reaches." },
+	{ .name = "edited", .type = FIELD_ANY,
+		.text = "Arguments to run instead of those that were asked for." },
+	{ .type = FIELD_END },
+};
+
+const struct field blob_get_params[] = {
+	{ .name = "blob", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 64, .max = 64,
+		.text = "Content address: SHA-256 in lower-case hex." },
+	{ .name = "offset", .type = FIELD_INT, .min = 0, .max = INT64_MAX, .dflt = "0",
+		.unit = "bytes", .text = "Where to start." },
+	{ .name = "size", .type = FIELD_INT, .min = 1, .max = 1 * MIB, .dflt = "1048576",
+		.unit = "bytes", .text = "At most this much." },
+	{ .type = FIELD_END },
+};
+
+const struct field config_key_params[] = {
+	{ .name = "key", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1, .max = 256,
+		.text = "Dotted key, as in limits.turn_steps." },
+	{ .type = FIELD_END },
+};
+
+const struct field config_set_params[] = {
+	{ .name = "key", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1, .max = 256,
+		.text = "Dotted key, as in limits.turn_steps." },
+	{ .name = "value", .type = FIELD_STR, .flags = FIELD_REQUIRED, .max = 64 * KIB,
+		.text = "The value as it would be written in the file." },
+	{ .type = FIELD_END },
+};
+
+const struct field config_validate_params[] = {
+	{ .name = "file", .type = FIELD_STR, .min = 1, .max = PATH_MAX_BYTES,
+		.text = "Absolute path; absent: the file in use." },
+	{ .type = FIELD_END },
+};
+
+const struct field policy_why_params[] = {
+	{ .name = "tool", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1,
+		.max = NAME_MAX_BYTES, .text = "Name of a tool, as in exec." },
+	{ .name = "args", .type = FIELD_ANY, .text = "Its arguments, an object." },
+	{ .name = "text", .type = FIELD_STR, .max = 64 * KIB,
+		.text = "Instead of args: the command, path or host alone." },
+	{ .name = "mode", .type = FIELD_ENUM, .choices = modes, .text = "Absent: as configured." },
+	{ .type = FIELD_END },
+};
+
+const struct field doctor_params[] = {
+	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers,
+		.text = "Check what this tier needs; absent: the configured one." },
+	{ .type = FIELD_END },
+};
+
+/* ---- results ---- */
+
+#define R_STR(n, t)     { .name = (n), .type = FIELD_STR, .flags = FIELD_REQUIRED, .text = (t) }
+#define R_INT(n, u, t)  { .name = (n), .type = FIELD_INT, .flags = FIELD_REQUIRED, .unit = (u), .text = (t) }
+#define R_BOOL(n, t)    { .name = (n), .type = FIELD_BOOL, .flags = FIELD_REQUIRED, .text = (t) }
+#define R_LIST(n, i, t) { .name = (n), .type = FIELD_LIST, .flags = FIELD_REQUIRED, .item = (i), .text = (t) }
+#define R_OPT(n, t)     { .name = (n), .type = FIELD_ANY, .text = (t) } /* may be null or absent */
+#define R_END           { .type = FIELD_END }
+
+const struct field no_result[] = { R_END };
+
+const struct field session_result[] = { R_STR("session", "Id of the session."), R_END };
+
+#define SESSION_ROW                                                                               \
+	R_STR("session", "Id."), R_OPT("name", "Name, when it has one."),                           \
+		R_OPT("agent", "Agent definition."), R_STR("workspace", "\"user\" or a directory."), \
+		R_STR("mode", "What its tools may touch."), R_STR("state", "active or archived."),  \
+		R_INT("created_at_ms", "ms", "UTC."),                                               \
+		R_INT("updated_at_ms", "ms", "UTC, of its last event; 0: none."),                   \
+		R_INT("last_seq", NULL, "Sequence number of its last event.")
+
+static const struct field session_row[] = { SESSION_ROW, R_END };
+static const struct field session_row_item = { .type = FIELD_OBJECT, .sub = session_row };
+const struct field session_list_result[] = {
+	R_LIST("sessions", &session_row_item, "Newest first."),
+	R_END,
+};
+
+#define TURN_ROW                                                                                  \
+	R_STR("turn", "Id."), R_STR("session", "Id of its session."),                               \
+		R_STR("state", "queued, running, waiting, done, failed or cancelled."),             \
+		R_OPT("status", "answered, failed, denied, limit or cancelled, once it has ended."), \
+		R_INT("created_at_ms", "ms", "UTC."), R_OPT("ended_at_ms", "UTC."),                 \
+		R_INT("cost_microusd", "micro-dollars", "Spent.")
+
+static const struct field turn_row[] = { TURN_ROW, R_END };
+static const struct field turn_row_item = { .type = FIELD_OBJECT, .sub = turn_row };
+const struct field session_get_result[] = {
+	SESSION_ROW,
+	{ .name = "turns", .type = FIELD_LIST, .item = &turn_row_item, .text = "Oldest first." },
+	R_END,
+};
+
+static const struct field event_row[] = {
+	R_OPT("seq", "Number in the session; 0 or null: live only."),
+	R_OPT("id", "Id; for live text SEQ/step.attempt.offset."),
+	R_STR("session", "Id of the session."),
+	R_OPT("turn", "Id of the turn."),
+	R_INT("time", "ms", "UTC."),
+	R_STR("kind", "As in model.done."),
+	R_OPT("body", "By kind."),
+	R_END,
+};
+static const struct field event_item = { .type = FIELD_OBJECT, .sub = event_row };
+const struct field events_result[] = {
+	{ .name = "events", .type = FIELD_LIST, .item = &event_item,
+		.text = "In order; fewer than limit: these are all. Absent when following." },
+	{ .name = "sub", .type = FIELD_INT,
+		.text = "When following: events come as messages with this number, and one with "
+			"caught_up when what was there has been sent." },
+	R_END,
+};
+
+const struct field turn_result[] = {
+	R_STR("session", "Id of the session."),
+	R_STR("turn", "Id of the turn."),
+	R_INT("seq", NULL, "Follow the session after this number to see the whole turn."),
+	R_END,
+};
+
+const struct field turn_get_result[] = {
+	TURN_ROW,
+	R_OPT("seq", "Follow the session after this number to see the whole turn."),
+	R_END,
+};
+
+static const struct field approval_row[] = {
+	R_STR("id", "Id."),
+	R_STR("session", "Id of the session."),
+	R_STR("turn", "Id of the turn that waits."),
+	R_STR("tool", "The tool."),
+	R_STR("summary", "What it would do, one line."),
+	R_STR("hash", "Over everything that was asked."),
+	R_INT("created_at_ms", "ms", "UTC."),
+	R_INT("expires_at_ms", "ms", "UTC."),
+	R_END,
+};
+static const struct field approval_item = { .type = FIELD_OBJECT, .sub = approval_row };
+const struct field approval_list_result[] = {
+	R_LIST("approvals", &approval_item, "Pending, oldest first."),
+	R_END,
+};
+
+const struct field blob_result[] = {
+	R_INT("size_bytes", "bytes", "Of the whole blob."),
+	R_INT("offset", "bytes", "Of this part."),
+	R_STR("text", "This part, with what is not UTF-8 replaced."),
+	R_END,
+};
+
+#define CONFIG_ROW                                                                                \
+	R_STR("key", "Dotted key."), R_OPT("value", "Effective value; null: secret or unset."),     \
+		R_STR("layer", "default, system, home, user, env, flag or workspace."),             \
+		R_OPT("file", "Where it is set."), R_OPT("line", "Line in that file.")
+
+static const struct field config_row[] = { CONFIG_ROW, R_END };
+static const struct field config_item = { .type = FIELD_OBJECT, .sub = config_row };
+const struct field config_list_result[] = { R_LIST("keys", &config_item, "In table order."), R_END };
+const struct field config_value_result[] = { CONFIG_ROW, R_END };
+const struct field config_set_result[] = {
+	R_STR("file", "The file that was written."),
+	R_BOOL("restart", "The key is read at start only."),
+	R_END,
+};
+const struct field config_validate_result[] = { R_STR("file", "The file that is valid."), R_END };
+const struct field config_schema_result[] = { R_OPT("schema", "JSON Schema."), R_END };
+const struct field config_default_result[] = { R_STR("text", "YAML."), R_END };
+
+const struct field why_result[] = {
+	R_STR("decision", "allow, ask or deny."),
+	R_STR("rule", "The rule that decided."),
+	R_STR("origin", "Where it is written."),
+	R_STR("reason", "One sentence."),
+	R_STR("text", "Every rule that was considered, one per line."),
+	R_END,
+};
+
+static const char *const check_states[] = { "pass", "warn", "fail", "skip", NULL };
+static const struct field check_row[] = {
+	R_INT("n", NULL, "Number of the check; it stays the same between versions."),
+	R_STR("name", "As in user-namespaces."),
+	{ .name = "ok", .type = FIELD_ENUM, .flags = FIELD_REQUIRED, .choices = check_states,
+		.text = "Outcome." },
+	R_STR("text", "What was found."),
+	R_OPT("fix", "The command or edit that repairs it."),
+	R_END,
+};
+static const struct field check_item = { .type = FIELD_OBJECT, .sub = check_row };
+const struct field doctor_result[] = { R_LIST("checks", &check_item, "By number."), R_END };
+
+static const struct field tool_row[] = {
+	R_STR("name", "As in exec."),
+	R_STR("text", "What it does."),
+	R_BOOL("offered", "Whether models get it."),
+	R_OPT("reason", "Why it was withdrawn, and the fix."),
+	R_OPT("class", "pure, keyed, probe or unsafe."),
+	R_OPT("args", "JSON Schema of its arguments."),
+	R_END,
+};
+static const struct field tool_item = { .type = FIELD_OBJECT, .sub = tool_row };
+const struct field tool_list_result[] = { R_LIST("tools", &tool_item, "By name."), R_END };
+
+static const struct field role_row[] = {
+	R_STR("name", "As in broker."),
+	R_STR("state", "up, starting or down."),
+	R_OPT("pid", "Its process."),
+	R_OPT("restarts", "How often it was started again."),
+	R_END,
+};
+static const struct field role_item = { .type = FIELD_OBJECT, .sub = role_row };
+static const struct field degraded_row[] = {
+	R_STR("code", "Reason code."),
+	R_STR("text", "What cannot be had or enforced here."),
+	R_OPT("fix", "How to get it."),
+	R_END,
+};
+static const struct field degraded_item = { .type = FIELD_OBJECT, .sub = degraded_row };
+const struct field status_result[] = {
+	R_STR("version", "Of the runtime."),
+	R_BOOL("private", "Started by a command; it ends when idle."),
+	R_STR("home", "Its home."),
+	R_OPT("config_file", "The configuration file in use, absolute; null: none."),
+	R_STR("tier", "In force."),
+	R_INT("started_at_ms", "ms", "UTC."),
+	R_INT("sessions", NULL, "Sessions that are loaded."),
+	R_INT("turns", NULL, "Turns that run or wait."),
+	R_LIST("roles", &role_item, "Its processes."),
+	R_LIST("degraded", &degraded_item, "Empty: everything works."),
+	R_END,
+};
