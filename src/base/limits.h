@@ -15,9 +15,10 @@
 
 #define WIRE_HEAD_MAX         (256u * KIB)
 #define WIRE_TAIL_MAX         (4u * MIB)
-#define WIRE_CREDIT           (256u * KIB) /* bytes a stream may have in flight */
+#define WIRE_WINDOW           (256u * KIB) /* bytes a stream may have in flight: its first credit */
 #define WIRE_OUT_MAX          (32u * MIB)  /* queued for one slow peer before it is dropped */
 #define WIRE_STREAMS_MAX      65536u
+#define WIRE_NODES_MAX        (16u * MIB)  /* memory that one parsed head may take */
 
 #define SSE_EVENT_MAX         (8u * MIB)
 #define PROVIDER_ERROR_MAX    (64u * KIB)  /* of an error body that is read */
