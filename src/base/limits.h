@@ -8,8 +8,11 @@
 
 #define JSON_DEPTH_MAX        128
 #define JSON_TEXT_MAX         (64u * MIB)
+#define JSON_NODES_MAX        2000000u
+#define JSON_NUMBER_MAX       1024u /* characters of a number that does not fit int64 */
 #define YAML_TEXT_MAX         (4u * MIB)
 #define YAML_NODES_MAX        200000u /* after alias expansion */
+#define YAML_EXPANDED_MAX     (16u * MIB) /* bytes of all scalars after alias expansion */
 #define CONFIG_TEXT_MAX       (1u * MIB)
 #define LOG_RECORD_MAX        (16u * KIB)
 

@@ -59,9 +59,11 @@ const struct node *node_find(const struct node *map, const char *dotted);
 bool node_is(const struct node *n, enum node_type type);
 
 struct str node_str(const struct node *map, const char *key, struct str dflt);
-const char *node_z(const struct node *map, const char *key, const char *dflt);
+const char *node_z(const struct node *map, const char *key, const char *dflt); /* dflt too when it holds a NUL */
 int64_t node_int(const struct node *map, const char *key, int64_t dflt);
 bool node_bool(const struct node *map, const char *key, bool dflt);
+/* The whole number that n is (5, 5.0, 5e0), false when it is none. */
+bool node_as_int(const struct node *n, int64_t *out);
 const char *node_type_name(enum node_type t); /* "a string", "a list", ... for messages */
 /* Deep copy into another arena. */
 const struct node *node_copy(struct arena *a, const struct node *n);
