@@ -38,4 +38,11 @@
 #define TURN_ARENA_MAX        (256u * MIB)
 #define SESSIONS_ACTIVE_MAX   4096u
 
+#define STORE_BATCH_MAX       (64u * MIB)  /* of one batch */
+#define STORE_QUEUE_MAX       (96u * MIB)  /* of all batches that wait for the writer */
+#define STORE_GROUP_MAX       1024u        /* batches in one COMMIT */
+#define STORE_GROUP_BYTES     (8u * MIB)   /* after which a COMMIT takes no further batch */
+#define STORE_ROWS_MAX        (16u * MIB)  /* of one result */
+#define EVENT_PAGE            256u         /* events read at once */
+
 #endif
