@@ -28,6 +28,12 @@
 #define MODEL_TEXT_MAX        (2u * MIB)   /* of one answer */
 #define MODEL_CALLS_MAX       128u         /* tool calls in one answer */
 #define MODEL_ARGS_MAX        (1u * MIB)   /* of one tool call */
+#define MODEL_ANSWER_MAX      (3u * MIB)   /* of one answer: text, arguments and signatures together */
+#define MODEL_PARTS_MAX       1024u        /* of one answer */
+#define MODEL_NAME_MAX        256u         /* of a tool, in an answer */
+#define MODEL_EVENT_TREE_MAX  (8 * SSE_EVENT_MAX) /* memory for the tree of one event */
+#define USAGE_TOKENS_MAX      1000000000000 /* of one answer, so that prices cannot overflow */
+#define OFFLINE_STEPS_MAX     100000u      /* of one answer of the offline model */
 #define REQUEST_BODY_MAX      (64u * MIB)
 
 #define USER_TEXT_MAX         (1u * MIB)

@@ -43,8 +43,13 @@ struct model_request {
 	size_t messages_n;
 	const struct tool_schema *tools;
 	size_t tools_n;
-	int64_t max_output_tokens;
+	int64_t max_output_tokens; /* 0: the server's default */
+	bool is_own_server; /* from model_info: openai-chat then says max_completion_tokens instead of max_tokens */
+	int attempt; /* 0, then 1 for the first retry: only the offline model looks at it */
 };
+struct model_info;
+/* Empty request for this model; the strings are borrowed from m. */
+void model_request_init(struct model_request *r, const struct model_info *m);
 
 /* ---- the answer ---- */
 
@@ -75,7 +80,7 @@ struct model_answer {
 struct http_request {
 	struct str path; /* appended to the base URL: "/chat/completions" */
 	struct str headers; /* "name: value\n" lines without credentials */
-	struct buf *body; /* JSON */
+	struct buf *body; /* JSON; made by the caller (max REQUEST_BODY_MAX), appended to by build */
 };
 
 struct parser; /* of one answer */
@@ -83,7 +88,8 @@ struct provider_api {
 	const char *name; /* "openai-chat" */
 	const char *base_url; /* default */
 	const char *key_header; /* "Authorization: Bearer " or "x-api-key: ": how the broker sends the key; NULL: none */
-	/* Pure: the same request gives the same bytes. body is owned by the caller. */
+	/* Pure: the same request gives the same bytes, and a conversation that goes on gives a body that begins with the
+	 * same bytes. ERR_LIMIT when the body's maximum is reached, ERR_INVALID without any message. NULL: no transport. */
 	int (*build)(const struct model_request *r, struct http_request *out, struct arena *a, struct err *e);
 	/* Feeds one SSE event; the stream is complete when parser_is_done. */
 	int (*event)(struct parser *p, struct str event, struct str data, struct err *e);
@@ -113,6 +119,7 @@ enum failure_kind {
 	FAIL_CONTEXT, /* the request does not fit the model's context window */
 	FAIL_STREAM, /* malformed or error event */
 };
+const char *failure_kind_name(enum failure_kind k); /* network rate overload auth quota request context stream */
 struct failure {
 	enum failure_kind kind;
 	bool may_retry;
@@ -125,20 +132,38 @@ void failure_from_http(const struct provider_api *api, const char *provider, int
 	struct str body, int64_t now_ms, struct failure *out);
 /* From an error of parser_feed, parser_end or of the link to the server. */
 void failure_from_err(const struct provider_api *api, const char *provider, const struct err *e, struct failure *out);
+/* From an OFFLINE_ERROR or OFFLINE_CUT step. */
+struct offline_step;
+void failure_from_offline(const char *provider, const struct offline_step *s, struct failure *out);
 /* Delay before attempt n (1: the first retry): what the server asked, else 500 ms doubled each time up to 8 s, with up
  * to 25 % of it taken off by `jitter` in [0, 1). */
 int64_t retry_delay_ms(const struct failure *f, int attempt, double jitter);
 
 /* ---- models ---- */
 
+/* What is known about a provider before any model is chosen: for the runner, which tells the broker. Rows of the
+ * configuration, with built-in rows for "anthropic", "openai" and "offline". Strings live in a, NUL-terminated. */
+struct provider_info {
+	struct str name;
+	const struct provider_api *api;
+	struct str base_url; /* without a slash at the end; empty for offline */
+	struct str key_env; /* environment variable of the key; empty: none */
+	bool is_own_server; /* the API's own default server */
+};
+int provider_resolve(const struct config *c, struct str name, struct arena *a, struct provider_info *out,
+	struct err *e) MUST_USE;
+
 struct model_info {
 	struct str provider; /* key below `providers:` */
 	struct str model; /* what the API calls it */
 	const struct provider_api *api;
+	bool is_own_server;
 	int64_t context_tokens;
-	int64_t max_output_tokens;
+	int64_t max_output_tokens; /* 0: not known, the server's default */
 	int64_t input_microusd_per_mtok, output_microusd_per_mtok;
 	int64_t cached_microusd_per_mtok, cache_write_microusd_per_mtok;
+	/* A request whose input is longer than this pays these percentages of all prices; 0: no such rule. */
+	int64_t long_tokens, long_input_percent, long_output_percent;
 	int64_t connect_ms, idle_ms;
 	int retries;
 };
@@ -148,7 +173,8 @@ int model_resolve(const struct config *c, struct str name, struct arena *a, stru
 	struct err *e) MUST_USE;
 /* Cost, each part rounded up to a micro-dollar. */
 int64_t model_cost(const struct model_info *m, const struct model_usage *u);
-/* What a call may cost at most: the estimate of its input (bytes / 3, rounded up) and all of its output. */
+/* What a call may cost at most: the estimate of its input (bytes / 3, rounded up, at the dearest input price) and all
+ * of its output (the context window where the maximum output is not known). */
 int64_t model_cost_bound(const struct model_info *m, size_t input_bytes);
 
 /* ---- the offline model ---- */
@@ -160,7 +186,7 @@ struct offline_step {
 	enum offline_step_type type;
 	struct str text; /* a piece of text; error message */
 	struct str tool, args; /* OFFLINE_CALL */
-	int64_t ms; /* OFFLINE_DELAY */
+	int64_t ms; /* OFFLINE_DELAY; OFFLINE_ERROR: the retry-after, -1 not said */
 	int status; /* OFFLINE_ERROR: as an HTTP status */
 };
 struct offline; /* rules, or a script */

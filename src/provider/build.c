@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT
+ * What the builders and the error readers of the APIs share. Everything here is a function of its arguments: the same
+ * conversation gives the same bytes, and a longer one begins with the bytes of the shorter, which is what the
+ * servers' prompt caches need. */
+#include "provider/internal.h"
+
+#include <strings.h>
+#include "base/limits.h"
+
+#define RAW_ARGS_KEY "raw_arguments"
+
+void
+model_request_init(struct model_request *r, const struct model_info *m)
+{
+	*r = (struct model_request){
+		.model = m->model,
+		.max_output_tokens = m->max_output_tokens,
+		.is_own_server = m->is_own_server,
+	};
+}
+
+static bool
+is_object(struct str args)
+{
+	struct arena *scratch = arena_new(MODEL_EVENT_TREE_MAX);
+	const struct node *n;
+	bool yes = json_parse(scratch, args, &n, NULL) == 0 && n->type == NODE_MAP;
+
+	arena_free(scratch);
+	return yes;
+}
+
+struct str
+call_args(struct str args, struct arena *a)
+{
+	struct buf b;
+	struct json j;
+	struct str out;
+
+	if (is_object(args))
+		return args;
+	buf_init(&b, 8 * MODEL_ARGS_MAX);
+	json_init(&j, &b);
+	json_obj(&j);
+	json_kv_str(&j, RAW_ARGS_KEY, args);
+	json_obj_end(&j);
+	out = arena_str(a, buf_str(&b));
+	buf_fini(&b);
+	return out;
+}
+
+int
+build_end(const struct http_request *out, struct err *e)
+{
+	if (out->body->overflow)
+		return err_set(e, ERR_LIMIT, ERR_TO_USER,
+			"the request is larger than %zu bytes (start a new session)", out->body->max);
+	return 0;
+}
+
+size_t
+messages_run(const struct model_request *r, size_t from)
+{
+	size_t to = from;
+
+	while (to < r->messages_n && r->messages[to].role == r->messages[from].role)
+		to++;
+	return to;
+}
+
+/* An empty result is refused by some servers and puzzles models; a failed one must read as such everywhere. */
+struct str
+result_text(const struct part *p, struct arena *a)
+{
+	struct buf b;
+	struct str out;
+
+	if (p->text.n == 0)
+		return p->is_error ? STR("error: the tool failed without a message") : STR("(no output)");
+	if (!p->is_error || (p->text.n >= 5 && strncasecmp(p->text.p, "error", 5) == 0))
+		return p->text;
+	buf_init(&b, REQUEST_BODY_MAX);
+	buf_add_z(&b, "error: ");
+	buf_add_str(&b, p->text);
+	out = arena_str(a, buf_str(&b));
+	buf_fini(&b);
+	return out;
+}
+
+/* ---- error bodies ---- */
+
+static struct str
+first_str(const struct node *map, const char *const *keys, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct str s = node_str(map, keys[i], STR(""));
+
+		if (s.n)
+			return s;
+	}
+	return STR("");
+}
+
+/* Both vendors use {"error":{"type","message"}}, OpenAI with a more telling "code" beside it. Servers that imitate
+ * them also answer {"error":"text"}, {"message":"text"} or {"detail":"text"}, and proxies answer HTML. */
+void
+error_object(struct str body, struct str *type, struct str *message, struct arena *a)
+{
+	static const char *const types[] = { "code", "type", "status" };
+	static const char *const messages[] = { "message", "detail", "error", "msg" };
+	const struct node *root, *err;
+
+	*type = STR("error");
+	*message = str_trim(body);
+	if (json_parse(a, body, &root, NULL) != 0)
+		return;
+	if (root->type == NODE_LIST)
+		root = node_at(root, 0);
+	err = node_get(root, "error");
+	if (!node_is(err, NODE_MAP))
+		err = root;
+	if (first_str(err, messages, ARRAY_LEN(messages)).n)
+		*message = first_str(err, messages, ARRAY_LEN(messages));
+	if (first_str(err, types, ARRAY_LEN(types)).n)
+		*type = first_str(err, types, ARRAY_LEN(types));
+}

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT
+ * The OpenAI Chat Completions API, streamed, and what servers that imitate it do differently: a missing or constant
+ * call index, whole arguments in one chunk, arguments as an object, names repeated, reasoning beside the content.
+ * Messages come last in the request, so that a longer conversation begins with the bytes of a shorter one. */
+#include "provider/internal.h"
+
+#include "base/limits.h"
+
+static const struct stop_name stops[] = {
+	{ "stop", STOP_END },
+	{ "tool_calls", STOP_TOOLS },
+	{ "function_call", STOP_TOOLS },
+	{ "length", STOP_LENGTH },
+	{ "content_filter", STOP_REFUSED },
+};
+
+/* ---- request ---- */
+
+static void
+write_tools(struct json *j, const struct model_request *r)
+{
+	if (r->tools_n == 0)
+		return;
+	json_key(j, "tools");
+	json_arr(j);
+	for (size_t i = 0; i < r->tools_n; i++) {
+		json_obj(j);
+		json_kv_z(j, "type", "function");
+		json_key(j, "function");
+		json_obj(j);
+		json_kv_z(j, "name", r->tools[i].name);
+		json_kv_z(j, "description", r->tools[i].text);
+		json_kv_raw(j, "parameters", r->tools[i].schema);
+		json_obj_end(j);
+		json_obj_end(j);
+	}
+	json_arr_end(j);
+}
+
+/* All text of messages [from, to) as one string; texts are kept apart by an empty line. false: there is none. */
+static bool
+join_text(const struct model_request *r, size_t from, size_t to, struct buf *text)
+{
+	bool any = false;
+
+	for (size_t m = from; m < to; m++) {
+		for (size_t i = 0; i < r->messages[m].n; i++) {
+			const struct part *p = &r->messages[m].parts[i];
+
+			if (p->type != PART_TEXT || p->text.n == 0)
+				continue;
+			if (any)
+				buf_add_z(text, "\n\n");
+			buf_add_str(text, p->text);
+			any = true;
+		}
+	}
+	return any;
+}
+
+static void
+write_result(struct json *j, const struct part *p, struct arena *a)
+{
+	json_obj(j);
+	json_kv_z(j, "role", "tool");
+	json_kv_str(j, "tool_call_id", p->call_id);
+	json_kv_str(j, "content", result_text(p, a));
+	json_obj_end(j);
+}
+
+static void
+write_user(struct json *j, const struct model_request *r, size_t from, size_t to, struct buf *text,
+	struct arena *a)
+{
+	for (size_t m = from; m < to; m++)
+		for (size_t i = 0; i < r->messages[m].n; i++)
+			if (r->messages[m].parts[i].type == PART_RESULT)
+				write_result(j, &r->messages[m].parts[i], a);
+	if (!join_text(r, from, to, text))
+		return;
+	json_obj(j);
+	json_kv_z(j, "role", "user");
+	json_kv_str(j, "content", buf_str(text));
+	json_obj_end(j);
+}
+
+static void
+write_call(struct json *j, const struct part *p, struct arena *a)
+{
+	json_obj(j);
+	json_kv_str(j, "id", p->call_id);
+	json_kv_z(j, "type", "function");
+	json_key(j, "function");
+	json_obj(j);
+	json_kv_str(j, "name", p->tool);
+	json_kv_str(j, "arguments", call_args(p->args, a));
+	json_obj_end(j);
+	json_obj_end(j);
+}
+
+static size_t
+count_calls(const struct model_request *r, size_t from, size_t to)
+{
+	size_t n = 0;
+
+	for (size_t m = from; m < to; m++)
+		for (size_t i = 0; i < r->messages[m].n; i++)
+			n += r->messages[m].parts[i].type == PART_CALL;
+	return n;
+}
+
+/* Reasoning is not sent back: this API has no place for it, and some servers refuse the request. */
+static void
+write_assistant(struct json *j, const struct model_request *r, size_t from, size_t to, struct buf *text,
+	struct arena *a)
+{
+	bool has_text = join_text(r, from, to, text);
+	size_t calls = count_calls(r, from, to);
+
+	if (!has_text && calls == 0)
+		return;
+	json_obj(j);
+	json_kv_z(j, "role", "assistant");
+	json_key(j, "content");
+	if (has_text)
+		json_str(j, buf_str(text));
+	else
+		json_null(j);
+	if (calls > 0) {
+		json_key(j, "tool_calls");
+		json_arr(j);
+		for (size_t m = from; m < to; m++)
+			for (size_t i = 0; i < r->messages[m].n; i++)
+				if (r->messages[m].parts[i].type == PART_CALL)
+					write_call(j, &r->messages[m].parts[i], a);
+		json_arr_end(j);
+	}
+	json_obj_end(j);
+}
+
+static void
+write_messages(struct json *j, const struct model_request *r, struct arena *a)
+{
+	struct buf text;
+	size_t to;
+
+	buf_init(&text, REQUEST_BODY_MAX);
+	if (r->system.n > 0) {
+		json_obj(j);
+		json_kv_z(j, "role", "system");
+		json_kv_str(j, "content", r->system);
+		json_obj_end(j);
+	}
+	for (size_t from = 0; from < r->messages_n; from = to) {
+		to = messages_run(r, from);
+		buf_reset(&text);
+		if (r->messages[from].role == MSG_USER)
+			write_user(j, r, from, to, &text, a);
+		else
+			write_assistant(j, r, from, to, &text, a);
+	}
+	buf_fini(&text);
+}
+
+static int
+build(const struct model_request *r, struct http_request *out, struct arena *a, struct err *e)
+{
+	struct json j;
+
+	if (r->messages_n == 0)
+		return err_set(e, ERR_INVALID, ERR_TO_LOG, "a request without messages");
+	out->path = STR("/chat/completions");
+	out->headers = STR("content-type: application/json\naccept: text/event-stream\n");
+	json_init(&j, out->body);
+	json_obj(&j);
+	json_kv_str(&j, "model", r->model);
+	json_kv_bool(&j, "stream", true);
+	json_key(&j, "stream_options");
+	json_obj(&j);
+	json_kv_bool(&j, "include_usage", true);
+	json_obj_end(&j);
+	/* OpenAI's reasoning models refuse the old name; servers that imitate the API often know only that one. */
+	if (r->max_output_tokens > 0)
+		json_kv_int(&j, r->is_own_server ? "max_completion_tokens" : "max_tokens", r->max_output_tokens);
+	write_tools(&j, r);
+	json_key(&j, "messages");
+	json_arr(&j);
+	write_messages(&j, r, a);
+	json_arr_end(&j);
+	json_obj_end(&j);
+	return build_end(out, e);
+}
+
+/* ---- answer ---- */
+
+/* A string, or NULL and absent; any other type is told rather than lost. */
+static int
+text_of(struct parser *p, const struct node *map, const char *key, struct str *out, struct err *e)
+{
+	const struct node *n = node_get(map, key);
+
+	*out = STR("");
+	if (!n || n->type == NODE_NULL)
+		return 0;
+	if (n->type != NODE_STR)
+		return parser_malformed(p, e, "%s: expected a string, found %s", key, node_type_name(n->type));
+	*out = n->s;
+	return 0;
+}
+
+/* Which call a fragment belongs to. Some servers leave the index out, others send 0 for every call: an id that is new,
+ * or a second name where there is no id, begins a call; anything else goes on with the last one. */
+static struct slot *
+find_call(struct parser *p, const struct node *call, struct str id, struct str name, struct err *e)
+{
+	int64_t index = node_int(call, "index", -1);
+	struct slot *s = NULL;
+
+	if (index >= 0) {
+		s = slot_find(p, index);
+	} else {
+		for (size_t i = p->n; i-- > 0 && !s;)
+			if (p->slots[i].type == PART_CALL)
+				s = &p->slots[i];
+		if (s && id.n == 0 && name.n > 0 && s->name.n > 0)
+			s = NULL;
+	}
+	if (s && id.n > 0 && s->id.n > 0 && !str_eq(buf_str(&s->id), id))
+		s = NULL;
+	return s ? s : slot_new(p, PART_CALL, index >= 0 ? index : -2, e);
+}
+
+static int
+add_args(struct parser *p, struct slot *s, const struct node *args, struct err *e)
+{
+	struct buf text;
+	struct json j;
+	int rc;
+
+	if (!args || args->type == NODE_NULL)
+		return 0;
+	if (args->type == NODE_STR)
+		return slot_add(p, s, args->s, e);
+	buf_init(&text, 8 * MODEL_ARGS_MAX);
+	json_init(&j, &text);
+	json_node(&j, args);
+	rc = slot_add(p, s, buf_str(&text), e);
+	buf_fini(&text);
+	return rc;
+}
+
+static int
+on_call(struct parser *p, const struct node *call, struct err *e)
+{
+	const struct node *fn = node_get(call, "function");
+	struct str id, name;
+	struct slot *s;
+
+	if (text_of(p, call, "id", &id, e) != 0 || text_of(p, fn, "name", &name, e) != 0)
+		return ERR_PROTO;
+	s = find_call(p, call, id, name, e);
+	if (!s)
+		return ERR_LIMIT;
+	if (s->id.n == 0) {
+		int rc = slot_add_id(p, s, id, e);
+
+		if (rc != 0)
+			return rc;
+	}
+	if (slot_set_name(p, s, name, e) != 0)
+		return ERR_LIMIT;
+	return add_args(p, s, node_get(fn, "arguments"), e);
+}
+
+static int
+on_delta(struct parser *p, const struct node *delta, struct err *e)
+{
+	static const struct {
+		const char *key;
+		enum part_type type;
+	} texts[] = {
+		{ "reasoning_content", PART_REASONING },
+		{ "reasoning", PART_REASONING },
+		{ "content", PART_TEXT },
+		{ "refusal", PART_TEXT },
+	};
+	const struct node *calls = node_get(delta, "tool_calls");
+	struct str text;
+	int rc;
+
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		/* Some servers send the reasoning under both names. */
+		if (i == 1 && node_str(delta, texts[0].key, STR("")).n > 0)
+			continue;
+		rc = text_of(p, delta, texts[i].key, &text, e);
+		if (rc == 0)
+			rc = parser_add_text(p, texts[i].type, text, e);
+		if (rc != 0)
+			return rc;
+		if (i == 3 && text.n > 0)
+			parser_set_stop(p, STOP_REFUSED);
+	}
+	for (size_t i = 0; i < node_len(calls); i++) {
+		rc = on_call(p, node_at(calls, i), e);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+static void
+on_usage(struct parser *p, const struct node *usage)
+{
+	const struct node *in = node_get(usage, "prompt_tokens_details");
+	const struct node *out = node_get(usage, "completion_tokens_details");
+	struct model_usage *u = &p->answer.usage;
+
+	if (!node_is(usage, NODE_MAP))
+		return;
+	u->input_tokens = usage_count(usage, "prompt_tokens", u->input_tokens);
+	u->output_tokens = usage_count(usage, "completion_tokens", u->output_tokens);
+	u->cached_tokens = usage_count(in, "cached_tokens", u->cached_tokens);
+	u->cache_write_tokens = usage_count(in, "cache_write_tokens", u->cache_write_tokens);
+	u->reasoning_tokens = usage_count(out, "reasoning_tokens", u->reasoning_tokens);
+}
+
+static int
+on_choice(struct parser *p, const struct node *choice, struct err *e)
+{
+	struct str finish;
+	int rc;
+
+	if (node_int(choice, "index", 0) != 0)
+		return 0; /* only one answer was asked for */
+	rc = on_delta(p, node_get(choice, "delta"), e);
+	if (rc == 0)
+		rc = text_of(p, choice, "finish_reason", &finish, e);
+	if (rc != 0)
+		return rc;
+	if (finish.n > 0 && !(p->has_stop && p->answer.stop == STOP_REFUSED))
+		parser_set_stop(p, stop_find(stops, ARRAY_LEN(stops), finish));
+	return 0;
+}
+
+static int
+event(struct parser *p, struct str event, struct str data, struct err *e)
+{
+	const struct node *chunk, *choices, *err;
+
+	if (str_is(str_trim(data), "[DONE]")) {
+		p->is_done = true;
+		return 0;
+	}
+	if (parser_json(p, data, &chunk, e) != 0)
+		return e->code;
+	err = node_get(chunk, "error");
+	if (str_is(event, "error") || (err && err->type != NODE_NULL))
+		return stream_error(p, data, e);
+	on_usage(p, node_get(chunk, "usage"));
+	choices = node_get(chunk, "choices");
+	for (size_t i = 0; i < node_len(choices); i++) {
+		int rc = on_choice(p, node_at(choices, i), e);
+
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+const struct provider_api provider_openai_chat = {
+	.name = "openai-chat",
+	.base_url = "https://api.openai.com/v1",
+	.key_header = "Authorization: Bearer ",
+	.build = build,
+	.event = event,
+	.error = error_object,
+};
