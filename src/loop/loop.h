@@ -21,7 +21,8 @@ typedef void (*loop_fn)(void *arg);
 
 /* Thread-safe: fn(arg) runs on the loop's thread, in the order of posting. */
 void loop_post(struct loop *l, loop_fn fn, void *arg);
-/* fn(arg) runs at the end of this loop pass: for reaping objects that callers up the stack still hold. */
+/* fn(arg) runs at the end of this loop pass, before the loop blocks: for reaping objects that callers up the stack
+ * still hold, and for writing once what a pass has gathered. */
 void loop_defer(struct loop *l, loop_fn fn, void *arg);
 /* work runs on a pool thread, then done on the loop's thread. */
 void loop_work(struct loop *l, loop_fn work, loop_fn done, void *arg);
@@ -35,7 +36,9 @@ void timer_close(struct timer *t); /* NULL is fine */
 /* A timer that does not keep loop_run alive. */
 void timer_unref(struct timer *t);
 
-/* Readiness of a descriptor that the caller owns and closes after watch_close. */
+/* Readiness of a descriptor that the caller owns and closes after watch_close. An error on the descriptor is reported
+ * as everything that was asked for plus LOOP_HANGUP: reading or writing tells which. NULL: a regular file, which is
+ * always ready and cannot be watched. */
 enum { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_HANGUP = 4 };
 struct watch;
 typedef void (*watch_fn)(void *arg, int events);
@@ -67,8 +70,9 @@ int child_kill(struct child *c, int signo); /* by pidfd: never a reused pid */
 void child_forget(struct child *c); /* on_exit will not be called; the child is reaped when it ends */
 
 /* Unix stream sockets. */
-int unix_listen(const char *path, mode_t mode, struct err *e) MUST_USE; /* fd; replaces a stale socket file */
-int unix_connect(const char *path, struct err *e) MUST_USE; /* fd */
+/* fd, or ERR_BUSY when another process serves it. Replaces a stale socket file. Paths may be longer than sun_path. */
+int unix_listen(const char *path, mode_t mode, struct err *e) MUST_USE;
+int unix_connect(const char *path, struct err *e) MUST_USE; /* fd; ERR_NOT_FOUND: nobody serves it */
 int unix_accept(int listen_fd); /* fd, close-on-exec and non-blocking, or -1 with errno */
 /* Peer credentials; 0 or -1. */
 int unix_peer(int fd, uid_t *uid, pid_t *pid) MUST_USE;

@@ -9,6 +9,7 @@
 #include "loop/loop.h"
 
 #define WIRE_VERSION 1
+#define WIRE_PREFIX  8 /* total and head_len */
 
 enum role { ROLE_RUNNER, ROLE_RUNTIME, ROLE_BROKER, ROLE_SHELLD, ROLE_CLIENT, ROLE_COUNT };
 const char *role_name(enum role r);
@@ -81,22 +82,28 @@ struct wire_handler {
 	void (*on_gone)(void *arg, struct wire *w, const struct err *e);
 };
 
-/* Takes fd (a connected stream socket). handler is borrowed for the wire's life. */
+/* Takes fd (a connected stream socket, made non-blocking). handler is borrowed for the wire's life. */
 struct wire *wire_open(struct loop *l, int fd, enum role me, enum role peer,
 	const struct wire_handler *handler, void *arg);
-void wire_close(struct wire *w); /* sends what is queued if the socket takes it at once; NULL is fine */
-/* Closes after everything queued was sent (or the peer is gone). */
+/* Sends what is queued if the socket takes it at once. Streams that are still open are reset (on_reset, ERR_GONE) and
+ * released first. NULL is fine. */
+void wire_close(struct wire *w);
+/* As wire_close, but the socket lives on until everything queued was sent, the peer is gone or WIRE_LINGER_MS passed.
+ * Nothing is received any more. */
 void wire_close_flushed(struct wire *w);
+#define WIRE_LINGER_MS 5000
 uint64_t wire_next_id(struct wire *w); /* unique among ids that this side makes */
 size_t wire_queued(const struct wire *w); /* bytes not yet taken by the socket */
-/* Called once, when queued bytes fall below low after having been above it. */
+/* fn is called once, at the end of the pass in which at most low bytes are queued (this one, if so already). */
 void wire_on_drain(struct wire *w, size_t low, loop_fn fn, void *arg);
 
 /* Sending: begin gives the writer of the head object with v, kind and id in it; add keys; end queues the message.
  * Between begin and end no other call on this wire. fd is duplicated (-1: none). A kind the table does not allow is a
- * broken invariant: fatal. Past WIRE_OUT_MAX the peer is dropped (on_gone at the end of the pass). */
+ * broken invariant: fatal. Past WIRE_OUT_MAX the peer is dropped (on_gone at the end of the pass).
+ * wire_end returns 0, or ERR_LIMIT when head or tail is over its named maximum: then the message is not sent, and where
+ * the table lets us answer ERROR the peer gets that for the same id. */
 struct json *wire_begin(struct wire *w, enum wire_kind k, uint64_t id);
-void wire_end(struct wire *w, struct str tail, int fd);
+int wire_end(struct wire *w, struct str tail, int fd);
 /* WIRE_ERROR {code, message} for request id. */
 void wire_error(struct wire *w, uint64_t id, const struct err *e);
 /* The error that a WIRE_ERROR or WIRE_RESET head carries. */
@@ -113,6 +120,8 @@ struct stream_handler {
 	void (*on_reset)(void *arg, const struct err *e);
 };
 struct stream *stream_open(struct wire *w, uint64_t id, const struct stream_handler *handler, void *arg);
+/* An opening kind from the peer whose id already names a stream, or which would be number WIRE_STREAMS_MAX + 1, drops
+ * the peer before on_msg. A stream frame for an id that was released is late and ignored. */
 uint64_t stream_id(const struct stream *s);
 /* Queues as much as credit allows and returns how many bytes were taken. */
 size_t stream_write(struct stream *s, int ch, struct str bytes) MUST_USE;
@@ -123,11 +132,18 @@ void stream_eof(struct stream *s);
 void stream_close(struct stream *s, const struct err *e);
 
 /* The codec alone, for tests and fuzzing, and for the zygote and cell init, which have no loop: parses the first frame
- * of `in`. Returns its whole length, 0 when more bytes are needed, or an error code. from/to check the edge. */
+ * of `in`. Returns its whole length, 0 when more bytes are needed, or an error code. from/to check the edge. Head and
+ * tail point into a and in; m.fd is -1, has_fd says that a descriptor travels with the frame. */
 struct wire_frame {
 	struct wire_msg m;
+	bool has_fd;
 };
 ptrdiff_t wire_parse(struct str in, enum role from, enum role to, struct arena *a,
 	struct wire_frame *out, struct err *e);
+/* The other direction: appends a frame to b. put_begin starts it (its offset in b comes back) and leaves j inside the
+ * head object; put_end closes it. ERR_LIMIT: a maximum would be passed, b is as it was. */
+size_t wire_put_begin(struct buf *b, struct json *j, enum wire_kind k, uint64_t id);
+int wire_put_end(struct buf *b, struct json *j, size_t start, enum wire_kind k, struct str tail, bool has_fd,
+	struct err *e) MUST_USE;
 
 #endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT
+ * What the files of this room share: the seams between loop, children, link and streams. Nothing here is seen by
+ * other rooms, and nothing here shows a libuv type. */
+#ifndef LOOP_INTERNAL_H
+#define LOOP_INTERNAL_H
+
+#include "loop/wire.h"
+
+/* ---- loop.c for child.c ---- */
+
+void watch_unref(struct watch *w); /* does not keep loop_run alive */
+/* Children that were forgotten and have not ended: loop_close lets go of them. */
+struct child **loop_orphans(struct loop *l);
+void child_abandon(struct child *c);
+
+/* ---- wire.c for link.c ---- */
+
+/* Kinds that only streams use. */
+bool wire_is_stream_kind(enum wire_kind k);
+/* Kinds that open a stream on their id. */
+bool wire_opens_stream(enum wire_kind k);
+/* The keys of an error in the head of ERROR or RESET; wire_err reads them. */
+void wire_put_err(struct json *j, const struct err *e);
+
+/* ---- stream.c for link.c: the streams of one link ---- */
+
+struct stream_table {
+	struct stream **buckets; /* chained by id */
+	size_t size, n;
+	uint64_t id_max; /* the highest id that ever named a stream: above it nothing can be late */
+};
+
+struct stream_table *wire_streams(struct wire *w);
+bool stream_exists(struct stream_table *t, uint64_t id);
+/* A message of a stream kind arrived. 0, or the error for which the peer is dropped. */
+int stream_receive(struct stream_table *t, const struct wire_msg *m, struct err *e) MUST_USE;
+/* The link is gone: on_reset for every stream, which is released after it. */
+void stream_reset_all(struct stream_table *t, const struct err *e);
+bool wire_is_open(const struct wire *w);
+
+#endif
