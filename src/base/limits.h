@@ -40,6 +40,26 @@
 #define TOOL_RESULT_MAX       (32u * KIB)  /* that enters the context; the rest by handle */
 #define TOOL_OUTPUT_MAX       (64u * MIB)  /* kept of one call */
 #define FILE_READ_MAX         (16u * MIB)
+#define FILE_PATH_MAX         4096u
+#define FILE_PARAMS_MAX       (192u * KIB) /* parameters of one file operation, as JSON */
+#define FILE_HEAD_MAX         (192u * KIB) /* facts that one file operation answers with, as JSON */
+#define FILE_ARENA_MAX        (64u * MIB)  /* of one file operation */
+#define FILE_HASH_MAX         (256u * MIB) /* larger files get no hash */
+#define FILE_SCAN_MAX         (1024u * MIB) /* read to find a line in a file above FILE_READ_MAX */
+#define FILE_DEPTH_MAX        64u          /* levels of a tree that are walked */
+#define FILE_DIR_MAX          100000u      /* names of one directory that are looked at */
+#define FILE_WALK_MAX         1000000u     /* entries of one walk */
+#define FILE_WALK_MS          20000        /* of one walk */
+#define GREP_FILE_MAX         (64u * MIB)  /* larger files are skipped, and counted */
+#define GREP_LINE_MAX         (64u * KIB)  /* of a line that is searched */
+#define GREP_TEXT_MAX         400u         /* of a line that is shown */
+#define GREP_PATTERN_MAX      1024u
+#define GREP_REPEAT_MAX       1000         /* product of nested {n,m}: regcomp would eat memory */
+#define GLOB_PATTERN_MAX      1024u
+#define GLOB_BRACES_MAX       64u          /* expansions of {a,b} */
+#define GLOB_PARTS_MAX        63u          /* parts between slashes */
+#define EDIT_COUNT_MAX        1000u        /* matches that are counted */
+#define EDIT_COMPARE_MAX      (64u * MIB)  /* bytes compared to find a near miss */
 #define EVENT_BODY_MAX        (WIRE_TAIL_MAX - 64u * KIB) /* an event travels in one message */
 #define TURN_ARENA_MAX        (256u * MIB)
 #define SESSIONS_ACTIVE_MAX   4096u
