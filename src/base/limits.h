@@ -14,6 +14,14 @@
 #define YAML_NODES_MAX        200000u /* after alias expansion */
 #define YAML_EXPANDED_MAX     (16u * MIB) /* bytes of all scalars after alias expansion */
 #define CONFIG_TEXT_MAX       (1u * MIB)
+#define CONFIG_ARENA_MAX      (512u * MIB) /* all layers, parsed and merged */
+#define SHELL_TEXT_MAX        (64u * KIB)  /* of a script that policy judges */
+#define SHELL_DEPTH_MAX       64u          /* of its nested commands, substitutions and expansions */
+#define SHELL_ARENA_MAX       (64u * MIB)  /* for judging one request */
+#define SHELL_THROUGH_MAX     8u           /* scripts inside arguments of scripts that policy looks into */
+#define RULE_TEXT_MAX         1024u
+#define PERMISSION_RULES_MAX  1000u        /* in one of allow, ask, deny */
+#define POLICY_ARENA_MAX      (128u * MIB) /* all compiled rules */
 #define LOG_RECORD_MAX        (16u * KIB)
 
 #define WIRE_HEAD_MAX         (256u * KIB)

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT
+ * The key table: every configuration key with its type, range, unit, default and one sentence. Checks, documentation,
+ * the default file and the JSON Schema are readings of it. Nothing here parses or stores a value. */
+#include "config/config.h"
+
+#include "base/limits.h"
+#include "config/internal.h"
+
+#define USD       INT64_C(1000000) /* FIELD_MONEY counts micro-dollars */
+#define DAY_MS    86400000
+#define NAME_MAX_ 256
+#define PATH_MAX_ 4096
+
+const char *const config_tiers[] = { "auto", "process", "cell", "container", "microvm", "micro_vm", NULL };
+static const char *const tiers_min[] = { "process", "cell", "container", "microvm", "micro_vm", NULL };
+static const char *const modes[] = { "read_only", "workspace_write", "danger_full_access", NULL };
+static const char *const apis[] = { "openai-chat", "anthropic", "offline", NULL };
+static const char *const log_levels[] = { "debug", "info", "warn", "error", "off", NULL };
+static const char *const log_formats[] = { "logfmt", "json", NULL };
+
+static const struct field nothing[] = { { .type = FIELD_END } };
+
+static const struct field model_item = {
+	.name = "model", .type = FIELD_STR, .min = 1, .max = NAME_MAX_, .text = "A model as provider/model.",
+};
+static const struct field rule_item = {
+	.name = "rule", .type = FIELD_STR, .min = 1, .max = RULE_TEXT_MAX, .text = "A rule as Tool(pattern).",
+};
+static const struct field header_item = {
+	.name = "value", .type = FIELD_STR, .flags = FIELD_SECRET, .max = 8192, .text = "The value of a header.",
+};
+
+static const struct field model_keys[] = {
+	{ .name = "fast", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
+	  .text = "Model for titles, summaries and other small work." },
+	{ .name = "judge", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
+	  .text = "Model that evaluates the work of another one." },
+	{ .name = "embedding", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
+	  .text = "Model that turns text into vectors." },
+	{ .name = "fallback", .type = FIELD_LIST, .max = 8, .item = &model_item, .dflt = "[]",
+	  .text = "Models to try, in order, when the main one fails for good." },
+	{ .type = FIELD_END },
+};
+
+static const struct field provider_keys[] = {
+	{ .name = "api", .type = FIELD_ENUM, .choices = apis, .text = "The protocol that the server speaks." },
+	{ .name = "base_url", .type = FIELD_STR, .min = 1, .max = 2048,
+	  .text = "Start of every URL, with the version in it; unset: the provider's own server." },
+	{ .name = "api_key_env", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
+	  .text = "Environment variable that holds the key." },
+	{ .name = "api_key", .type = FIELD_STR, .flags = FIELD_SECRET, .min = 1, .max = 8192,
+	  .text = "The key itself; it wins over api_key_cmd, which wins over api_key_env." },
+	{ .name = "api_key_cmd", .type = FIELD_STR, .min = 1, .max = PATH_MAX_,
+	  .text = "Command whose first line of output is the key." },
+	{ .name = "headers", .type = FIELD_MAP, .flags = FIELD_SECRET, .max = 32, .item = &header_item,
+	  .text = "Further HTTP headers of every request." },
+	{ .name = "connect_ms", .type = FIELD_INT, .min = 1, .max = 600000, .dflt = "10000", .unit = "ms",
+	  .text = "Longest wait for a connection." },
+	{ .name = "idle_ms", .type = FIELD_INT, .min = 1, .max = DAY_MS, .dflt = "120000", .unit = "ms",
+	  .text = "Longest silence of the server inside an answer." },
+	{ .name = "retries", .type = FIELD_INT, .min = 0, .max = 20, .dflt = "4",
+	  .text = "Further attempts after a failure that may pass." },
+	{ .name = "script", .type = FIELD_STR, .min = 1, .max = PATH_MAX_,
+	  .text = "api offline: file with the answers; unset: built-in rules." },
+	{ .type = FIELD_END },
+};
+
+static const struct field permission_keys[] = {
+	{ .name = "allow", .type = FIELD_LIST, .max = PERMISSION_RULES_MAX, .item = &rule_item, .dflt = "[]",
+	  .text = "What needs no question." },
+	{ .name = "ask", .type = FIELD_LIST, .flags = FIELD_NARROWS, .max = PERMISSION_RULES_MAX, .item = &rule_item,
+	  .dflt = "[]", .text = "What needs a person's yes; wins over allow." },
+	{ .name = "deny", .type = FIELD_LIST, .flags = FIELD_NARROWS, .max = PERMISSION_RULES_MAX, .item = &rule_item,
+	  .dflt = "[]", .text = "What is refused; wins over ask and allow." },
+	{ .type = FIELD_END },
+};
+
+static const struct field limit_keys[] = {
+	{ .name = "turn_steps", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = 10000, .dflt = "100",
+	  .text = "Calls of the model in one turn." },
+	{ .name = "turn_ms", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = 7 * DAY_MS,
+	  .dflt = "1800000", .unit = "ms", .text = "Duration of one turn, waiting for a person left out." },
+	{ .name = "turn_tokens", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = 1000000000000,
+	  .dflt = "20000000", .unit = "tokens", .text = "Tokens, in and out, of one turn." },
+	{ .name = "turn_cost_usd", .type = FIELD_MONEY, .flags = FIELD_NARROWS, .min = 0, .max = 1000000 * USD,
+	  .dflt = "5", .unit = "USD", .text = "Money that one turn may cost." },
+	{ .name = "day_cost_usd", .type = FIELD_MONEY, .flags = FIELD_NARROWS, .min = 0, .max = 1000000 * USD,
+	  .dflt = "50", .unit = "USD", .text = "Money that all turns of a user may cost in one day (UTC)." },
+	{ .name = "agents", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = 1000, .dflt = "32",
+	  .text = "Agents of one session that exist at the same time." },
+	{ .name = "depth", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 0, .max = 16, .dflt = "3",
+	  .text = "How deep agents may start agents." },
+	{ .type = FIELD_END },
+};
+
+static const struct field cell_keys[] = {
+	{ .name = "require_limits", .type = FIELD_BOOL, .flags = FIELD_NARROWS, .dflt = "false",
+	  .text = "Refuse to run commands where no cgroup can enforce memory and processes." },
+	{ .name = "allow_basic", .type = FIELD_BOOL, .flags = FIELD_NARROWS, .dflt = "false",
+	  .text = "Where user namespaces are refused: run in a weaker cell made of Landlock and seccomp." },
+	{ .name = "memory_mb", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 16, .max = 16777216,
+	  .dflt = "2048", .unit = "MiB", .text = "Memory of one cell." },
+	{ .name = "processes", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 4, .max = 1000000,
+	  .dflt = "512", .text = "Processes and threads of one cell." },
+	{ .name = "cpu_percent", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = 100000,
+	  .dflt = "400", .unit = "percent of one core", .text = "Processor time of one cell." },
+	{ .name = "file_mb", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = 16777216,
+	  .dflt = "4096", .unit = "MiB", .text = "Largest file that a command may write." },
+	{ .name = "tmp_mb", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = 1048576, .dflt = "512",
+	  .unit = "MiB", .text = "Size of /tmp in a cell." },
+	{ .type = FIELD_END },
+};
+
+static const struct field exec_keys[] = {
+	{ .name = "timeout_ms", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = DAY_MS,
+	  .dflt = "120000", .unit = "ms", .text = "Kill a command after this long unless the call says otherwise." },
+	{ .name = "timeout_max_ms", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = DAY_MS,
+	  .dflt = "600000", .unit = "ms", .text = "Longest timeout that a call may ask for." },
+	{ .name = "output_max_bytes", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 4096,
+	  .max = TOOL_OUTPUT_MAX, .dflt = "67108864", .unit = "bytes",
+	  .text = "Output kept of one command; the rest is counted and dropped." },
+	{ .type = FIELD_END },
+};
+
+static const struct field tls_keys[] = {
+	{ .name = "cert", .type = FIELD_STR, .min = 1, .max = PATH_MAX_, .text = "File with the certificate chain." },
+	{ .name = "key", .type = FIELD_STR, .min = 1, .max = PATH_MAX_, .text = "File with the private key." },
+	{ .type = FIELD_END },
+};
+
+static const struct field gateway_keys[] = {
+	{ .name = "host", .type = FIELD_STR, .flags = FIELD_RESTART, .min = 1, .max = NAME_MAX_,
+	  .dflt = "127.0.0.1", .text = "Address that the HTTP server listens on." },
+	{ .name = "port", .type = FIELD_INT, .flags = FIELD_RESTART, .min = 1, .max = 65535, .dflt = "4200",
+	  .text = "Port that the HTTP server listens on." },
+	{ .name = "tls", .type = FIELD_OBJECT, .flags = FIELD_RESTART, .sub = tls_keys, .text = "TLS of the HTTP server." },
+	{ .type = FIELD_END },
+};
+
+static const struct field store_keys[] = {
+	{ .name = "url", .type = FIELD_STR, .flags = FIELD_RESTART, .min = 1, .max = 2048,
+	  .dflt = "sqlite:state/ithaca.db", .text = "The database; a relative path is below ITHACA_HOME." },
+	{ .type = FIELD_END },
+};
+
+static const struct field log_keys[] = {
+	{ .name = "level", .type = FIELD_ENUM, .choices = log_levels, .dflt = "info",
+	  .text = "The least important record that is written." },
+	{ .name = "format", .type = FIELD_ENUM, .choices = log_formats, .dflt = "logfmt",
+	  .text = "The form of a record." },
+	{ .type = FIELD_END },
+};
+
+static const struct field price_keys[] = {
+	{ .name = "input_usd_per_mtok", .type = FIELD_MONEY, .min = 0, .max = 1000000 * USD,
+	  .unit = "USD per million tokens", .text = "Price of input." },
+	{ .name = "output_usd_per_mtok", .type = FIELD_MONEY, .min = 0, .max = 1000000 * USD,
+	  .unit = "USD per million tokens", .text = "Price of output." },
+	{ .name = "cached_usd_per_mtok", .type = FIELD_MONEY, .min = 0, .max = 1000000 * USD,
+	  .unit = "USD per million tokens", .text = "Price of input read from a cache." },
+	{ .name = "cache_write_usd_per_mtok", .type = FIELD_MONEY, .min = 0, .max = 1000000 * USD,
+	  .unit = "USD per million tokens", .text = "Price of input written to a cache." },
+	{ .name = "context", .type = FIELD_INT, .min = 256, .max = 1000000000, .unit = "tokens",
+	  .text = "Size of the context window." },
+	{ .name = "max_output", .type = FIELD_INT, .min = 1, .max = 1000000000, .unit = "tokens",
+	  .text = "Longest answer." },
+	{ .type = FIELD_END },
+};
+
+static const struct field catalog_keys[] = {
+	{ .name = "models", .type = FIELD_MAP, .sub = price_keys,
+	  .text = "Prices and sizes by provider/model; they win over the built-in catalog." },
+	{ .type = FIELD_END },
+};
+
+static const struct field runner_keys[] = {
+	{ .name = "idle_ms", .type = FIELD_INT, .min = 0, .max = DAY_MS, .dflt = "5000", .unit = "ms",
+	  .text = "How long a runner that a command started for itself waits for the next one before it exits." },
+	{ .type = FIELD_END },
+};
+
+/* Sections whose parts do not exist yet: they are accepted empty, and a key below them is an unknown one. */
+static const struct field mcp_keys[] = {
+	{ .name = "servers", .type = FIELD_OBJECT, .sub = nothing, .text = "Reserved: must be empty in this version." },
+	{ .type = FIELD_END },
+};
+static const struct field channel_keys[] = {
+	{ .name = "telegram", .type = FIELD_OBJECT, .sub = nothing, .text = "Reserved: must be empty in this version." },
+	{ .name = "discord", .type = FIELD_OBJECT, .sub = nothing, .text = "Reserved: must be empty in this version." },
+	{ .type = FIELD_END },
+};
+
+const struct field config_keys[] = {
+	{ .name = "model", .type = FIELD_STR, .min = 3, .max = NAME_MAX_, .dflt = "offline/rules",
+	  .text = "The model that agents use, as provider/model." },
+	{ .name = "models", .type = FIELD_OBJECT, .sub = model_keys,
+	  .text = "Models for other roles; an unset one is the main model." },
+	{ .name = "providers", .type = FIELD_MAP, .sub = provider_keys,
+	  .dflt = "{ anthropic: { api: anthropic, api_key_env: ANTHROPIC_API_KEY }, "
+		  "openai: { api: openai-chat, api_key_env: OPENAI_API_KEY }, offline: { api: offline } }",
+	  .text = "Where models are served, by a name of your choice." },
+	{ .name = "tier", .type = FIELD_ENUM, .flags = FIELD_RESTART, .choices = config_tiers, .dflt = "auto",
+	  .text = "Where commands run; auto is cell, else container; micro_vm is another spelling of microvm." },
+	{ .name = "tier_min", .type = FIELD_ENUM, .flags = FIELD_RESTART | FIELD_NARROWS, .choices = tiers_min,
+	  .dflt = "process", .text = "Refuse anything weaker than this tier." },
+	{ .name = "mode", .type = FIELD_ENUM, .flags = FIELD_NARROWS, .choices = modes, .dflt = "workspace_write",
+	  .text = "What tools may touch." },
+	{ .name = "permissions", .type = FIELD_OBJECT, .sub = permission_keys,
+	  .text = "Rules on top of the mode's defaults." },
+	{ .name = "limits", .type = FIELD_OBJECT, .sub = limit_keys, .text = "Where a turn stops." },
+	{ .name = "cell", .type = FIELD_OBJECT, .sub = cell_keys, .text = "What a cell may use." },
+	{ .name = "exec", .type = FIELD_OBJECT, .sub = exec_keys, .text = "Commands." },
+	{ .name = "gateway", .type = FIELD_OBJECT, .sub = gateway_keys, .text = "The HTTP server." },
+	{ .name = "store", .type = FIELD_OBJECT, .sub = store_keys, .text = "Where everything is kept." },
+	{ .name = "workspace_root", .type = FIELD_STR, .flags = FIELD_RESTART, .min = 1, .max = PATH_MAX_,
+	  .dflt = "workspaces", .text = "Directory of the users' workspaces; relative: below ITHACA_HOME." },
+	{ .name = "catalog", .type = FIELD_OBJECT, .sub = catalog_keys, .text = "What is known about models." },
+	{ .name = "runner", .type = FIELD_OBJECT, .sub = runner_keys, .text = "The process that starts the others." },
+	{ .name = "log", .type = FIELD_OBJECT, .sub = log_keys, .text = "Log records." },
+	{ .name = "memory", .type = FIELD_OBJECT, .sub = nothing, .text = "Reserved: must be empty in this version." },
+	{ .name = "scheduler", .type = FIELD_OBJECT, .sub = nothing, .text = "Reserved: must be empty in this version." },
+	{ .name = "mcp", .type = FIELD_OBJECT, .sub = mcp_keys, .text = "Reserved: must be empty in this version." },
+	{ .name = "channels", .type = FIELD_OBJECT, .sub = channel_keys, .text = "Reserved: must be empty in this version." },
+	{ .name = "browser", .type = FIELD_OBJECT, .sub = nothing, .text = "Reserved: must be empty in this version." },
+	{ .name = "audit", .type = FIELD_OBJECT, .sub = nothing, .text = "Reserved: must be empty in this version." },
+	{ .type = FIELD_END },
+};
+
+const struct field config_root = { .name = "configuration", .type = FIELD_OBJECT, .sub = config_keys };
