@@ -59,13 +59,18 @@ bool policy_always_rule(const struct policy_request *r, struct buf *out);
 struct shell_command {
 	struct str *argv; /* words with quoting removed; expansions are kept as written and set `dynamic` */
 	size_t argc;
-	bool dynamic; /* some word depends on an expansion */
+	size_t fixed; /* words before the first one that depends on an expansion */
+	bool dynamic; /* fixed < argc */
 };
 struct shell_script {
 	struct shell_command *commands;
 	size_t n;
 	struct str *writes; /* targets of > and >> redirections */
 	size_t writes_n;
+	struct str *reads; /* sources of < redirections */
+	size_t reads_n;
+	struct str *inputs; /* bodies of here-documents, which a shell among the commands would run */
+	size_t inputs_n;
 	bool opaque;
 	const char *why_opaque; /* static */
 };

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT
+ * Commands whose arguments are commands, or that change what later commands mean. They make a script opaque for allow
+ * rules, and deny rules look through them. The table holds what is common, not everything that can start a program. */
+#include "policy/shell.h"
+
+struct wrapper {
+	const char *name; /* of the program, without its directory */
+	const char *const *only_with; /* one of these arguments is needed; NULL: always */
+	const char *why;
+};
+
+static const char runs_arguments[] = "it runs a command through another one";
+static const char runs_text[] = "it runs text as a script";
+static const char changes_meaning[] = "it changes what later commands mean";
+static const char only_bash[] = "it uses [[, which only bash knows";
+
+static const char *const find_runs[] = { "-exec", "-execdir", "-ok", "-okdir", NULL };
+
+static const struct wrapper wrappers[] = {
+	{ "env", NULL, runs_arguments },      { "sudo", NULL, runs_arguments },
+	{ "doas", NULL, runs_arguments },     { "su", NULL, runs_arguments },
+	{ "runuser", NULL, runs_arguments },  { "setpriv", NULL, runs_arguments },
+	{ "nohup", NULL, runs_arguments },    { "nice", NULL, runs_arguments },
+	{ "ionice", NULL, runs_arguments },   { "chrt", NULL, runs_arguments },
+	{ "taskset", NULL, runs_arguments },  { "time", NULL, runs_arguments },
+	{ "timeout", NULL, runs_arguments },  { "xargs", NULL, runs_arguments },
+	{ "parallel", NULL, runs_arguments }, { "setsid", NULL, runs_arguments },
+	{ "stdbuf", NULL, runs_arguments },   { "unbuffer", NULL, runs_arguments },
+	{ "watch", NULL, runs_arguments },    { "strace", NULL, runs_arguments },
+	{ "ltrace", NULL, runs_arguments },   { "flock", NULL, runs_arguments },
+	{ "unshare", NULL, runs_arguments },  { "nsenter", NULL, runs_arguments },
+	{ "chroot", NULL, runs_arguments },   { "script", NULL, runs_arguments },
+	{ "busybox", NULL, runs_arguments },  { "toybox", NULL, runs_arguments },
+	{ "exec", NULL, runs_arguments },     { "command", NULL, runs_arguments },
+	{ "builtin", NULL, runs_arguments },  { "coproc", NULL, runs_arguments },
+	{ "find", find_runs, runs_arguments },
+	{ "eval", NULL, runs_text },          { "trap", NULL, runs_text },
+	{ ".", NULL, runs_text },             { "source", NULL, runs_text },
+	{ "sh", NULL, runs_text },            { "bash", NULL, runs_text },
+	{ "dash", NULL, runs_text },          { "ash", NULL, runs_text },
+	{ "zsh", NULL, runs_text },           { "ksh", NULL, runs_text },
+	{ "mksh", NULL, runs_text },          { "fish", NULL, runs_text },
+	{ "alias", NULL, changes_meaning },   { "export", NULL, changes_meaning },
+	{ "declare", NULL, changes_meaning }, { "typeset", NULL, changes_meaning },
+	{ "readonly", NULL, changes_meaning },{ "local", NULL, changes_meaning },
+	{ "read", NULL, changes_meaning },    { "hash", NULL, changes_meaning },
+	{ "enable", NULL, changes_meaning },  { "function", NULL, changes_meaning },
+	{ "[[", NULL, only_bash },
+};
+
+static bool
+has_argument(const struct shell_command *c, const char *const *wanted)
+{
+	for (size_t i = 1; i < c->argc; i++)
+		for (size_t k = 0; wanted[k] != NULL; k++)
+			if (str_is(c->argv[i], wanted[k]))
+				return true;
+	return false;
+}
+
+const char *
+shell_wrapper(const struct shell_command *c)
+{
+	struct str name = c->argv[0];
+
+	for (size_t i = name.n; i > 0; i--) {
+		if (name.p[i - 1] == '/') {
+			name = str_sub(name, i, name.n);
+			break;
+		}
+	}
+	for (size_t i = 0; i < ARRAY_LEN(wrappers); i++) {
+		const struct wrapper *w = &wrappers[i];
+
+		if (str_is(name, w->name) && (w->only_with == NULL || has_argument(c, w->only_with)))
+			return w->why;
+	}
+	return NULL;
+}
