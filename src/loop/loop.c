@@ -171,6 +171,7 @@ name_open_handle(uv_handle_t *h, void *arg)
 void
 loop_close(struct loop *l)
 {
+	on_wake(&l->wake); /* a posted call may own memory: it runs, late rather than never */
 	run_deferred(l);
 	while (l->orphans != NULL)
 		child_abandon(l->orphans);

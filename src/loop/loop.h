@@ -14,7 +14,7 @@ struct loop;
 int loop_open(struct loop **out, struct err *e) MUST_USE;
 void loop_run(struct loop *l); /* until loop_stop, or until nothing is left that keeps it alive */
 void loop_stop(struct loop *l);
-void loop_close(struct loop *l); /* every handle must have been closed */
+void loop_close(struct loop *l); /* every handle must have been closed; calls posted before it still run */
 int64_t loop_now_ms(struct loop *l); /* monotonic, of this loop pass */
 
 typedef void (*loop_fn)(void *arg);
