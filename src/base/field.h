@@ -63,5 +63,9 @@ int field_money(const struct node *value, int64_t *microusd) MUST_USE;
 
 /* JSON Schema (draft 2020-12) of an object with this table, additionalProperties false. */
 void field_schema(const struct field *table, struct json *j);
+/* Appends an aligned list of operands and options, at most 100 columns wide, for --help and the man page. */
+void field_help(const struct field *table, struct buf *b);
+/* Appends a Markdown table of all keys below prefix ("" or "limits."): key, type, default, range and unit, text. */
+void field_markdown(const struct field *table, const char *prefix, struct buf *b);
 
 #endif

@@ -12,6 +12,7 @@
 #define JSON_NUMBER_MAX       1024u /* characters of a number that does not fit int64 */
 #define YAML_TEXT_MAX         (4u * MIB)
 #define YAML_NODES_MAX        200000u /* after alias expansion */
+#define YAML_ANCHORS_MAX      1000u
 #define YAML_EXPANDED_MAX     (16u * MIB) /* bytes of all scalars after alias expansion */
 #define CONFIG_TEXT_MAX       (1u * MIB)
 #define CONFIG_ARENA_MAX      (512u * MIB) /* all layers, parsed and merged */

@@ -146,25 +146,27 @@ str_dup(struct str s)
 	return p;
 }
 
-/* Wagner and Fischer's table, kept as one row. */
+/* Wagner and Fischer's table with Damerau's transposition of neighbours, kept as the last three rows. */
 size_t
 str_distance(struct str a, struct str b)
 {
 	if (a.n > DISTANCE_MAX_LEN || b.n > DISTANCE_MAX_LEN)
 		return DISTANCE_FAR;
-	size_t row[DISTANCE_MAX_LEN + 1];
+	size_t rows[3][DISTANCE_MAX_LEN + 1];
 	for (size_t j = 0; j <= b.n; j++)
-		row[j] = j;
+		rows[0][j] = j;
 	for (size_t i = 1; i <= a.n; i++) {
-		size_t diagonal = row[0];
+		const size_t *before = rows[(i + 1) % 3], *above = rows[(i - 1) % 3];
+		size_t *row = rows[i % 3];
 		row[0] = i;
 		for (size_t j = 1; j <= b.n; j++) {
-			size_t replace = diagonal + (a.p[i - 1] != b.p[j - 1]);
-			diagonal = row[j];
-			row[j] = MIN(replace, MIN(row[j], row[j - 1]) + 1);
+			size_t replace = above[j - 1] + (a.p[i - 1] != b.p[j - 1]);
+			row[j] = MIN(replace, MIN(above[j], row[j - 1]) + 1);
+			if (i > 1 && j > 1 && a.p[i - 1] == b.p[j - 2] && a.p[i - 2] == b.p[j - 1])
+				row[j] = MIN(row[j], before[j - 2] + 1);
 		}
 	}
-	return row[b.n];
+	return rows[a.n % 3][b.n];
 }
 
 /* Near enough: one error in a short name, up to a third of a longer one. */

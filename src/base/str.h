@@ -35,7 +35,8 @@ bool str_next(struct str *rest, char sep, struct str *out);
 int str_i64(struct str s, int64_t *out) MUST_USE;
 int str_u64(struct str s, uint64_t *out) MUST_USE;
 char *str_dup(struct str s) MUST_USE; /* heap, NUL-terminated */
-/* Levenshtein distance of two short names (at most 64 bytes each, else a large number), for "did you mean". */
+/* Typing mistakes between two short names (insert, drop, replace, swap neighbours; at most 64 bytes each, else a large
+ * number), for "did you mean". */
 size_t str_distance(struct str a, struct str b);
 /* The nearest of names[0..n) if it is near enough to be a typing mistake, else NULL. */
 const char *str_nearest(struct str s, const char *const *names, size_t n);
