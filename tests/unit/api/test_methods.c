@@ -3,6 +3,8 @@
  * that agree with it. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <cmocka.h>
 #include "api/api.h"
 

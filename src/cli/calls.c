@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT
+ * Commands that are one call: options become parameters by name, the answer is printed as JSON or in columns. Also the
+ * few whose answer decides the exit status. */
+#include <stdlib.h>
+#include <unistd.h>
+#include "base/limits.h"
+#include "base/path.h"
+#include "base/utf8.h"
+#include "ithaca-version.h"
+#include "cli/internal.h"
+
+static void
+join_words(struct buf *b, const struct node *list)
+{
+	for (size_t i = 0; i < node_len(list); i++) {
+		if (i > 0)
+			buf_add_char(b, ' ');
+		buf_add_str(b, node_at(list, i)->s);
+	}
+}
+
+/* An option and a parameter of the same name are the same thing; words become one text, paths become absolute. */
+static void
+add_param(struct cli *c, struct json *j, const struct field *option, const struct field *param,
+	const struct node *value)
+{
+	struct buf text;
+	char cwd[4096];
+
+	buf_init(&text, USER_TEXT_MAX);
+	if (option->type == FIELD_LIST && param->type == FIELD_STR) {
+		join_words(&text, value);
+		json_kv_str(j, param->name, buf_str(&text));
+	} else if (option->unit && strcmp(option->unit, "file") == 0 && getcwd(cwd, sizeof(cwd))) {
+		AUTO_FREE char *path = str_dup(value->s);
+
+		json_kv_z(j, param->name, path_clean(c->a, path_join(c->a, cwd, path)));
+	} else {
+		json_kv_node(j, param->name, value);
+	}
+	buf_fini(&text);
+}
+
+static void
+command_params(struct cli *c, struct buf *b)
+{
+	const struct command *cmd = c->command;
+	struct json j;
+
+	json_init(&j, b);
+	json_obj(&j);
+	for (const struct field *f = cmd->options; f->type != FIELD_END; f++) {
+		const struct field *param = field_find(api_methods[cmd->method].params, str_of(f->name));
+		const struct node *value = node_get(c->options, f->name);
+
+		if (param && value && !node_is(value, NODE_NULL) && !(f->type == FIELD_LIST && node_len(value) == 0))
+			add_param(c, &j, f, param, value);
+	}
+	json_obj_end(&j);
+}
+
+static int
+call_command(struct cli *c, bool may_start, const struct node **result, struct err *e)
+{
+	struct buf params;
+	int rc;
+
+	buf_init(&params, WIRE_TAIL_MAX);
+	command_params(c, &params);
+	rc = call_once(c, c->command->method, buf_str(&params), may_start, result, e);
+	buf_fini(&params);
+	return rc;
+}
+
+static int
+print_result(struct cli *c, const struct node *result, struct err *e)
+{
+	const struct command *cmd = c->command;
+	struct buf out;
+	int rc;
+
+	if (c->json)
+		return out_node(result, true, e);
+	buf_init(&out, JSON_TEXT_MAX);
+	if (cmd->print)
+		cmd->print(result, &out);
+	else if (cmd->columns && cmd->list)
+		print_table(node_get(result, cmd->list), cmd->columns, &out);
+	else if (cmd->columns)
+		print_row(result, cmd->columns, &out);
+	else if (cmd->done)
+		buf_printf(&out, "%s\n", cmd->done);
+	rc = out_text(buf_str(&out), e);
+	buf_fini(&out);
+	return rc;
+}
+
+int
+cmd_call(struct cli *c, struct err *e)
+{
+	const struct node *result;
+
+	if (call_command(c, true, &result, e) != 0)
+		return e->code;
+	return print_result(c, result, e);
+}
+
+/* ---- approvals ---- */
+
+static int
+resolve(struct cli *c, const char *decision, const char *done, struct err *e)
+{
+	const struct node *result;
+	struct buf params, out;
+	struct json j;
+	int rc;
+
+	buf_init(&params, 4 * KIB);
+	json_init(&j, &params);
+	json_obj(&j);
+	json_kv_node(&j, "id", node_get(c->options, "id"));
+	json_kv_z(&j, "decision", decision);
+	json_obj_end(&j);
+	rc = call_once(c, API_APPROVAL_RESOLVE, buf_str(&params), true, &result, e);
+	buf_fini(&params);
+	if (rc != 0)
+		return rc;
+	if (c->json)
+		return out_node(result, true, e);
+	buf_init(&out, 4 * KIB);
+	buf_printf(&out, "%s\n", done);
+	rc = out_text(buf_str(&out), e);
+	buf_fini(&out);
+	return rc;
+}
+
+int
+cmd_approve(struct cli *c, struct err *e)
+{
+	bool always = node_bool(c->options, "always", false);
+
+	return resolve(c, always ? "allow_always" : "allow_once", always ? "allowed, always" : "allowed once", e);
+}
+
+int
+cmd_deny(struct cli *c, struct err *e)
+{
+	return resolve(c, "deny", "denied", e);
+}
+
+/* ---- doctor and status ---- */
+
+static void
+print_checks(const struct node *checks, struct buf *out)
+{
+	static const struct column columns[] = { { "n", "N", COLUMN_NUMBER }, { "ok", "OK" },
+		{ "name", "CHECK" }, { "text", "WHAT WAS FOUND" }, { 0 } };
+	bool has_fix = false;
+
+	print_table(checks, columns, out);
+	for (size_t i = 0; i < node_len(checks); i++) {
+		const struct node *check = node_at(checks, i);
+		struct str fix = node_str(check, "fix", STR(""));
+
+		if (fix.n == 0 || str_is(node_str(check, "ok", STR("")), "pass"))
+			continue;
+		buf_printf(out, "%sfix %d: ", has_fix ? "" : "\n", (int)node_int(check, "n", 0));
+		term_clean(out, fix, false);
+		buf_add_char(out, '\n');
+		has_fix = true;
+	}
+}
+
+int
+cmd_doctor(struct cli *c, struct err *e)
+{
+	const struct node *result, *checks;
+	struct buf out;
+	int rc, exit = 0;
+
+	if (call_command(c, true, &result, e) != 0)
+		return e->code;
+	checks = node_get(result, "checks");
+	for (size_t i = 0; i < node_len(checks); i++)
+		if (str_is(node_str(node_at(checks, i), "ok", STR("")), "fail"))
+			exit = 1;
+	if (c->json) {
+		rc = out_node(result, true, e);
+	} else {
+		buf_init(&out, JSON_TEXT_MAX);
+		print_checks(checks, &out);
+		rc = out_text(buf_str(&out), e);
+		buf_fini(&out);
+	}
+	return rc != 0 ? rc : exit;
+}
+
+static int
+status_none(struct cli *c, struct err *e)
+{
+	struct buf out;
+	struct json j;
+	int rc;
+
+	buf_init(&out, 16 * KIB);
+	if (c->json) {
+		json_init(&j, &out);
+		json_obj(&j);
+		json_kv_bool(&j, "running", false);
+		json_kv_z(&j, "home", c->home);
+		json_obj_end(&j);
+	} else {
+		buf_printf(&out, "no runtime is running for %s (a command that needs one starts it)", c->home);
+	}
+	buf_add_char(&out, '\n');
+	rc = out_text(buf_str(&out), e);
+	buf_fini(&out);
+	return rc != 0 ? rc : 1;
+}
+
+static void
+print_status(const struct node *r, struct buf *out)
+{
+	static const struct column columns[] = {
+		{ "version", "version" },
+		{ "home", "home" },
+		{ "config_file", "configuration" },
+		{ "tier", "tier" },
+		{ "started_at_ms", "started (UTC)", COLUMN_TIME },
+		{ "sessions", "sessions", COLUMN_NUMBER },
+		{ "turns", "turns", COLUMN_NUMBER },
+		{ "private", "ends when idle", COLUMN_VALUE },
+		{ 0 },
+	};
+	static const struct column roles[] = { { "name", "ROLE" }, { "state", "STATE" },
+		{ "pid", "PID", COLUMN_VALUE }, { "restarts", "RESTARTS", COLUMN_VALUE }, { 0 } };
+	static const struct column degraded[] = { { "code", "DEGRADED" }, { "text", "WHAT" }, { "fix", "FIX" },
+		{ 0 } };
+
+	print_row(r, columns, out);
+	if (node_len(node_get(r, "roles")) > 0) {
+		buf_add_char(out, '\n');
+		print_table(node_get(r, "roles"), roles, out);
+	}
+	if (node_len(node_get(r, "degraded")) > 0) {
+		buf_add_char(out, '\n');
+		print_table(node_get(r, "degraded"), degraded, out);
+	}
+}
+
+int
+cmd_status(struct cli *c, struct err *e)
+{
+	const struct node *result;
+	struct buf out;
+	struct json j;
+	int rc = call_command(c, false, &result, e);
+
+	if (rc == ERR_GONE)
+		return status_none(c, e);
+	if (rc != 0)
+		return rc;
+	buf_init(&out, JSON_TEXT_MAX);
+	if (c->json) {
+		json_init(&j, &out);
+		json_obj(&j);
+		json_kv_bool(&j, "running", true);
+		for (size_t i = 0; node_is(result, NODE_MAP) && i < result->map.n; i++) {
+			json_key_str(&j, result->map.pairs[i].key);
+			json_node(&j, &result->map.pairs[i].value);
+		}
+		json_obj_end(&j);
+		buf_add_char(&out, '\n');
+	} else {
+		print_status(result, &out);
+	}
+	rc = out_text(buf_str(&out), e);
+	buf_fini(&out);
+	return rc;
+}
+
+int
+cmd_version(struct cli *c, struct err *e)
+{
+	return out_text(c->json ? STR("{\"version\":\"" ITHACA_VERSION "\"}\n") : STR("ithaca " ITHACA_VERSION "\n"), e);
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT
+ * One link to a runtime: calls with an answer each, and the events of subscriptions. Does not reconnect: whoever
+ * follows a turn knows from where to go on. Each call is answered exactly once, with ERR_GONE when the link breaks. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include "base/limits.h"
+#include "base/mem.h"
+#include "cli/internal.h"
+
+struct call {
+	uint64_t id;
+	client_answer_fn fn;
+	void *arg;
+};
+
+struct client {
+	struct wire *w;
+	const struct client_handler *h;
+	void *arg;
+	struct call *calls; /* in flight */
+	size_t calls_n, calls_cap;
+};
+
+static bool
+take_call(struct client *k, uint64_t id, struct call *out)
+{
+	for (size_t i = 0; i < k->calls_n; i++) {
+		if (k->calls[i].id != id)
+			continue;
+		*out = k->calls[i];
+		k->calls[i] = k->calls[--k->calls_n];
+		return true;
+	}
+	return false;
+}
+
+/* The client may be closed by fn: it is not touched after. */
+static int
+on_result(struct client *k, struct wire_msg *m, struct err *e)
+{
+	struct arena *a;
+	struct call call;
+	const struct node *result = NULL;
+
+	if (!take_call(k, m->id, &call))
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "the runtime answered a call that was not made");
+	a = arena_new(JSON_TEXT_MAX);
+	if (json_parse(a, m->tail.n > 0 ? m->tail : STR("{}"), &result, e) != 0) {
+		err_wrap(e, "the runtime's answer");
+		call.fn(call.arg, NULL, e);
+	} else {
+		call.fn(call.arg, result, NULL);
+	}
+	arena_free(a);
+	return 0;
+}
+
+static int
+on_error(struct client *k, struct wire_msg *m, struct err *e)
+{
+	struct err answer = { 0 };
+	struct call call;
+
+	if (!take_call(k, m->id, &call))
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "the runtime refused a call that was not made");
+	wire_err(m->head, &answer);
+	if (answer.code == 0)
+		err_set(&answer, ERR_FAILED, ERR_TO_USER, "the runtime refused without a reason");
+	call.fn(call.arg, NULL, &answer);
+	return 0;
+}
+
+static int
+on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
+{
+	struct client *k = arg;
+
+	switch (m->kind) {
+	case WIRE_RESULT:
+		return on_result(k, m, e);
+	case WIRE_ERROR:
+		return on_error(k, m, e);
+	case WIRE_EVENT:
+		if (!k->h)
+			return 0;
+		if (m->tail.n > 0 || node_bool(m->head, "caught_up", false))
+			k->h->on_event(k->arg, (uint64_t)node_int(m->head, "sub", 0), m->tail);
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+static void
+on_gone(void *arg, struct wire *w, const struct err *e)
+{
+	struct client *k = arg;
+	struct err gone = { 0 };
+	const struct client_handler *h = k->h;
+	void *h_arg = k->arg;
+
+	err_set(&gone, ERR_GONE, ERR_TO_USER, "the link to the runtime broke: %s",
+		e && e->msg[0] ? e->msg : "it was closed");
+	k->w = NULL;
+	while (k->calls_n > 0) {
+		struct call call = k->calls[--k->calls_n];
+
+		call.fn(call.arg, NULL, &gone);
+	}
+	if (h)
+		h->on_gone(h_arg, &gone);
+}
+
+static const struct wire_handler wire_handler = { .on_msg = on_msg, .on_gone = on_gone };
+
+struct client *
+client_new(struct loop *l, int fd, const struct client_handler *h, void *arg)
+{
+	struct client *k = xcalloc(1, sizeof(*k));
+
+	k->h = h;
+	k->arg = arg;
+	k->w = wire_open(l, fd, ROLE_CLIENT, ROLE_RUNTIME, &wire_handler, k);
+	return k;
+}
+
+void
+client_close(struct client *k)
+{
+	if (!k)
+		return;
+	wire_close(k->w);
+	free(k->calls);
+	free(k);
+}
+
+void
+client_call(struct client *k, enum api_method m, struct str params, client_answer_fn fn, void *arg)
+{
+	uint64_t id = wire_next_id(k->w);
+	struct json *head = wire_begin(k->w, WIRE_CALL, id);
+
+	json_kv_z(head, "method", api_methods[m].name);
+	wire_end(k->w, params, -1);
+	k->calls = vec_grow(k->calls, &k->calls_cap, k->calls_n + 1, sizeof(*k->calls));
+	k->calls[k->calls_n++] = (struct call){ id, fn, arg };
+}
+
+/* ---- one call of a short command ---- */
+
+struct once {
+	struct cli *cli;
+	struct loop *loop;
+	const struct node *result;
+	struct err e;
+};
+
+static void
+once_answer(void *arg, const struct node *result, const struct err *e)
+{
+	struct once *o = arg;
+
+	if (e)
+		err_copy(&o->e, e);
+	else
+		o->result = node_copy(o->cli->a, result);
+	loop_stop(o->loop);
+}
+
+static int
+call_on(struct loop *l, struct cli *c, int fd, enum api_method m, struct str params,
+	const struct node **result, struct err *e)
+{
+	struct once o = { .cli = c, .loop = l };
+	struct client *k = client_new(l, fd, NULL, NULL);
+
+	client_call(k, m, params, once_answer, &o);
+	loop_run(l);
+	client_close(k);
+	if (!o.result)
+		return err_copy(e, &o.e);
+	*result = o.result;
+	return 0;
+}
+
+int
+runtime_agrees(struct cli *c, const struct node *status, struct err *e)
+{
+	const char *file = node_z(status, "config_file", "none");
+	const char *tier = node_z(status, "tier", "unknown");
+
+	if (c->env_n > 0)
+		return err_set(e, ERR_CONFLICT, ERR_TO_USER,
+			"a runtime is running for %s already and -e cannot change it (stop it, or leave -e out)",
+			c->home);
+	if (c->config && strcmp(c->config, file) != 0)
+		return err_set(e, ERR_CONFLICT, ERR_TO_USER,
+			"the runtime of %s uses the configuration %s (stop it, or leave --config out)", c->home,
+			file);
+	if (c->tier && strcmp(c->tier, tier) != 0 && strcmp(c->tier, "auto") != 0)
+		return err_set(e, ERR_CONFLICT, ERR_TO_USER,
+			"the runtime of %s works in tier %s (stop it, or leave --tier out)", c->home, tier);
+	return 0;
+}
+
+static bool
+has_start_options(const struct cli *c)
+{
+	return c->env_n > 0 || c->config || c->tier;
+}
+
+static int
+call_connected(struct loop *l, struct cli *c, enum api_method m, struct str params, bool may_start,
+	const struct node **result, struct err *e)
+{
+	const struct node *status;
+	bool started;
+	int fd = runtime_connect(c, may_start, &started, e);
+
+	if (fd < 0)
+		return fd;
+	if (!started && has_start_options(c)) {
+		if (call_on(l, c, fd, API_STATUS_GET, STR("{}"), &status, e) != 0 ||
+			runtime_agrees(c, status, e) != 0)
+			return e->code;
+		fd = runtime_connect(c, may_start, NULL, e);
+		if (fd < 0)
+			return fd;
+	}
+	return call_on(l, c, fd, m, params, result, e);
+}
+
+/* Methods that may be sent again when a runtime went away before it answered. */
+static bool
+may_repeat(enum api_method m)
+{
+	return api_methods[m].capability == CAP_READ;
+}
+
+int
+call_once(struct cli *c, enum api_method m, struct str params, bool may_start,
+	const struct node **result, struct err *e)
+{
+	struct loop *l;
+	int rc = loop_open(&l, e);
+
+	if (rc != 0)
+		return rc;
+	rc = call_connected(l, c, m, params, may_start, result, e);
+	/* A private runner that was just ending closes the link: the next connect starts another. */
+	if (rc == ERR_GONE && may_start && may_repeat(m))
+		rc = call_connected(l, c, m, params, may_start, result, e);
+	loop_close(l);
+	return rc;
+}

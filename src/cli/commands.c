@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT
+ * The command table: one row per command. Option parsing, --help, the man page, docs/cli.md and the completions are
+ * read from these rows. Most rows are a method and the columns of its answer; cmd_call does the rest. */
+#include "base/limits.h"
+#include "base/utf8.h"
+#include "cli/internal.h"
+
+#define JSON_OPTION                                                                               \
+	{ .name = "json", .type = FIELD_BOOL, .dflt = "false", .text = "Print JSON." }
+#define END { .type = FIELD_END }
+
+static const char *const modes[] = { "read_only", "workspace_write", "danger_full_access", NULL };
+static const char *const tiers[] = { "auto", "cell", "container", "microvm", "micro_vm", "process", NULL };
+static const char *const shells[] = { "bash", "zsh", "fish", NULL };
+static const char *const documents[] = { "man", "cli", NULL };
+static const struct field word = { .type = FIELD_STR, .max = USER_TEXT_MAX };
+static const struct field pair = { .type = FIELD_STR, .min = 1, .max = 128 * KIB };
+static const struct field file = { .type = FIELD_STR, .min = 1, .max = 4096 };
+
+const struct field global_options[] = {
+	{ .name = "home", .type = FIELD_STR, .min = 1, .max = 4096, .unit = "dir",
+		.text = "Where everything is kept; default $ITHACA_HOME, else ~/.ithaca." },
+	{ .name = "config", .type = FIELD_STR, .min = 1, .max = 4096, .unit = "file",
+		.text = "Configuration file to use instead of the home's config.yaml." },
+	{ .name = "user", .type = FIELD_STR, .min = 1, .max = 64, .unit = "name",
+		.text = "Act as this user; only \"default\" exists." },
+	{ .name = "env", .type = FIELD_LIST, .max = 1000, .item = &pair, .short_opt = 'e',
+		.unit = "NAME=VALUE",
+		.text = "Environment variable for the runtime that this command starts." },
+	{ .name = "env_file", .type = FIELD_STR, .min = 1, .max = 4096, .unit = "file",
+		.text = "Such variables from a file, one NAME=VALUE per line; -e wins." },
+	{ .name = "verbose", .type = FIELD_BOOL, .short_opt = 'v', .dflt = "false",
+		.text = "Show more of what happens." },
+	{ .name = "version", .type = FIELD_BOOL, .dflt = "false", .text = "Print the version." },
+	{ .name = "help", .type = FIELD_BOOL, .short_opt = 'h', .dflt = "false",
+		.text = "Show help on the command." },
+	END,
+};
+
+/* ---- options ---- */
+
+static const struct field run_options[] = {
+	{ .name = "task", .type = FIELD_LIST, .item = &word, .flags = FIELD_POSITIONAL, .max = 10000,
+		.text = "What to do, in plain words; \"-\" reads it from standard input." },
+	{ .name = "json", .type = FIELD_BOOL, .dflt = "false",
+		.text = "Print one JSON object at the end, on failure too." },
+	{ .name = "stream_json", .type = FIELD_BOOL, .dflt = "false",
+		.text = "Print each event as one line of JSON." },
+	{ .name = "session", .type = FIELD_STR, .min = 1, .max = 128, .unit = "id",
+		.text = "Go on in this session: id, unique start of it, or name." },
+	{ .name = "new", .type = FIELD_BOOL, .dflt = "false",
+		.text = "Make a new session; this is what happens without --session." },
+	{ .name = "name", .type = FIELD_STR, .min = 1, .max = 128, .unit = "name",
+		.text = "Name of the new session." },
+	{ .name = "continue", .type = FIELD_BOOL, .dflt = "false",
+		.text = "Go on with what a crash or a stop left open, in --session or in the newest session; "
+			"with a task, send it there." },
+	{ .name = "agent", .type = FIELD_STR, .min = 1, .max = 128, .unit = "name",
+		.text = "Agent definition to use." },
+	{ .name = "model", .type = FIELD_STR, .min = 1, .max = 128, .unit = "provider/model",
+		.text = "Model to use; default: as configured.", .short_opt = 'm' },
+	{ .name = "mode", .type = FIELD_ENUM, .choices = modes,
+		.text = "What tools may touch; default: as configured." },
+	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers,
+		.text = "Where commands run; default: as configured." },
+	{ .name = "insecure", .type = FIELD_BOOL, .dflt = "false",
+		.text = "Same as --tier process: no cell, and therefore no shell." },
+	{ .name = "workspace", .type = FIELD_STR, .min = 1, .max = 4096, .unit = "dir",
+		.text = "Directory that the agent sees as /shared, or \"user\"; default: the current one." },
+	{ .name = "yes", .type = FIELD_BOOL, .dflt = "false", .short_opt = 'y',
+		.text = "Allow what would be asked, inside the mode; what a rule denies stays denied." },
+	{ .name = "attach", .type = FIELD_LIST, .max = 32, .item = &file, .unit = "file",
+		.text = "Add a text file to the message." },
+	END,
+};
+
+#define SESSION_OPERAND                                                                           \
+	{ .name = "session", .type = FIELD_STR, .min = 1, .max = 128,                               \
+		.flags = FIELD_POSITIONAL | FIELD_REQUIRED,                                         \
+		.text = "Id of a session, a unique start of it, or its name." }
+
+static const struct field session_list_options[] = {
+	{ .name = "limit", .type = FIELD_INT, .min = 1, .max = 1000, .dflt = "50", .text = "At most this many." },
+	JSON_OPTION,
+	END,
+};
+static const struct field session_options[] = { SESSION_OPERAND, JSON_OPTION, END };
+static const struct field session_events_options[] = {
+	SESSION_OPERAND,
+	{ .name = "after", .type = FIELD_INT, .min = 0, .max = INT64_MAX, .dflt = "0",
+		.text = "Only events with a larger number." },
+	{ .name = "follow", .type = FIELD_BOOL, .dflt = "false", .short_opt = 'f',
+		.text = "Go on printing what comes." },
+	{ .name = "json", .type = FIELD_BOOL, .dflt = "false", .text = "Print each event as one line of JSON." },
+	END,
+};
+static const struct field session_rename_options[] = {
+	SESSION_OPERAND,
+	{ .name = "name", .type = FIELD_STR, .min = 1, .max = 128,
+		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "The new name." },
+	JSON_OPTION,
+	END,
+};
+static const struct field json_options[] = { JSON_OPTION, END };
+
+#define APPROVAL_OPERAND                                                                          \
+	{ .name = "id", .type = FIELD_STR, .min = 1, .max = 26,                                     \
+		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "Id of an approval." }
+static const struct field approve_options[] = {
+	APPROVAL_OPERAND,
+	{ .name = "always", .type = FIELD_BOOL, .dflt = "false",
+		.text = "Also allow calls like it from now on: the same beginning of the command." },
+	JSON_OPTION,
+	END,
+};
+static const struct field deny_options[] = { APPROVAL_OPERAND, JSON_OPTION, END };
+
+#define KEY_OPERAND                                                                               \
+	{ .name = "key", .type = FIELD_STR, .min = 1, .max = 256,                                   \
+		.flags = FIELD_POSITIONAL | FIELD_REQUIRED,                                         \
+		.text = "Dotted key, as in limits.turn_steps." }
+static const struct field config_get_options[] = { KEY_OPERAND, JSON_OPTION, END };
+static const struct field config_set_options[] = {
+	KEY_OPERAND,
+	{ .name = "value", .type = FIELD_STR, .max = 64 * KIB,
+		.flags = FIELD_POSITIONAL | FIELD_REQUIRED,
+		.text = "The value as it would be written in the file." },
+	JSON_OPTION,
+	END,
+};
+static const struct field config_validate_options[] = {
+	{ .name = "file", .type = FIELD_STR, .min = 1, .max = 4096, .flags = FIELD_POSITIONAL,
+		.unit = "file", .text = "File to check; default: the one in use." },
+	JSON_OPTION,
+	END,
+};
+static const struct field why_options[] = {
+	{ .name = "tool", .type = FIELD_STR, .min = 1, .max = 128,
+		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "Name of a tool, as in exec." },
+	{ .name = "text", .type = FIELD_LIST, .item = &word, .max = 1000, .flags = FIELD_POSITIONAL,
+		.text = "What it would act on: a command, a path, a host." },
+	{ .name = "mode", .type = FIELD_ENUM, .choices = modes, .text = "Default: as configured." },
+	JSON_OPTION,
+	END,
+};
+static const struct field doctor_options[] = {
+	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers,
+		.text = "Check what this tier needs; default: the configured one." },
+	JSON_OPTION,
+	END,
+};
+static const struct field completion_options[] = {
+	{ .name = "shell", .type = FIELD_ENUM, .choices = shells,
+		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "The shell." },
+	END,
+};
+static const struct field docs_options[] = {
+	{ .name = "document", .type = FIELD_ENUM, .choices = documents,
+		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "Which one." },
+	END,
+};
+static const struct field help_options[] = {
+	{ .name = "command", .type = FIELD_LIST, .item = &word, .max = 4, .flags = FIELD_POSITIONAL,
+		.text = "The command to explain." },
+	END,
+};
+
+/* ---- columns ---- */
+
+static const struct column session_columns[] = {
+	{ "session", "SESSION" },
+	{ "name", "NAME" },
+	{ "state", "STATE" },
+	{ "mode", "MODE" },
+	{ "updated_at_ms", "UPDATED (UTC)", COLUMN_TIME },
+	{ "workspace", "WORKSPACE" },
+	{ 0 },
+};
+static const struct column approval_columns[] = {
+	{ "id", "APPROVAL" },
+	{ "session", "SESSION" },
+	{ "tool", "TOOL" },
+	{ "expires_at_ms", "EXPIRES (UTC)", COLUMN_TIME },
+	{ "summary", "WHAT" },
+	{ 0 },
+};
+static const struct column config_columns[] = {
+	{ "key", "KEY" },
+	{ "value", "VALUE", COLUMN_VALUE },
+	{ "layer", "FROM" },
+	{ "file", "FILE" },
+	{ "line", "LINE", COLUMN_NUMBER },
+	{ 0 },
+};
+
+static void
+print_session(const struct node *r, struct buf *out)
+{
+	static const struct column columns[] = {
+		{ "session", "session" },
+		{ "name", "name" },
+		{ "agent", "agent" },
+		{ "state", "state" },
+		{ "mode", "mode" },
+		{ "workspace", "workspace" },
+		{ "created_at_ms", "created (UTC)", COLUMN_TIME },
+		{ "updated_at_ms", "updated (UTC)", COLUMN_TIME },
+		{ "last_seq", "events", COLUMN_NUMBER },
+		{ 0 },
+	};
+	static const struct column turns[] = {
+		{ "turn", "TURN" },
+		{ "state", "STATE" },
+		{ "status", "STATUS" },
+		{ "created_at_ms", "CREATED (UTC)", COLUMN_TIME },
+		{ "cost_microusd", "COST", COLUMN_MONEY },
+		{ 0 },
+	};
+
+	print_row(r, columns, out);
+	if (node_len(node_get(r, "turns")) == 0)
+		return;
+	buf_add_char(out, '\n');
+	print_table(node_get(r, "turns"), turns, out);
+}
+
+/* The bare value, so that a script can use it. */
+static void
+print_value(const struct node *r, struct buf *out)
+{
+	static const struct column value[] = { { "value", "", COLUMN_VALUE }, { 0 } };
+	const struct node *v = node_get(r, "value");
+
+	if (node_is(v, NODE_MAP) || node_is(v, NODE_LIST)) {
+		yaml_write(out, v);
+		return;
+	}
+	print_row(r, value, out);
+	if (out->n > 2 && out->p[0] == ' ')
+		buf_consume(out, 2); /* the gap after an empty title */
+}
+
+static void
+print_schema(const struct node *r, struct buf *out)
+{
+	json_pretty(out, node_get(r, "schema"));
+	buf_add_char(out, '\n');
+}
+
+static void
+print_default(const struct node *r, struct buf *out)
+{
+	buf_add_str(out, node_str(r, "text", STR("")));
+}
+
+static void
+print_why(const struct node *r, struct buf *out)
+{
+	static const struct column columns[] = {
+		{ "decision", "decision" },
+		{ "rule", "rule" },
+		{ "origin", "written in" },
+		{ "reason", "because" },
+		{ 0 },
+	};
+	struct str text = str_trim(node_str(r, "text", STR(""))), line;
+
+	print_row(r, columns, out);
+	if (text.n > 0)
+		buf_add_z(out, "\nconsidered:\n");
+	while (text.n > 0 && str_next(&text, '\n', &line)) {
+		buf_add_z(out, "  ");
+		term_clean(out, line, true);
+		buf_add_char(out, '\n');
+	}
+}
+
+static void
+print_tools(const struct node *r, struct buf *out)
+{
+	static const struct column offered[] = {
+		{ "name", "TOOL" }, { "class", "CLASS" }, { "text", "WHAT" }, { "reason", "WITHDRAWN" }, { 0 } };
+
+	print_table(node_get(r, "tools"), offered, out);
+}
+
+static void
+print_set(const struct node *r, struct buf *out)
+{
+	buf_add_z(out, "written to ");
+	term_clean(out, node_str(r, "file", STR("the configuration file")), true);
+	buf_add_z(out, node_bool(r, "restart", false) ? " (takes effect after a restart)\n" : "\n");
+}
+
+static void
+print_valid(const struct node *r, struct buf *out)
+{
+	term_clean(out, node_str(r, "file", STR("the configuration")), true);
+	buf_add_z(out, " is valid\n");
+}
+
+#define CALL(m) .run = cmd_call, .method = (m)
+
+const struct command commands[] = {
+	{ .words = "run", .text = "Do a task and show what happens.", .options = run_options, .run = cmd_run,
+		.more = "Standard input, when something is piped into it, is added to the task as context.\n\n"
+			"Without a terminal the answer goes to standard output and progress to standard error. "
+			"Ctrl-C stops the turn and its commands; a second one leaves at once, and the turn can be "
+			"gone on with later.\n\n"
+			"Exit status: 0 answered, 1 failed, 2 usage or configuration, 3 approval needed or denied, "
+			"4 a limit was reached, 5 cancelled." },
+	{ .words = "session list", .text = "List sessions, newest first.", .options = session_list_options,
+		CALL(API_SESSION_LIST), .list = "sessions", .columns = session_columns },
+	{ .words = "session show", .text = "Show one session and its turns.", .options = session_options,
+		CALL(API_SESSION_GET), .print = print_session },
+	{ .words = "session events", .text = "Print the events of a session.",
+		.options = session_events_options, .run = cmd_events, .method = API_SESSION_EVENTS },
+	{ .words = "session rename", .text = "Give a session a name.", .options = session_rename_options,
+		CALL(API_SESSION_RENAME), .done = "renamed" },
+	{ .words = "session delete", .text = "Delete a session with its events and its cell.",
+		.options = session_options, CALL(API_SESSION_DELETE), .done = "deleted" },
+	{ .words = "approval list", .text = "List what waits for approval.", .options = json_options,
+		CALL(API_APPROVAL_LIST), .list = "approvals", .columns = approval_columns },
+	{ .words = "approval allow", .text = "Allow a call that waits.", .options = approve_options,
+		.run = cmd_approve, .method = API_APPROVAL_RESOLVE },
+	{ .words = "approval deny", .text = "Deny a call that waits.", .options = deny_options,
+		.run = cmd_deny, .method = API_APPROVAL_RESOLVE },
+	{ .words = "config list", .text = "Effective configuration, and where each value comes from.",
+		.options = json_options, CALL(API_CONFIG_LIST), .list = "keys", .columns = config_columns },
+	{ .words = "config get", .text = "Print one effective value.", .options = config_get_options,
+		CALL(API_CONFIG_GET), .print = print_value },
+	{ .words = "config set", .text = "Set a key in the home's configuration file.",
+		.options = config_set_options, CALL(API_CONFIG_SET), .print = print_set },
+	{ .words = "config validate", .text = "Check a configuration file without using it.",
+		.options = config_validate_options, CALL(API_CONFIG_VALIDATE), .print = print_valid },
+	{ .words = "config schema", .text = "Print the JSON Schema of the configuration.",
+		.options = json_options, CALL(API_CONFIG_SCHEMA), .print = print_schema },
+	{ .words = "config default", .text = "Print a commented configuration file with every default.",
+		.options = json_options, CALL(API_CONFIG_DEFAULT), .print = print_default },
+	{ .words = "doctor", .text = "Check what works on this machine, and say how to repair what does not.",
+		.options = doctor_options, .run = cmd_doctor, .method = API_DOCTOR_RUN,
+		.more = "Exit status: 0 when no check failed, else 1." },
+	{ .words = "why", .text = "Explain what would be decided on a call, and by which rule.",
+		.options = why_options, CALL(API_POLICY_WHY), .print = print_why },
+	{ .words = "tool list", .text = "List tools on offer, and those withdrawn with the reason.",
+		.options = json_options, CALL(API_TOOL_LIST), .print = print_tools },
+	{ .words = "status", .text = "State of the running runtime.", .options = json_options,
+		.run = cmd_status, .method = API_STATUS_GET,
+		.more = "Exit status: 0 when one runs, else 1. Starts nothing." },
+	{ .words = "version", .text = "Print the version.", .options = json_options, .run = cmd_version,
+		.flags = CMD_LOCAL },
+	{ .words = "completion", .text = "Print a completion script for a shell.",
+		.options = completion_options, .run = cmd_completion, .flags = CMD_LOCAL,
+		.more = "bash: source <(ithaca completion bash)\n"
+			"zsh: ithaca completion zsh >~/.zfunc/_ithaca, with ~/.zfunc in fpath\n"
+			"fish: ithaca completion fish | source" },
+	{ .words = "help", .text = "Explain a command.", .options = help_options, .run = cmd_help,
+		.flags = CMD_LOCAL },
+	{ .words = "docs", .text = "Print the man page or docs/cli.md.", .options = docs_options,
+		.run = cmd_docs, .flags = CMD_HIDDEN | CMD_LOCAL },
+	{ 0 },
+};

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT
+ * Finds the runtime of a home, or starts a private runner for it. The lock makes sure of one runner per home: it is
+ * taken here, travels to the runner as a descriptor, and so is held without a gap until that runner ends. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/path.h"
+#include "cli/internal.h"
+
+#define START_WAIT_MS 20000
+#define RETRY_FIRST_MS 2
+#define RETRY_MAX_MS  50
+#define FRAME_MAX     (WIRE_HEAD_MAX + 64u)
+
+enum { FD_LINK = 3, FD_LOCK = 4, FD_SAFE = 10 };
+
+extern char **environ;
+
+/* ---- the executable ---- */
+
+static char *
+self_dir(struct arena *a)
+{
+	char path[4096];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path));
+	struct str s = { path, n > 0 && (size_t)n < sizeof(path) ? (size_t)n : 0 };
+
+	while (s.n > 0 && s.p[s.n - 1] != '/')
+		s.n--;
+	return s.n > 0 ? arena_strdup(a, s) : NULL;
+}
+
+/* Beside this executable, or where an installation puts it. */
+static const char *
+find_ithacad(struct arena *a, struct err *e)
+{
+	const char *forced = getenv("ITHACA_BIN_DIR");
+	const char *dir = self_dir(a);
+	const char *places[] = {
+		forced ? path_join(a, forced, "ithacad") : NULL,
+		!forced && dir ? path_join(a, dir, "ithacad") : NULL,
+		!forced && dir ? path_join(a, dir, "../libexec/ithaca/ithacad") : NULL,
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(places); i++)
+		if (places[i] && access(places[i], X_OK) == 0)
+			return places[i];
+	err_set(e, ERR_NOT_FOUND, ERR_TO_USER,
+		"the program ithacad is not in %s (install it there, or set ITHACA_BIN_DIR)",
+		forced ? forced : dir ? dir : "the folder of this program");
+	return NULL;
+}
+
+/* ---- starting ---- */
+
+struct start {
+	const struct cli *cli;
+	struct arena *a;
+	int link, lock, log; /* all at least FD_SAFE and close-on-exec */
+};
+
+static char *const *
+runner_argv(struct start *s, const char *path)
+{
+	const struct cli *c = s->cli;
+	const char **argv = arena_alloc(s->a, 16 * sizeof(*argv));
+	size_t n = 0;
+
+	argv[n++] = path;
+	argv[n++] = "-x";
+	argv[n++] = "runner";
+	argv[n++] = "--private";
+	argv[n++] = "--home";
+	argv[n++] = c->home;
+	if (c->config) {
+		argv[n++] = "--config";
+		argv[n++] = c->config;
+	}
+	if (c->tier) {
+		argv[n++] = "--set";
+		argv[n++] = arena_printf(s->a, "tier=%s", c->tier);
+	}
+	return (char *const *)argv;
+}
+
+/* The environment with the additions of -e and --env-file; a later one of the same name wins. */
+static char **
+runner_env(struct start *s)
+{
+	const struct cli *c = s->cli;
+	size_t n = 0, out = 0;
+	char **env;
+
+	while (environ[n])
+		n++;
+	env = arena_alloc(s->a, (n + c->env_n + 1) * sizeof(*env));
+	for (size_t i = 0; i < n + c->env_n; i++) {
+		char *pair = i < n ? environ[i] : c->env[i - n];
+		size_t name_n = strcspn(pair, "="), at = 0;
+
+		while (at < out && (strncmp(env[at], pair, name_n) != 0 || env[at][name_n] != '='))
+			at++;
+		env[at] = pair;
+		if (at == out)
+			out++;
+	}
+	return env;
+}
+
+static int
+open_high(int fd, struct err *e, const char *what)
+{
+	int high;
+
+	if (fd < 0)
+		return err_errno(e, errno, ERR_TO_USER, "cannot open %s", what);
+	high = fcntl(fd, F_DUPFD_CLOEXEC, FD_SAFE);
+	if (high < 0)
+		err_errno(e, errno, ERR_TO_USER, "cannot open %s", what);
+	close(fd);
+	return high < 0 ? e->code : high;
+}
+
+static int
+spawn_runner(struct start *s, pid_t *pid, struct err *e)
+{
+	const char *path = find_ithacad(s->a, e);
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	sigset_t none, all;
+	int rc;
+
+	if (!path)
+		return e->code;
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, s->log, 2);
+	posix_spawn_file_actions_adddup2(&actions, s->link, FD_LINK);
+	posix_spawn_file_actions_adddup2(&actions, s->lock, FD_LOCK);
+	posix_spawnattr_init(&attr);
+	/* A session of its own: Ctrl-C at this terminal is for this program alone. */
+	posix_spawnattr_setflags(&attr,
+		POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigdefault(&attr, &all);
+	rc = posix_spawn(pid, path, &actions, &attr, runner_argv(s, path), runner_env(s));
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&actions);
+	if (rc != 0)
+		return err_errno(e, rc, ERR_TO_USER, "cannot start %s", path);
+	return 0;
+}
+
+static int
+runner_ended(const struct start *s, pid_t pid, struct err *e)
+{
+	int status = 0;
+
+	if (waitpid(pid, &status, WNOHANG) == pid && WIFSIGNALED(status))
+		return err_set(e, ERR_GONE, ERR_TO_USER,
+			"the runner was killed by signal %d before it was ready (see %s/logs/runner.log)",
+			WTERMSIG(status), s->cli->home);
+	return err_set(e, ERR_GONE, ERR_TO_USER,
+		"the runner ended before it was ready (see %s/logs/runner.log)", s->cli->home);
+}
+
+/* The first frame: READY, or FAULT with the reason. */
+static int
+read_ready(struct start *s, int fd, pid_t pid, struct err *e)
+{
+	int64_t until = clock_mono_ms() + START_WAIT_MS;
+	struct wire_frame frame;
+	struct buf in;
+	int rc = 0;
+
+	buf_init(&in, FRAME_MAX);
+	for (;;) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		int64_t left = until - clock_mono_ms();
+		ptrdiff_t n = wire_parse(buf_str(&in), ROLE_RUNNER, ROLE_CLIENT, s->a, &frame, e);
+		char *room;
+		ssize_t got;
+
+		if (n != 0) {
+			rc = n < 0 ? (int)n : 0;
+			break;
+		}
+		if (left <= 0 || poll(&p, 1, (int)left) == 0) {
+			rc = err_set(e, ERR_TIMEOUT, ERR_TO_USER,
+				"the runner was not ready after %d s (see %s/logs/runner.log)",
+				START_WAIT_MS / 1000, s->cli->home);
+			break;
+		}
+		room = buf_reserve(&in, 4096);
+		got = room ? read(fd, room, 4096) : 0;
+		if (got < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (got <= 0) {
+			rc = runner_ended(s, pid, e);
+			break;
+		}
+		buf_added(&in, (size_t)got);
+	}
+	buf_fini(&in);
+	if (rc == 0 && frame.m.kind == WIRE_FAULT) {
+		wire_err(frame.m.head, e);
+		rc = e->code ? e->code : err_set(e, ERR_FAILED, ERR_TO_USER, "the runner cannot start");
+	}
+	return rc;
+}
+
+/* With the lock held: starts the runner and waits for its word. */
+static int
+start_locked(struct start *s, struct err *e)
+{
+	int pair[2] = { -1, -1 }, rc;
+	pid_t pid = -1;
+	char *log = path_join(s->a, s->cli->home, "logs/runner.log");
+
+	s->log = open_high(open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600), e, log);
+	if (s->log < 0)
+		return s->log;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+		close(s->log);
+		return err_errno(e, errno, ERR_TO_USER, "cannot make a socket pair");
+	}
+	s->link = open_high(pair[1], e, "the runner's link");
+	rc = s->link < 0 ? s->link : spawn_runner(s, &pid, e);
+	close(s->log);
+	if (s->link >= 0)
+		close(s->link);
+	if (rc == 0)
+		rc = read_ready(s, pair[0], pid, e);
+	close(pair[0]);
+	return rc;
+}
+
+static int
+make_dirs(const struct cli *c, struct arena *a, struct err *e)
+{
+	static const char *const dirs[] = { "run", "logs" };
+
+	for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
+		if (path_mkdirs(path_join(a, c->home, dirs[i]), 0700, e) != 0)
+			return err_wrap(e, "home %s", c->home);
+	return 0;
+}
+
+/* 0: started; ERR_BUSY: somebody else holds the lock. */
+static int
+try_start(const struct cli *c, struct arena *a, struct err *e)
+{
+	struct start s = { .cli = c, .a = a, .link = -1, .lock = -1, .log = -1 };
+	char *lock = path_join(a, c->home, "run/lock");
+	int rc = make_dirs(c, a, e);
+
+	if (rc != 0)
+		return rc;
+	s.lock = open_high(open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600), e, lock);
+	if (s.lock < 0)
+		return s.lock;
+	if (flock(s.lock, LOCK_EX | LOCK_NB) != 0)
+		rc = errno == EWOULDBLOCK ? ERR_BUSY : err_errno(e, errno, ERR_TO_USER, "cannot lock %s", lock);
+	else
+		rc = start_locked(&s, e);
+	close(s.lock);
+	return rc;
+}
+
+static bool
+nobody_listens(const struct err *e)
+{
+	return e->code == ERR_NOT_FOUND || e->code == ERR_NET || e->code == ERR_GONE || e->code == ERR_IO;
+}
+
+int
+runtime_connect(const struct cli *c, bool may_start, bool *started, struct err *e)
+{
+	struct arena *a = arena_new(8 * MIB);
+	const char *path = path_join(a, c->home, "run/rpc.sock");
+	int64_t until = clock_mono_ms() + START_WAIT_MS;
+	long wait_ms = RETRY_FIRST_MS;
+	bool is_ours = false;
+	int fd;
+
+	for (;;) {
+		struct err start = { 0 };
+		int rc;
+
+		fd = unix_connect(path, e);
+		if (fd >= 0 || !nobody_listens(e) || !may_start || is_ours)
+			break;
+		rc = try_start(c, a, &start);
+		is_ours = rc == 0;
+		if (is_ours)
+			continue;
+		if (rc != ERR_BUSY || start.code != 0) {
+			fd = err_copy(e, &start);
+			break;
+		}
+		/* Another one is starting or just ending: whichever it is shows soon. */
+		if (clock_mono_ms() > until) {
+			fd = err_set(e, ERR_BUSY, ERR_TO_USER,
+				"another process holds %s/run/lock but does not serve (see %s/logs/runner.log)",
+				c->home, c->home);
+			break;
+		}
+		nanosleep(&(struct timespec){ .tv_nsec = wait_ms * 1000000 }, NULL);
+		wait_ms = MIN(2 * wait_ms, RETRY_MAX_MS);
+	}
+	if (fd < 0 && !may_start && nobody_listens(e))
+		fd = err_set(e, ERR_GONE, ERR_TO_USER, "no runtime is running for %s", c->home);
+	if (started)
+		*started = is_ours;
+	arena_free(a);
+	return fd;
+}

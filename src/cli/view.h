@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT
+ * What a person sees of a turn: streamed text, a line per tool call, a spinner, a last line with cost. Renders into a
+ * buffer that the caller writes out; no I/O, no clock. Everything that a model or tool wrote goes through term_clean. */
+#ifndef CLI_VIEW_H
+#define CLI_VIEW_H
+
+#include "cli/fold.h"
+
+struct view_style {
+	bool text; /* stream the answer as it comes; otherwise the caller prints it at the end */
+	bool spinner; /* a line that is drawn over: needs a terminal */
+	bool color;
+	bool utf8;
+	bool verbose; /* more of each result */
+	size_t columns, rows;
+};
+
+struct view {
+	struct view_style style;
+	struct buf *out; /* borrowed */
+	int64_t step;
+	size_t shown; /* bytes of the step's text that are on the screen */
+	struct buf printed; /* the same as it was printed: cleaned, to know how many rows it takes */
+	bool has_break; /* the last byte of printed is a line end that the text does not have */
+	bool is_fixed; /* other lines follow the text: it can no longer be taken back */
+	bool is_mid_line;
+	bool has_spinner; /* a spinner line is on the screen */
+	struct buf label; /* cleaned; empty: nothing to wait for */
+	struct buf tail; /* last line of a running tool's output, cleaned */
+	int64_t label_since_ms;
+	unsigned frame;
+};
+
+void view_init(struct view *v, struct view_style style, struct buf *out);
+void view_fini(struct view *v);
+/* After fold_event gave `news` for this envelope. now_ms is monotonic. */
+void view_event(struct view *v, struct fold *f, const struct node *envelope, enum fold_news news,
+	size_t kept, int64_t now_ms);
+/* Draws the next frame of the spinner. */
+void view_tick(struct view *v, int64_t now_ms);
+/* Takes the spinner away and goes to a new line: before anything else is written, and at the end. */
+void view_pause(struct view *v);
+/* A line of the program itself (text is cleaned here too). */
+void view_note(struct view *v, struct str text);
+/* The last line: status, steps, tokens, cost, time, session. */
+void view_summary(struct view *v, const struct fold *f);
+
+/* "0.4 s", "12 s", "2 min 05 s". */
+void add_duration(struct buf *b, int64_t ms);
+/* "$0.0123". */
+void add_money(struct buf *b, int64_t microusd);
+/* Appends cleaned one-line text cut to so many columns, with an ellipsis when something was left out. */
+void add_cut(struct buf *b, struct str text, size_t columns, bool utf8);
+
+#endif
