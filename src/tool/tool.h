@@ -92,6 +92,9 @@ const struct tool *registry_at(const struct registry *r, size_t i);
 /* "did you mean", for the model. */
 const char *registry_nearest(const struct registry *r, struct str name);
 
+/* The page of the manual: every tool with its arguments, from the tables. */
+void tool_doc(const struct registry *r, struct buf *out);
+
 /* Parses and checks arguments as a model wrote them. Salvages what is unambiguous (a trailing comma, a code fence
  * around the object, an object inside a string); otherwise an error to the model that names the field. *out has the
  * defaults filled in and lives in a. */

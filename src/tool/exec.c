@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: MIT
+ * exec, job and output: commands in the session's cell. A command is keyed by its effect id: shelld
+ * runs it once and keeps its output, so a call can be attached to again after a crash, and what a
+ * result leaves out can be read later. This file keeps only the start and the end of the output in
+ * memory. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include "tool/internal.h"
+
+#define EXEC_TIMEOUT_MS     120000
+#define EXEC_TIMEOUT_JOB_MS 3600000
+#define EXEC_TIMEOUT_MAX_MS 86400000
+#define PAGE_LOOK_BACK                                                                             \
+	(4u * KIB) /* bytes before a page that are searched for the start of its line */
+
+static const struct field exec_args[] = {
+	{ .name = "command",
+		.type = FIELD_STR,
+		.flags = FIELD_REQUIRED,
+		.min = 1,
+		.max = 64 * KIB,
+		.text = "Command for /bin/sh -c, run in the workspace /shared." },
+	{ .name = "timeout_ms",
+		.type = FIELD_INT,
+		.min = 1,
+		.max = EXEC_TIMEOUT_MAX_MS,
+		.unit = "ms",
+		.text = "Kill the command and all its children after this long; default 120000, "
+			"for a background job "
+			"3600000." },
+	{ .name = "cwd",
+		.type = FIELD_STR,
+		.max = FILE_PATH_MAX - 1,
+		.text = "Directory to run in; default /shared." },
+	{ .name = "background",
+		.type = FIELD_BOOL,
+		.dflt = "false",
+		.text = "Return at once with the id of a job, for servers and long work; then use "
+			"job." },
+	{ .type = FIELD_END },
+};
+
+static const char *const job_actions[] = { "poll", "kill", NULL };
+static const struct field job_args[] = {
+	{ .name = "id",
+		.type = FIELD_STR,
+		.flags = FIELD_REQUIRED,
+		.min = 1,
+		.max = 64,
+		.text = "Id that exec gave." },
+	{ .name = "action",
+		.type = FIELD_ENUM,
+		.dflt = "poll",
+		.choices = job_actions,
+		.text = "poll: its state and output; kill: end it and all its children." },
+	{ .name = "offset",
+		.type = FIELD_INT,
+		.min = 0,
+		.max = INT64_MAX,
+		.dflt = "0",
+		.unit = "bytes",
+		.text = "Show output from here on: give what the last poll said comes next." },
+	{ .type = FIELD_END },
+};
+static const struct field output_args[] = {
+	{ .name = "handle",
+		.type = FIELD_STR,
+		.flags = FIELD_REQUIRED,
+		.min = 1,
+		.max = 64,
+		.text = "Handle from the note of a result that was cut, or the id of a job." },
+	{ .name = "offset",
+		.type = FIELD_INT,
+		.min = 0,
+		.max = INT64_MAX,
+		.dflt = "0",
+		.unit = "bytes",
+		.text = "Where to start; the page starts at the beginning of that line." },
+	{ .type = FIELD_END },
+};
+
+/* ---- exec ---- */
+
+/* Of the output: the first head_max bytes and the last ring_max bytes. */
+struct run {
+	struct tool_call *c;
+	struct exec_call *call;
+	bool cancelled;
+	char *head, *ring;
+	size_t head_n, head_max, ring_max;
+	int64_t total;
+};
+
+static void
+ring_add(struct run *r, struct str s)
+{
+	size_t skip = s.n > r->ring_max ? s.n - r->ring_max : 0;
+
+	for (size_t i = skip; i < s.n;) {
+		size_t at = (size_t)((r->total + (int64_t)i) % (int64_t)r->ring_max);
+		size_t n = MIN(s.n - i, r->ring_max - at);
+		memcpy(r->ring + at, s.p + i, n);
+		i += n;
+	}
+}
+
+static void
+on_output(void *arg, int ch, int64_t offset, struct str bytes)
+{
+	struct run *r = arg;
+	struct tool_call *c = r->c;
+	size_t n = MIN(bytes.n, r->head_max - r->head_n);
+
+	if (n > 0)
+		memcpy(r->head + r->head_n, bytes.p, n);
+	r->head_n += n;
+	ring_add(r, bytes);
+	r->total += (int64_t)bytes.n;
+	if (c->h->on_output != NULL)
+		c->h->on_output(c->arg, ch, offset, bytes);
+}
+
+/* The bytes of the ring from an offset of the whole output on, in order. */
+static struct str
+ring_from(const struct run *r, int64_t from)
+{
+	size_t n = (size_t)(r->total - from);
+	char *p = arena_alloc(r->c->a, n + 1);
+
+	for (size_t i = 0; i < n; i++)
+		p[i] = r->ring[(size_t)((from + (int64_t)i) % (int64_t)r->ring_max)];
+	return (struct str){ p, n };
+}
+
+static struct str
+joined(struct arena *a, struct str x, struct str y)
+{
+	char *p = arena_alloc(a, x.n + y.n + 1);
+
+	if (x.n > 0)
+		memcpy(p, x.p, x.n);
+	if (y.n > 0)
+		memcpy(p + x.n, y.p, y.n);
+	return (struct str){ p, x.n + y.n };
+}
+
+/* Output as the model sees it: whole where it fits, else its first two thirds and its end, with a
+ * note between that says how to read what is left out. */
+static struct str
+run_text(const struct run *r, size_t max)
+{
+	struct arena *a = r->c->a;
+	struct str head = { r->head, r->head_n }, tail = STR("");
+	int64_t ring_at = MAX(r->total - (int64_t)r->ring_max, (int64_t)r->head_n);
+	size_t used;
+
+	if (r->total > (int64_t)r->head_n)
+		tail = ring_from(r, ring_at);
+	if (ring_at == (int64_t)r->head_n) { /* nothing is missing between them */
+		head = joined(a, head, tail);
+		struct str all = text_clean(a, head);
+		if (all.n <= max)
+			return all;
+		tail = head;
+	}
+	struct str first = text_page(a, head, max / 3 * 2, &used);
+	if (ring_at == (int64_t)r->head_n)
+		tail = str_sub(tail, used, tail.n);
+	struct str end = text_clean(a, tail);
+	end = str_sub(end, text_cut_front(end, max / 3), end.n);
+	struct str noted = text_note(a, first,
+		"... the output has %lld bytes and is cut here; the rest: output {\"handle\": "
+		"\"%s\", \"offset\": %zu} ...",
+		(long long)r->total, r->c->effect, used);
+	return joined(a, joined(a, noted, STR("\n")), end);
+}
+
+static struct str
+status_facts(struct tool_call *c, const struct exec_status *st)
+{
+	struct facts f;
+
+	facts_begin(&f);
+	if (st->state == EXEC_RUNNING) {
+		json_kv_z(&f.j, "job", c->effect);
+	} else {
+		if (st->signal == 0)
+			json_kv_int(&f.j, "exit", st->exit_code);
+		json_kv_int(&f.j, "signal", st->signal);
+		json_kv_bool(&f.j, "timed_out", st->timed_out);
+		json_kv_bool(&f.j, "killed", st->killed);
+		json_kv_bool(&f.j, "out_of_memory", st->out_of_memory);
+		json_kv_int(&f.j, "ms", st->duration_ms);
+		json_kv_int(&f.j, "output_bytes", st->output_bytes);
+		json_kv_int(&f.j, "kept_bytes", st->kept_bytes);
+		json_kv_z(&f.j, "handle", c->effect);
+	}
+	return facts_end(&f, c->a);
+}
+
+/* "exit 3, 12 ms" and whatever else a reader must know. */
+static void
+status_line(const struct exec_status *st, char out[256])
+{
+	char span[32], how[64];
+	const char *name = st->signal > 0 ? sigabbrev_np(st->signal) : NULL;
+
+	if (st->signal == 0)
+		snprintf(how, sizeof(how), "exit %d", st->exit_code);
+	else
+		snprintf(how, sizeof(how), "killed by signal %d%s%s", st->signal,
+			name ? " SIG" : "", name ? name : "");
+	snprintf(out, 256, "%s, %s%s%s%s%s", how, span_text(st->duration_ms, span),
+		st->timed_out ? "; it ran into timeout_ms and was killed with all its children"
+			      : "",
+		st->killed ? "; it was killed on request, with all its children" : "",
+		st->out_of_memory ? "; the cell ran out of memory" : "",
+		st->kept_bytes < st->output_bytes ? "; the end of its output was not kept" : "");
+}
+
+static void
+on_status(void *arg, const struct exec_status *st)
+{
+	struct run *r = arg;
+	struct tool_call *c = r->c;
+	struct str facts = status_facts(c, st);
+	size_t max = (size_t)c->tool->result_max - 2 * NOTE_MAX;
+	char line[256];
+
+	switch (st->state) {
+	case EXEC_NOT_BEGUN:
+		call_done(c, EFFECT_NOT_DONE, false,
+			STR("the command had not begun before a restart"), facts);
+		return;
+	case EXEC_UNKNOWN:
+		call_done(c, EFFECT_UNKNOWN, true,
+			text_note(c->a, run_text(r, max),
+				"the command began and was cut off by a restart: how it ended is "
+				"not known. Look at what "
+				"it did before running it again"),
+			facts);
+		return;
+	case EXEC_RUNNING:
+		call_done(c, EFFECT_DONE, false,
+			text_note(c->a, run_text(r, max),
+				"running in the background as job %s: job {\"id\": \"%s\"}",
+				c->effect, c->effect),
+			facts);
+		return;
+	case EXEC_DONE:
+		status_line(st, line);
+		call_done(c, EFFECT_DONE, st->signal != 0 || st->exit_code != 0 || st->timed_out,
+			text_note(c->a, run_text(r, max), "%s", line), facts);
+		return;
+	}
+}
+
+static void
+on_fail(void *arg, const struct err *e)
+{
+	struct run *r = arg;
+
+	call_fail(r->c, EFFECT_NOT_DONE, e);
+}
+
+static const struct exec_handler exec_handler = { on_output, on_status, on_fail };
+
+static int
+exec_send(struct tool_call *c, bool only_resume, struct err *e)
+{
+	struct run *r = arena_alloc(c->a, sizeof(*r));
+	bool background = node_bool(c->args, "background", false);
+	struct exec_request q = { .cell = c->env->cell,
+		.plan = &c->env->plan,
+		.effect = c->effect,
+		.command = node_str(c->args, "command", STR("")),
+		.cwd = node_z(c->args, "cwd", c->env->cwd),
+		.timeout_ms = node_int(
+			c->args, "timeout_ms", background ? EXEC_TIMEOUT_JOB_MS : EXEC_TIMEOUT_MS),
+		.output_max = TOOL_OUTPUT_MAX,
+		.background = background,
+		.only_resume = only_resume };
+
+	r->c = c;
+	r->head_max = (size_t)c->tool->result_max;
+	r->ring_max = r->head_max / 2;
+	r->head = arena_alloc(c->a, r->head_max);
+	r->ring = arena_alloc(c->a, r->ring_max);
+	c->state = r;
+	return sandbox_exec(c->env->sandbox, &q, &exec_handler, r, &r->call, e);
+}
+
+static int
+exec_start(struct tool_call *c, struct err *e)
+{
+	return exec_send(c, false, e);
+}
+
+static int
+exec_recover(struct tool_call *c, struct err *e)
+{
+	return exec_send(c, true, e);
+}
+
+static void
+exec_cancel(struct tool_call *c)
+{
+	struct run *r = c->state;
+
+	if (r == NULL || r->call == NULL || r->cancelled)
+		return;
+	r->cancelled = true;
+	exec_call_kill(r->call);
+}
+
+static void
+exec_target(const struct node *args, const struct tool_env *env, struct arena *a,
+	struct policy_request *r)
+{
+	r->target = node_str(args, "command", STR(""));
+}
+
+/* ---- job and output ---- */
+
+struct page_call {
+	struct tool_call *c;
+	const char *effect;
+	int64_t offset; /* wanted */
+	bool cancelled;
+	struct str job_facts; /* job: JSON of its state */
+	char line[320];       /* job: its state in words */
+};
+
+/* Of bytes that begin before the wanted offset: where the line starts that the offset is in. A page
+ * that began in the middle of a line could show the half of a secret that nobody recognises. */
+static size_t
+page_start(struct str bytes, size_t wanted)
+{
+	for (size_t i = MIN(wanted, bytes.n); i > 0; i--)
+		if (bytes.p[i - 1] == '\n')
+			return i;
+	return wanted > PAGE_LOOK_BACK / 2 ? MIN(wanted, bytes.n) : 0;
+}
+
+static void
+page_show(struct page_call *p, const struct node *head, struct str tail)
+{
+	struct tool_call *c = p->c;
+	int64_t at = node_int(head, "offset", 0), kept = node_int(head, "kept_bytes", 0);
+	size_t from = page_start(tail, (size_t)MAX(p->offset - at, (int64_t)0)), used;
+	struct str text = text_page(c->a, str_sub(tail, from, tail.n),
+		(size_t)c->tool->result_max - 2 * NOTE_MAX, &used);
+	int64_t start = at + (int64_t)from, end = start + (int64_t)used;
+	const char *gap = p->line[0] ? "; " : "";
+	struct facts f;
+
+	if (end < kept)
+		text = text_note(c->a, text,
+			"%s%sbytes %lld-%lld of %lld; read on with offset %lld", p->line, gap,
+			(long long)start, (long long)end, (long long)kept, (long long)end);
+	else
+		text = text_note(c->a, text, "%s%sbytes %lld-%lld of %lld; this is the end so far",
+			p->line, gap, (long long)start, (long long)end, (long long)kept);
+	facts_begin(&f);
+	json_kv_z(&f.j, "handle", p->effect);
+	json_kv_int(&f.j, "offset", start);
+	json_kv_int(&f.j, "next", end);
+	json_kv_int(&f.j, "kept_bytes", kept);
+	if (p->job_facts.n > 0)
+		json_kv_raw(&f.j, "job", p->job_facts);
+	call_done(c, EFFECT_DONE, false, text, facts_end(&f, c->a));
+}
+
+static bool
+page_is_over(struct page_call *p, const struct err *e)
+{
+	struct err cancelled;
+
+	if (e == NULL && p->cancelled) {
+		err_set(&cancelled, ERR_CANCELLED, ERR_TO_MODEL, "%s was cancelled",
+			p->c->tool->name);
+		e = &cancelled;
+	}
+	if (e == NULL)
+		return false;
+	call_fail(p->c, EFFECT_NOT_DONE, e);
+	return true;
+}
+
+static void
+on_spooled(void *arg, const struct node *head, struct str tail, const struct err *e)
+{
+	struct page_call *p = arg;
+
+	if (!page_is_over(p, e))
+		page_show(p, head, tail);
+}
+
+static int
+page_send(struct page_call *p, struct err *e)
+{
+	int64_t from = MAX(p->offset - (int64_t)PAGE_LOOK_BACK, (int64_t)0);
+
+	return sandbox_spool(p->c->env->sandbox, p->effect, from,
+		p->offset - from + p->c->tool->result_max, on_spooled, p, e);
+}
+
+static struct page_call *
+page_new(struct tool_call *c, const char *key)
+{
+	struct page_call *p = arena_alloc(c->a, sizeof(*p));
+
+	p->c = c;
+	p->effect = node_z(c->args, key, "");
+	p->offset = node_int(c->args, "offset", 0);
+	c->state = p;
+	return p;
+}
+
+static void
+page_cancel(struct tool_call *c)
+{
+	struct page_call *p = c->state;
+
+	if (p != NULL)
+		p->cancelled = true;
+}
+
+static int
+output_start(struct tool_call *c, struct err *e)
+{
+	return page_send(page_new(c, "handle"), e);
+}
+
+static void
+job_line(const struct node *head, char *out, size_t n)
+{
+	struct exec_status st = { .exit_code = (int)node_int(head, "exit", 0),
+		.signal = (int)node_int(head, "signal", 0),
+		.timed_out = node_bool(head, "timed_out", false),
+		.killed = node_bool(head, "killed", false),
+		.duration_ms = node_int(head, "ms", 0),
+		.output_bytes = node_int(head, "output_bytes", 0),
+		.kept_bytes = node_int(head, "kept_bytes", 0) };
+	const char *state = node_z(head, "state", "");
+	char line[256], span[32];
+
+	if (strcmp(state, "done") == 0) {
+		status_line(&st, line);
+		snprintf(out, n, "job ended: %s", line);
+	} else {
+		snprintf(out, n, "job is %s, %s", state, span_text(st.duration_ms, span));
+	}
+}
+
+static void
+on_job(void *arg, const struct node *head, struct str tail, const struct err *e)
+{
+	struct page_call *p = arg;
+	struct facts f;
+	struct err why;
+
+	if (page_is_over(p, e))
+		return;
+	facts_begin(&f);
+	facts_add_head(&f, head);
+	p->job_facts = facts_end(&f, p->c->a);
+	job_line(head, p->line, sizeof(p->line));
+	if (page_send(p, &why) != 0)
+		call_fail(p->c, EFFECT_NOT_DONE, &why);
+}
+
+static int
+job_start(struct tool_call *c, struct err *e)
+{
+	struct page_call *p = page_new(c, "id");
+
+	if (strcmp(node_z(c->args, "action", "poll"), "kill") == 0)
+		return sandbox_job_kill(c->env->sandbox, p->effect, on_job, p, e);
+	return sandbox_job(c->env->sandbox, p->effect, on_job, p, e);
+}
+
+const struct tool exec_tools[] = {
+	{ .name = "exec",
+		.args = exec_args,
+		.effects = TOOL_READS | TOOL_WRITES | TOOL_EXECS,
+		.recovery = EFFECT_KEYED,
+		.subject = SUBJECT_EXEC,
+		.result_max = TOOL_RESULT_MAX,
+		.start = exec_start,
+		.recover = exec_recover,
+		.cancel = exec_cancel,
+		.target = exec_target,
+		.text = "Run a shell command in the session's cell. Answers its output (both "
+			"streams) and how it ended. There is "
+			"no terminal and no standard input." },
+	{ .name = "job",
+		.args = job_args,
+		.effects = TOOL_READS | TOOL_EXECS,
+		.recovery = EFFECT_PURE,
+		.subject = SUBJECT_READ,
+		.result_max = TOOL_RESULT_MAX,
+		.start = job_start,
+		.cancel = page_cancel,
+		.text = "Look at a background job of exec, or kill it." },
+	{ .name = "output",
+		.args = output_args,
+		.effects = TOOL_READS,
+		.recovery = EFFECT_PURE,
+		.subject = SUBJECT_READ,
+		.result_max = TOOL_RESULT_MAX,
+		.start = output_start,
+		.cancel = page_cancel,
+		.text = "Read more of the output of a command whose result was cut." },
+	{ .name = NULL },
+};
