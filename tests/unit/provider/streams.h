@@ -54,9 +54,9 @@ stream_show(struct buf *b, const struct model_answer *a)
 			fail();
 		}
 	}
-	buf_printf(b, "%s in=%d out=%d cached=%d written=%d reasoning=%d", model_stop_name(a->stop),
-		(int)a->usage.input_tokens, (int)a->usage.output_tokens, (int)a->usage.cached_tokens,
-		(int)a->usage.cache_write_tokens, (int)a->usage.reasoning_tokens);
+	buf_printf(b, "%s in=%lld out=%lld cached=%lld written=%lld reasoning=%lld", model_stop_name(a->stop),
+		(long long)a->usage.input_tokens, (long long)a->usage.output_tokens, (long long)a->usage.cached_tokens,
+		(long long)a->usage.cache_write_tokens, (long long)a->usage.reasoning_tokens);
 }
 
 static inline struct parser *

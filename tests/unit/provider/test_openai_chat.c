@@ -118,7 +118,7 @@ test_what_is_ignored(void **state)
 		"text[a] end" NO_USAGE, NULL);
 	expect_answer(api(),
 		STR("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":-5,\"completion_tokens\":99999999999999999}}\n\n" DONE),
-		"end in=0 out=-727379968 cached=0 written=0 reasoning=0", NULL); /* 10^12, the maximum, as an int */
+		"end in=0 out=1000000000000 cached=0 written=0 reasoning=0", NULL);
 }
 
 static void
