@@ -239,8 +239,7 @@ answer_model(struct server *s, struct conn *c, struct request *r)
 	struct buf why;
 
 	r->seq = c->seq = s->seq++;
-	if (s->log >= 0 || script_looks_at_body(s->script) || true)
-		request_read(r, s->a);
+	request_read(r, s->a);
 	log_request(s, r, true);
 	step = script_choose(s->script, r);
 	if (step) {

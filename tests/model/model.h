@@ -45,7 +45,6 @@ void answer_mark(struct answer *a, enum mark_type type, int64_t ms); /* at the e
 struct script;
 int script_load(const char *name, struct str text, struct script **out, struct err *e) MUST_USE;
 void script_free(struct script *s);
-bool script_looks_at_body(const struct script *s);
 /* The answer for r: a map with `answer` and the transport keys, or NULL. Counts `times`. */
 const struct node *script_choose(struct script *s, const struct request *r);
 const struct node *script_usage(const struct script *s);

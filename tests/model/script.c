@@ -145,13 +145,6 @@ script_free(struct script *s)
 	free(s);
 }
 
-/* Without rules and templates an answer depends on the sequence alone, and the body need not be parsed. */
-bool
-script_looks_at_body(const struct script *s)
-{
-	return node_len(s->rules) > 0 || !str_is(node_str(s->root, "by", STR("sequence")), "sequence");
-}
-
 const struct node *
 script_usage(const struct script *s)
 {
