@@ -4,6 +4,7 @@
 #ifndef CLI_ASK_H
 #define CLI_ASK_H
 
+#include <stdbool.h>
 #include "loop/loop.h"
 
 struct ask;

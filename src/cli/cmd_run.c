@@ -26,7 +26,7 @@ is_utf8_terminal(void)
 	return false;
 }
 
-static struct view_style
+static struct live_style
 style_for(const struct cli *c, enum run_output output)
 {
 	int fd = output == OUTPUT_LIVE ? STDOUT_FILENO : STDERR_FILENO;
@@ -38,7 +38,7 @@ style_for(const struct cli *c, enum run_output output)
 
 	if (is_tty)
 		ioctl(fd, TIOCGWINSZ, &size);
-	return (struct view_style){
+	return (struct live_style){
 		.text = output == OUTPUT_LIVE,
 		.spinner = is_smart && is_shown,
 		.color = is_smart && !(no_color && *no_color),

@@ -10,7 +10,7 @@
 #include "base/utf8.h"
 #include "cli/fold.h"
 #include "cli/internal.h"
-#include "cli/view.h"
+#include "cli/live.h"
 
 #define PAGE       500
 #define LINKS_MAX  20

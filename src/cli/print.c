@@ -9,7 +9,7 @@
 #include "base/path.h"
 #include "base/utf8.h"
 #include "cli/internal.h"
-#include "cli/view.h"
+#include "cli/live.h"
 
 #define COLUMNS_MAX 12
 #define CELL_MAX    (16u * KIB)

@@ -77,7 +77,7 @@ on_cancelled(void *arg, const struct node *result, const struct err *e)
 	struct run *r = arg;
 
 	if (e && e->code != ERR_GONE && !r->is_over) {
-		view_note(&r->view, str_of(e->msg));
+		live_note(&r->live, str_of(e->msg));
 		run_draw(r);
 	}
 	if (e && e->code == ERR_GONE)
@@ -217,6 +217,8 @@ on_event(void *arg, uint64_t sub, struct str text)
 	const struct node *envelope;
 	struct err e = { 0 };
 	enum fold_news news;
+	int64_t seq;
+	bool is_new;
 	size_t kept;
 
 	if (r->is_over)
@@ -234,10 +236,12 @@ on_event(void *arg, uint64_t sub, struct str text)
 		arena_free(a);
 		return;
 	}
+	seq = node_int(envelope, "seq", 0);
+	is_new = seq == 0 || seq > r->fold.last_seq;
 	news = fold_event(&r->fold, envelope, &kept);
-	if (r->output == OUTPUT_STREAM && (news != FOLD_OLD || node_int(envelope, "seq", 0) == 0))
+	if (r->output == OUTPUT_STREAM && is_new)
 		run_stream(r, envelope, text);
-	view_event(&r->view, &r->fold, envelope, news, kept, clock_mono_ms());
+	live_event(&r->live, &r->fold, envelope, news, kept, clock_mono_ms());
 	arena_free(a);
 	run_draw(r);
 	if (r->fold.is_finished)
@@ -255,7 +259,7 @@ on_resolved(void *arg, const struct node *result, const struct err *e)
 
 	if (!e || e->code == ERR_GONE || r->is_over)
 		return;
-	view_note(&r->view, str_of(e->msg));
+	live_note(&r->live, str_of(e->msg));
 	run_draw(r);
 }
 
@@ -286,9 +290,9 @@ on_key(void *arg, char key)
 static void
 run_ask(struct run *r, const struct fold_approval *p)
 {
-	view_pause(&r->view);
+	live_pause(&r->live);
 	buf_add_z(&r->screen, "? ");
-	add_cut(&r->screen, str_of(p->tool), 40, r->view.style.utf8);
+	add_cut(&r->screen, str_of(p->tool), 40, r->live.style.utf8);
 	buf_add_z(&r->screen, " asks: ");
 	term_clean(&r->screen, str_of(p->summary), false);
 	buf_add_z(&r->screen, "\n  allow it?  y once   a always   n no: ");
@@ -432,7 +436,7 @@ on_signal(void *arg)
 	r->wants_cancel = true;
 	ask_close(r->ask);
 	r->ask = NULL;
-	view_note(&r->view, str_of(text));
+	live_note(&r->live, str_of(text));
 	run_draw(r);
 	run_cancel(r);
 }
@@ -442,7 +446,7 @@ on_tick(void *arg)
 {
 	struct run *r = arg;
 
-	view_tick(&r->view, clock_mono_ms());
+	live_tick(&r->live, clock_mono_ms());
 	run_draw(r);
 	timer_again(r->tick, TICK_MS);
 }
@@ -450,20 +454,20 @@ on_tick(void *arg)
 /* ---- life ---- */
 
 void
-run_init(struct run *r, struct cli *c, enum run_output output, struct view_style style)
+run_init(struct run *r, struct cli *c, enum run_output output, struct live_style style)
 {
 	*r = (struct run){ .cli = c, .output = output, .out_fd = STDOUT_FILENO, .err_fd = STDERR_FILENO,
 		.method = API_SESSION_TURN };
 	buf_init(&r->params, WIRE_TAIL_MAX);
 	buf_init(&r->screen, JSON_TEXT_MAX);
 	fold_init(&r->fold);
-	view_init(&r->view, style, &r->screen);
+	live_init(&r->live, style, &r->screen);
 }
 
 void
 run_fini(struct run *r)
 {
-	view_fini(&r->view);
+	live_fini(&r->live);
 	fold_fini(&r->fold);
 	buf_fini(&r->screen);
 	buf_fini(&r->params);
@@ -473,7 +477,7 @@ static void
 run_loop(struct run *r)
 {
 	r->retry = timer_start(r->loop, 0, run_link, r);
-	if (r->view.style.spinner) {
+	if (r->live.style.spinner) {
 		r->tick = timer_start(r->loop, TICK_MS, on_tick, r);
 		timer_unref(r->tick);
 	}
@@ -501,7 +505,7 @@ run_finish(struct run *r)
 	int rc;
 
 	buf_init(&out, JSON_TEXT_MAX);
-	view_pause(&r->view);
+	live_pause(&r->live);
 	if (r->output == OUTPUT_JSON) {
 		json_init(&j, &out);
 		fold_json(&r->fold, &j);
@@ -512,7 +516,7 @@ run_finish(struct run *r)
 			buf_add_char(&out, '\n');
 	}
 	if (r->is_accepted && r->output != OUTPUT_STREAM)
-		view_summary(&r->view, &r->fold);
+		live_summary(&r->live, &r->fold);
 	if (r->output == OUTPUT_STREAM)
 		buf_reset(&r->screen);
 	run_draw(r);
@@ -538,13 +542,15 @@ run_refuse(struct run *r, const struct err *e)
 int
 run_turn(struct run *r)
 {
+	bool is_own = r->loop == NULL;
 	struct err e = { 0 };
 
-	if (loop_open(&r->loop, &e) == 0) {
-		run_loop(r);
-		loop_close(r->loop);
-	} else {
+	if (is_own && loop_open(&r->loop, &e) != 0) {
 		fold_stop(&r->fold, TURN_FAILED, &e);
+		return run_finish(r);
 	}
+	run_loop(r);
+	if (is_own)
+		loop_close(r->loop);
 	return run_finish(r);
 }

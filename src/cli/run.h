@@ -6,7 +6,7 @@
 
 #include "cli/ask.h"
 #include "cli/internal.h"
-#include "cli/view.h"
+#include "cli/live.h"
 
 enum run_output {
 	OUTPUT_LIVE, /* standard output is a terminal: everything goes there */
@@ -26,11 +26,11 @@ struct run {
 	char turn[ID_SIZE]; /* id that the parameters of session.turn carry */
 	bool is_new_session;
 
-	struct loop *loop;
+	struct loop *loop; /* NULL: run_turn makes one */
 	struct client *client; /* NULL between two links */
 	struct fold fold;
-	struct view view;
-	struct buf screen; /* what the view drew and nobody wrote yet */
+	struct live live;
+	struct buf screen; /* what the live view drew and nobody wrote yet */
 	uint64_t sub;
 	int64_t after;
 	bool is_sent; /* the message may have reached the runtime */
@@ -47,7 +47,7 @@ struct run {
 	char asked[32]; /* approval that the question is about */
 };
 
-void run_init(struct run *r, struct cli *c, enum run_output output, struct view_style style);
+void run_init(struct run *r, struct cli *c, enum run_output output, struct live_style style);
 void run_fini(struct run *r);
 /* Runs until the turn has ended or cannot be followed; gives the exit status. */
 int run_turn(struct run *r);

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <cmocka.h>
-#include "cli/view.h"
+#include "cli/live.h"
 
 #define SESSION "01jd0000000000000000000001"
 #define TURN    "01jd0000000000000000000002"
@@ -53,7 +53,7 @@ static const char *const recorded[] UNUSED = {
 
 /* One event into fold and, when given, view. */
 static inline enum fold_news
-feed(struct fold *f, struct view *v, const char *json, size_t *kept)
+feed(struct fold *f, struct live *v, const char *json, size_t *kept)
 {
 	struct arena *a = arena_new(1 << 20);
 	const struct node *n;
@@ -64,7 +64,7 @@ feed(struct fold *f, struct view *v, const char *json, size_t *kept)
 		fail_msg("%s: %s", e.msg, json);
 	news = fold_event(f, n, kept);
 	if (v)
-		view_event(v, f, n, news, *kept, 5000);
+		live_event(v, f, n, news, *kept, 5000);
 	arena_free(a);
 	return news;
 }

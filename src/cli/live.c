@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include "base/limits.h"
 #include "base/utf8.h"
-#include "cli/view.h"
+#include "cli/live.h"
 
 #define PREVIEW_LINES   3
 #define PREVIEW_VERBOSE 40
@@ -28,9 +28,9 @@ static const char *const frames[2][10] = {
 #define YELLOW "33"
 
 void
-view_init(struct view *v, struct view_style style, struct buf *out)
+live_init(struct live *v, struct live_style style, struct buf *out)
 {
-	*v = (struct view){ .style = style, .out = out, .step = -1 };
+	*v = (struct live){ .style = style, .out = out, .step = -1 };
 	if (v->style.columns < 20)
 		v->style.columns = 80;
 	if (v->style.rows < 4)
@@ -41,7 +41,7 @@ view_init(struct view *v, struct view_style style, struct buf *out)
 }
 
 void
-view_fini(struct view *v)
+live_fini(struct live *v)
 {
 	buf_fini(&v->printed);
 	buf_fini(&v->label);
@@ -49,13 +49,13 @@ view_fini(struct view *v)
 }
 
 static const char *
-glyph(const struct view *v, enum glyph g)
+glyph(const struct live *v, enum glyph g)
 {
 	return glyphs[v->style.utf8][g];
 }
 
 static void
-color(struct view *v, const char *sgr)
+color(struct live *v, const char *sgr)
 {
 	if (v->style.color)
 		buf_printf(v->out, "\x1b[%sm", sgr);
@@ -74,11 +74,14 @@ add_duration(struct buf *b, int64_t ms)
 		buf_printf(b, "%" PRId64 " min %02" PRId64 " s", ms / 60000, ms / 1000 % 60);
 }
 
+/* Rounded up, as the price of a call is: what was spent is never shown as nothing. */
 void
 add_money(struct buf *b, int64_t microusd)
 {
-	if (microusd >= 1000000)
-		buf_printf(b, "$%" PRId64 ".%02" PRId64, microusd / 1000000, microusd % 1000000 / 10000);
+	int64_t cents = (microusd + 9999) / 10000;
+
+	if (microusd > 999900)
+		buf_printf(b, "$%" PRId64 ".%02" PRId64, cents / 100, cents % 100);
 	else
 		buf_printf(b, "$0.%04" PRId64, (microusd + 99) / 100);
 }
@@ -126,7 +129,7 @@ add_cut(struct buf *b, struct str text, size_t columns, bool utf8)
 
 /* Rows below the first that text takes, when printed from column 0 on. */
 static size_t
-rows_below(const struct view *v, struct str s)
+rows_below(const struct live *v, struct str s)
 {
 	size_t row = 0, column = 0;
 
@@ -157,7 +160,7 @@ rows_below(const struct view *v, struct str s)
 /* ---- lines ---- */
 
 static void
-spinner_off(struct view *v)
+spinner_off(struct live *v)
 {
 	if (v->has_spinner)
 		buf_add_z(v->out, "\r\x1b[K");
@@ -165,7 +168,7 @@ spinner_off(struct view *v)
 }
 
 void
-view_pause(struct view *v)
+live_pause(struct live *v)
 {
 	spinner_off(v);
 	if (v->is_mid_line)
@@ -175,7 +178,7 @@ view_pause(struct view *v)
 }
 
 static void
-set_label(struct view *v, int64_t now_ms, const char *what, struct str detail)
+set_label(struct live *v, int64_t now_ms, const char *what, struct str detail)
 {
 	buf_reset(&v->label);
 	buf_reset(&v->tail);
@@ -188,7 +191,7 @@ set_label(struct view *v, int64_t now_ms, const char *what, struct str detail)
 }
 
 void
-view_tick(struct view *v, int64_t now_ms)
+live_tick(struct live *v, int64_t now_ms)
 {
 	struct buf line;
 	int64_t ms = now_ms - v->label_since_ms;
@@ -215,9 +218,9 @@ view_tick(struct view *v, int64_t now_ms)
 }
 
 static void
-line_begin(struct view *v, enum glyph g, const char *sgr)
+line_begin(struct live *v, enum glyph g, const char *sgr)
 {
-	view_pause(v);
+	live_pause(v);
 	color(v, sgr);
 	buf_add_z(v->out, glyph(v, g));
 	color(v, "0");
@@ -225,7 +228,7 @@ line_begin(struct view *v, enum glyph g, const char *sgr)
 }
 
 static void
-dim(struct view *v, struct str text)
+dim(struct live *v, struct str text)
 {
 	color(v, DIM);
 	buf_add_str(v->out, text);
@@ -233,7 +236,7 @@ dim(struct view *v, struct str text)
 }
 
 void
-view_note(struct view *v, struct str text)
+live_note(struct live *v, struct str text)
 {
 	line_begin(v, GLYPH_NOTE, YELLOW);
 	term_clean(v->out, str_trim(text), false);
@@ -243,7 +246,7 @@ view_note(struct view *v, struct str text)
 /* ---- streamed text ---- */
 
 static void
-text_print(struct view *v, struct str text)
+text_print(struct live *v, struct str text)
 {
 	size_t n = text.n - utf8_incomplete(text), from = v->printed.n;
 
@@ -259,7 +262,7 @@ text_print(struct view *v, struct str text)
 
 /* Takes back what is on the screen of this step. False when it has scrolled away or other lines followed. */
 static bool
-text_erase(struct view *v)
+text_erase(struct live *v)
 {
 	size_t rows = rows_below(v, buf_str(&v->printed));
 
@@ -274,7 +277,7 @@ text_erase(struct view *v)
 }
 
 static void
-text_forget(struct view *v)
+text_forget(struct live *v)
 {
 	buf_reset(&v->printed);
 	v->shown = 0;
@@ -282,14 +285,14 @@ text_forget(struct view *v)
 }
 
 static void
-text_show(struct view *v, struct str text, size_t kept)
+text_show(struct live *v, struct str text, size_t kept)
 {
 	if (v->shown == 0) {
 		buf_reset(&v->printed);
 		v->is_fixed = false;
 	} else if (kept < v->shown) {
 		if (v->printed.n > 0 && !text_erase(v)) {
-			view_pause(v);
+			live_pause(v);
 			dim(v, STR("(the answer was cut off; from the start:)"));
 			buf_add_char(v->out, '\n');
 		}
@@ -307,7 +310,7 @@ text_show(struct view *v, struct str text, size_t kept)
 }
 
 static void
-text_step(struct view *v, const struct fold *f)
+text_step(struct live *v, const struct fold *f)
 {
 	if (f->step == v->step)
 		return;
@@ -322,14 +325,14 @@ text_step(struct view *v, const struct fold *f)
 
 /* ---- events ---- */
 
-struct view_input {
+struct live_input {
 	struct fold *f;
 	const struct node *body;
 	int64_t now_ms;
 };
 
 static void
-on_turn_started(struct view *v, const struct view_input *in)
+on_turn_started(struct live *v, const struct live_input *in)
 {
 	static const char *const keys[] = { "model", "mode", "cell" };
 	struct buf b;
@@ -345,7 +348,7 @@ on_turn_started(struct view *v, const struct view_input *in)
 		add_cut(&b, s, 60, v->style.utf8);
 	}
 	if (b.n > 0) {
-		view_pause(v);
+		live_pause(v);
 		dim(v, buf_str(&b));
 		buf_add_char(v->out, '\n');
 	}
@@ -353,13 +356,13 @@ on_turn_started(struct view *v, const struct view_input *in)
 }
 
 static void
-on_model_started(struct view *v, const struct view_input *in)
+on_model_started(struct live *v, const struct live_input *in)
 {
 	set_label(v, in->now_ms, "thinking", STR(""));
 }
 
 static void
-on_model_retry(struct view *v, const struct view_input *in)
+on_model_retry(struct live *v, const struct live_input *in)
 {
 	struct str why = node_str(node_get(in->body, "error"), "message", STR("the model's server failed"));
 	struct buf b;
@@ -385,7 +388,7 @@ on_model_retry(struct view *v, const struct view_input *in)
 }
 
 static void
-on_tool_requested(struct view *v, const struct view_input *in)
+on_tool_requested(struct live *v, const struct live_input *in)
 {
 	struct str decision = node_str(in->body, "decision", STR(""));
 	bool is_denied = str_is(decision, "deny");
@@ -412,7 +415,7 @@ on_tool_requested(struct view *v, const struct view_input *in)
 }
 
 static void
-on_effect_intent(struct view *v, const struct view_input *in)
+on_effect_intent(struct live *v, const struct live_input *in)
 {
 	struct fold_effect *x = fold_effect(in->f, node_str(in->body, "effect", STR("")));
 
@@ -421,7 +424,7 @@ on_effect_intent(struct view *v, const struct view_input *in)
 }
 
 static void
-on_tool_progress(struct view *v, const struct view_input *in)
+on_tool_progress(struct live *v, const struct live_input *in)
 {
 	struct str text = str_trim(node_str(in->body, "text", STR("")));
 
@@ -438,7 +441,7 @@ on_tool_progress(struct view *v, const struct view_input *in)
 }
 
 static void
-preview(struct view *v, struct str text)
+preview(struct live *v, struct str text)
 {
 	size_t max = v->style.verbose ? PREVIEW_VERBOSE : PREVIEW_LINES, n = 0, more = 0;
 	struct str line;
@@ -467,7 +470,7 @@ preview(struct view *v, struct str text)
 }
 
 static void
-outcome_facts(struct view *v, const struct fold_effect *x, const struct node *facts)
+outcome_facts(struct live *v, const struct fold_effect *x, const struct node *facts)
 {
 	int64_t exit = node_int(facts, "exit", 0), signal = node_int(facts, "signal", 0);
 
@@ -482,7 +485,7 @@ outcome_facts(struct view *v, const struct fold_effect *x, const struct node *fa
 }
 
 static void
-on_effect_outcome(struct view *v, const struct view_input *in)
+on_effect_outcome(struct live *v, const struct live_input *in)
 {
 	struct fold_effect *x = fold_effect(in->f, node_str(in->body, "effect", STR("")));
 	bool is_done, is_unknown;
@@ -511,11 +514,11 @@ on_effect_outcome(struct view *v, const struct view_input *in)
 }
 
 static void
-on_approval_resolved(struct view *v, const struct view_input *in)
+on_approval_resolved(struct live *v, const struct live_input *in)
 {
 	struct str by = node_str(in->body, "by", STR(""));
 
-	view_pause(v);
+	live_pause(v);
 	color(v, DIM);
 	buf_add_z(v->out, "approval: ");
 	add_cut(v->out, node_str(in->body, "decision", STR("expired")), 40, v->style.utf8);
@@ -529,26 +532,27 @@ on_approval_resolved(struct view *v, const struct view_input *in)
 }
 
 static void
-on_notice(struct view *v, const struct view_input *in)
+on_notice(struct live *v, const struct live_input *in)
 {
 	if (!str_is(node_str(in->body, "level", STR("warn")), "debug") || v->style.verbose)
-		view_note(v, node_str(in->body, "text", STR("")));
+		live_note(v, node_str(in->body, "text", STR("")));
 }
 
 static void
-on_stop(struct view *v, const struct view_input *in)
+on_stop(struct live *v, const struct live_input *in)
 {
 	buf_reset(&v->label);
-	view_pause(v);
+	live_pause(v);
 }
 
 static const struct {
 	const char *kind;
-	void (*fn)(struct view *v, const struct view_input *in);
+	void (*fn)(struct live *v, const struct live_input *in);
 } renderers[] = {
 	{ "turn.started", on_turn_started },
 	{ "turn.finished", on_stop },
 	{ "model.started", on_model_started },
+	{ "model.done", on_stop },
 	{ "model.retry", on_model_retry },
 	{ "tool.requested", on_tool_requested },
 	{ "tool.progress", on_tool_progress },
@@ -561,10 +565,10 @@ static const struct {
 };
 
 void
-view_event(struct view *v, struct fold *f, const struct node *envelope, enum fold_news news,
+live_event(struct live *v, struct fold *f, const struct node *envelope, enum fold_news news,
 	size_t kept, int64_t now_ms)
 {
-	struct view_input in = { f, node_get(envelope, "body"), now_ms };
+	struct live_input in = { f, node_get(envelope, "body"), now_ms };
 	struct str kind = node_str(envelope, "kind", STR(""));
 
 	if (news == FOLD_OLD)
@@ -579,12 +583,12 @@ view_event(struct view *v, struct fold *f, const struct node *envelope, enum fol
 	/* An answer whose text was never streamed here, as after joining late. */
 	if (f->is_finished && v->style.text && v->shown == 0 && f->answer.n > 0) {
 		text_print(v, buf_str(&f->answer));
-		view_pause(v);
+		live_pause(v);
 	}
 }
 
 void
-view_summary(struct view *v, const struct fold *f)
+live_summary(struct live *v, const struct fold *f)
 {
 	bool is_good = f->status == TURN_ANSWERED;
 	const char *dot = glyph(v, GLYPH_DOT);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * What a person sees of a turn: streamed text, a line per tool call, a spinner, a last line with cost. Renders into a
  * buffer that the caller writes out; no I/O, no clock. Everything that a model or tool wrote goes through term_clean. */
-#ifndef CLI_VIEW_H
-#define CLI_VIEW_H
+#ifndef CLI_LIVE_H
+#define CLI_LIVE_H
 
 #include "cli/fold.h"
 
-struct view_style {
+struct live_style {
 	bool text; /* stream the answer as it comes; otherwise the caller prints it at the end */
 	bool spinner; /* a line that is drawn over: needs a terminal */
 	bool color;
@@ -15,8 +15,8 @@ struct view_style {
 	size_t columns, rows;
 };
 
-struct view {
-	struct view_style style;
+struct live {
+	struct live_style style;
 	struct buf *out; /* borrowed */
 	int64_t step;
 	size_t shown; /* bytes of the step's text that are on the screen */
@@ -31,19 +31,19 @@ struct view {
 	unsigned frame;
 };
 
-void view_init(struct view *v, struct view_style style, struct buf *out);
-void view_fini(struct view *v);
+void live_init(struct live *v, struct live_style style, struct buf *out);
+void live_fini(struct live *v);
 /* After fold_event gave `news` for this envelope. now_ms is monotonic. */
-void view_event(struct view *v, struct fold *f, const struct node *envelope, enum fold_news news,
+void live_event(struct live *v, struct fold *f, const struct node *envelope, enum fold_news news,
 	size_t kept, int64_t now_ms);
 /* Draws the next frame of the spinner. */
-void view_tick(struct view *v, int64_t now_ms);
+void live_tick(struct live *v, int64_t now_ms);
 /* Takes the spinner away and goes to a new line: before anything else is written, and at the end. */
-void view_pause(struct view *v);
+void live_pause(struct live *v);
 /* A line of the program itself (text is cleaned here too). */
-void view_note(struct view *v, struct str text);
+void live_note(struct live *v, struct str text);
 /* The last line: status, steps, tokens, cost, time, session. */
-void view_summary(struct view *v, const struct fold *f);
+void live_summary(struct live *v, const struct fold *f);
 
 /* "0.4 s", "12 s", "2 min 05 s". */
 void add_duration(struct buf *b, int64_t ms);

@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: MIT
+ * `run` against a runtime of our own on a real socket: links that break at every point, answers that get lost, errors,
+ * approvals, cancelling. The fake keeps a log of events and counts what reaches it. */
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "cli/run.h"
+#include "base/path.h"
+#include "events.h"
+
+struct fake {
+	struct loop *loop;
+	char home[64], socket[96];
+	int listen_fd;
+	struct watch *watch;
+	struct wire *wire;
+	/* What it does. */
+	const char *const *log;
+	size_t log_n;
+	size_t cut_after; /* events sent in all before the link is cut; SIZE_MAX: never */
+	bool lose_message; /* cut at session.turn, before it is stored */
+	bool lose_answer; /* cut at session.turn, after it is stored */
+	const char *refuse; /* code of the error that answers session.turn */
+	bool interrupts; /* raises SIGINT when the events were sent */
+	bool is_wordy; /* envelopes with line ends in them */
+	/* What it saw. */
+	size_t sent, links, turns, stored, gets, cancels, subscriptions;
+	char last_after[32];
+};
+
+static void
+fake_answer(struct wire *w, uint64_t id, const char *json)
+{
+	wire_begin(w, WIRE_RESULT, id);
+	wire_end(w, str_of(json), -1);
+}
+
+static void
+fake_error(struct wire *w, uint64_t id, const char *code)
+{
+	struct err e;
+
+	err_set(&e, err_from_name(code), ERR_TO_USER, "the fake says %s", code);
+	wire_error(w, id, &e);
+}
+
+/* Closing inside the handler of a message: at the end of the pass. */
+static void
+fake_cut(void *arg)
+{
+	struct fake *k = arg;
+
+	wire_close(k->wire);
+	k->wire = NULL;
+}
+
+static void
+fake_event(struct fake *k, const char *json)
+{
+	struct json *head = wire_begin(k->wire, WIRE_EVENT, wire_next_id(k->wire));
+
+	json_kv_int(head, "sub", 7);
+	if (!json)
+		json_kv_bool(head, "caught_up", true);
+	wire_end(k->wire, str_of(json), -1);
+}
+
+static int64_t
+seq_of(const char *json)
+{
+	return strtoll(json + strlen("{\"seq\":"), NULL, 10);
+}
+
+static void
+fake_events(struct fake *k, int64_t after)
+{
+	for (size_t i = 0; i < k->log_n; i++) {
+		int64_t seq = seq_of(k->log[i]);
+
+		/* Live text is sent on the first link alone: later ones have what was logged. */
+		if ((seq == 0 && k->subscriptions > 1) || (seq > 0 && seq <= after))
+			continue;
+		if (k->sent++ == k->cut_after) {
+			loop_defer(k->loop, fake_cut, k);
+			return;
+		}
+		fake_event(k, k->log[i]);
+	}
+	fake_event(k, NULL);
+	if (k->interrupts)
+		raise(SIGINT);
+}
+
+static int
+fake_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
+{
+	static const char accepted[] = "{\"session\":\"" SESSION "\",\"turn\":\"" TURN "\",\"seq\":1}";
+	struct fake *k = arg;
+	const char *method = node_z(m->head, "method", "");
+	struct arena *a = arena_new(1 << 20);
+	const struct node *params = NULL;
+
+	assert_int_equal(m->kind, WIRE_CALL);
+	assert_non_null(api_find(str_of(method)));
+	assert_int_equal(json_parse(a, m->tail, &params, e), 0);
+	if (field_check(api_find(str_of(method))->params, params, method, ERR_TO_USER, e) != 0)
+		fail_msg("%s", e->msg);
+	if (strcmp(method, "session.turn") == 0) {
+		k->turns++;
+		if (k->refuse) {
+			fake_error(w, m->id, k->refuse);
+		} else if (k->lose_message || k->lose_answer) {
+			k->stored += k->lose_answer;
+			k->lose_message = k->lose_answer = false;
+			loop_defer(k->loop, fake_cut, k);
+		} else {
+			k->stored++;
+			fake_answer(w, m->id, accepted);
+		}
+	} else if (strcmp(method, "session.continue") == 0) {
+		fake_answer(w, m->id, accepted);
+	} else if (strcmp(method, "turn.get") == 0) {
+		k->gets++;
+		assert_string_equal(node_z(params, "turn", ""), TURN);
+		if (k->stored > 0)
+			fake_answer(w, m->id, accepted);
+		else
+			fake_error(w, m->id, "not_found");
+	} else if (strcmp(method, "session.events") == 0) {
+		k->subscriptions++;
+		assert_true(node_bool(params, "follow", false));
+		assert_string_equal(node_z(params, "session", ""), SESSION);
+		fake_answer(w, m->id, "{\"sub\":7}");
+		fake_events(k, node_int(params, "after", -1));
+	} else if (strcmp(method, "turn.cancel") == 0) {
+		k->cancels++;
+		fake_answer(w, m->id, "{}");
+		fake_event(k, EV("90", "2000", "turn.finished", "{\"status\":\"cancelled\",\"text\":\"\",\"steps\":1}"));
+	} else {
+		fail_msg("unexpected %s", method);
+	}
+	arena_free(a);
+	return 0;
+}
+
+static void
+fake_gone(void *arg, struct wire *w, const struct err *e)
+{
+	struct fake *k = arg;
+
+	if (k->wire == w)
+		k->wire = NULL;
+}
+
+static const struct wire_handler fake_handler = { .on_msg = fake_msg, .on_gone = fake_gone };
+
+static void
+fake_accept(void *arg, int events)
+{
+	struct fake *k = arg;
+	int fd = unix_accept(k->listen_fd);
+
+	if (fd < 0)
+		return;
+	k->links++;
+	if (k->wire)
+		wire_close(k->wire);
+	k->wire = wire_open(k->loop, fd, ROLE_RUNTIME, ROLE_CLIENT, &fake_handler, k);
+}
+
+static void
+fake_open(struct fake *k)
+{
+	struct err e = { 0 };
+	char run[96];
+
+	*k = (struct fake){ .log = recorded, .log_n = ARRAY_LEN(recorded), .cut_after = SIZE_MAX };
+	snprintf(k->home, sizeof(k->home), "/tmp/ithaca-run-XXXXXX");
+	assert_non_null(mkdtemp(k->home));
+	snprintf(run, sizeof(run), "%.60s/run", k->home);
+	assert_int_equal(mkdir(run, 0700), 0);
+	snprintf(k->socket, sizeof(k->socket), "%.60s/run/rpc.sock", k->home);
+	assert_int_equal(loop_open(&k->loop, &e), 0);
+	k->listen_fd = unix_listen(k->socket, 0600, &e);
+	assert_true(k->listen_fd >= 0);
+	k->watch = watch_start(k->loop, k->listen_fd, LOOP_READ, fake_accept, k);
+}
+
+static int
+remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static void
+fake_close(struct fake *k)
+{
+	watch_close(k->watch);
+	wire_close(k->wire);
+	close(k->listen_fd);
+	loop_close(k->loop);
+	nftw(k->home, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+struct outcome {
+	int exit;
+	char *out, *err;
+};
+
+static char *
+read_back(int fd)
+{
+	off_t n = lseek(fd, 0, SEEK_END);
+	char *text = calloc(1, (size_t)n + 1);
+
+	assert_int_equal(pread(fd, text, (size_t)n, 0), n);
+	close(fd);
+	return text;
+}
+
+static struct outcome
+run_against(struct fake *k, enum run_output output)
+{
+	struct cli c = { .a = arena_new(1 << 20), .home = k->home };
+	struct live_style style = { .text = output == OUTPUT_LIVE, .columns = 120, .rows = 24 };
+	struct outcome o;
+	struct run r;
+	int out = memfd_create("out", MFD_CLOEXEC), err = memfd_create("err", MFD_CLOEXEC);
+
+	run_init(&r, &c, output, style);
+	r.loop = k->loop;
+	r.out_fd = out;
+	r.err_fd = err;
+	memcpy(r.turn, TURN, sizeof(r.turn));
+	r.is_new_session = true;
+	buf_add_z(&r.params, "{\"text\":\"hello\",\"turn\":\"" TURN "\"}");
+	o.exit = run_turn(&r);
+	run_fini(&r);
+	arena_free(c.a);
+	o.out = read_back(out);
+	o.err = read_back(err);
+	return o;
+}
+
+static void
+outcome_free(struct outcome *o)
+{
+	free(o->out);
+	free(o->err);
+}
+
+static const char whole[] =
+	"{\"session\":\"" SESSION "\",\"turn\":\"" TURN "\",\"status\":\"answered\",\"text\":\"Two files.\","
+	"\"model\":\"test/x\",\"usage\":{\"input_tokens\":250,\"output_tokens\":30,\"cached_tokens\":90,"
+	"\"reasoning_tokens\":0},\"cost_microusd\":1200,\"steps\":2,\"effects\":[{\"tool\":\"exec\","
+	"\"status\":\"done\",\"ms\":100}],\"duration_ms\":200}\n";
+
+static void
+test_plain(void **state)
+{
+	struct fake k;
+	struct outcome o;
+
+	fake_open(&k);
+	o = run_against(&k, OUTPUT_PLAIN);
+	assert_int_equal(o.exit, 0);
+	assert_string_equal(o.out, "Two files.\n");
+	assert_non_null(strstr(o.err, "exec ls -la"));
+	assert_int_equal(k.turns, 1);
+	assert_int_equal(k.links, 1);
+	outcome_free(&o);
+	fake_close(&k);
+}
+
+/* The link breaks after each number of events: one turn, one text, one object. */
+static void
+test_cut_anywhere(void **state)
+{
+	for (size_t cut = 0; cut < ARRAY_LEN(recorded); cut++) {
+		for (int output = OUTPUT_LIVE; output <= OUTPUT_STREAM; output++) {
+			struct fake k;
+			struct outcome o;
+
+			fake_open(&k);
+			k.cut_after = cut;
+			o = run_against(&k, (enum run_output)output);
+			assert_int_equal(o.exit, 0);
+			assert_int_equal(k.turns, 1);
+			assert_int_equal(k.links, 2);
+			if (output == OUTPUT_JSON)
+				assert_string_equal(o.out, whole);
+			if (output == OUTPUT_PLAIN)
+				assert_string_equal(o.out, "Two files.\n");
+			if (output == OUTPUT_STREAM) {
+				const char *done = strstr(o.out, "\"kind\":\"turn.finished\"");
+
+				assert_non_null(done);
+				assert_null(strstr(done + 1, "\"kind\":\"turn.finished\""));
+			}
+			outcome_free(&o);
+			fake_close(&k);
+		}
+	}
+}
+
+static void
+test_lost_message(void **state)
+{
+	struct fake k;
+	struct outcome o;
+
+	fake_open(&k);
+	k.lose_message = true;
+	o = run_against(&k, OUTPUT_JSON);
+	assert_int_equal(o.exit, 0);
+	assert_string_equal(o.out, whole);
+	assert_int_equal(k.turns, 2);
+	assert_int_equal(k.stored, 1);
+	assert_int_equal(k.gets, 1);
+	outcome_free(&o);
+	fake_close(&k);
+}
+
+static void
+test_lost_answer(void **state)
+{
+	struct fake k;
+	struct outcome o;
+
+	fake_open(&k);
+	k.lose_answer = true;
+	o = run_against(&k, OUTPUT_JSON);
+	assert_int_equal(o.exit, 0);
+	assert_string_equal(o.out, whole);
+	assert_int_equal(k.turns, 1);
+	assert_int_equal(k.stored, 1);
+	assert_int_equal(k.gets, 1);
+	outcome_free(&o);
+	fake_close(&k);
+}
+
+static void
+test_refused(void **state)
+{
+	static const struct {
+		const char *code, *status;
+		int exit;
+	} rows[] = { { "config", "failed", 2 }, { "auth", "failed", 2 }, { "network", "failed", 1 },
+		{ "limit", "limit", 4 }, { "denied", "denied", 3 } };
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct fake k;
+		struct outcome o;
+		char want[64];
+
+		fake_open(&k);
+		k.refuse = rows[i].code;
+		o = run_against(&k, OUTPUT_JSON);
+		assert_int_equal(o.exit, rows[i].exit);
+		snprintf(want, sizeof(want), "\"status\":\"%s\"", rows[i].status);
+		assert_non_null(strstr(o.out, want));
+		snprintf(want, sizeof(want), "\"code\":\"%s\"", rows[i].code);
+		assert_non_null(strstr(o.out, want));
+		outcome_free(&o);
+		fake_close(&k);
+	}
+}
+
+static void
+test_stream(void **state)
+{
+	static const char *const wordy[] = {
+		"{\"seq\":2,\n \"turn\":\"" TURN "\",\n \"time\":1, \"kind\":\"turn.finished\",\n \"body\":{\"status\":\"answered\"}}",
+	};
+	struct fake k;
+	struct outcome o;
+	struct buf want;
+
+	fake_open(&k);
+	buf_init(&want, 1 << 20);
+	for (size_t i = 0; i < ARRAY_LEN(recorded); i++)
+		buf_printf(&want, "%s\n", recorded[i]);
+	o = run_against(&k, OUTPUT_STREAM);
+	assert_string_equal(o.out, buf_z(&want));
+	outcome_free(&o);
+	fake_close(&k);
+
+	fake_open(&k);
+	k.log = wordy;
+	k.log_n = 1;
+	o = run_against(&k, OUTPUT_STREAM);
+	assert_int_equal(strchr(o.out, '\n') - o.out, (ptrdiff_t)strlen(o.out) - 1);
+	outcome_free(&o);
+	buf_fini(&want);
+	fake_close(&k);
+}
+
+static const char *const waiting[] = {
+	EV("2", "1000", "turn.started", "{\"model\":\"test/x\"}"),
+	EV("3", "1001", "approval.requested",
+		"{\"id\":\"01jd0000000000000000000042\",\"call\":\"c\",\"tool\":\"exec\",\"summary\":\"git push\"}"),
+};
+
+static void
+test_approval_needed(void **state)
+{
+	struct fake k;
+	struct outcome o;
+
+	fake_open(&k);
+	k.log = waiting;
+	k.log_n = ARRAY_LEN(waiting);
+	o = run_against(&k, OUTPUT_JSON);
+	assert_int_equal(o.exit, 3);
+	assert_non_null(strstr(o.out, "\"status\":\"waiting\""));
+	assert_non_null(strstr(o.out, "approval_needed"));
+	assert_non_null(strstr(o.out, "ithaca approval allow 01jd0000000000000000000042"));
+	assert_non_null(strstr(o.out, "--session " SESSION " --continue"));
+	assert_int_equal(k.cancels, 0);
+	outcome_free(&o);
+	fake_close(&k);
+}
+
+/* Asked and answered long ago: nothing waits. */
+static void
+test_approval_in_the_past(void **state)
+{
+	static const char *const past[] = {
+		EV("2", "1", "approval.requested", "{\"id\":\"a\",\"tool\":\"exec\",\"summary\":\"x\"}"),
+		EV("3", "2", "approval.resolved", "{\"id\":\"a\",\"decision\":\"allow_once\"}"),
+		EV("4", "3", "turn.finished", "{\"status\":\"answered\",\"text\":\"ok\"}"),
+	};
+	struct fake k;
+	struct outcome o;
+
+	fake_open(&k);
+	k.log = past;
+	k.log_n = ARRAY_LEN(past);
+	o = run_against(&k, OUTPUT_PLAIN);
+	assert_int_equal(o.exit, 0);
+	assert_string_equal(o.out, "ok\n");
+	outcome_free(&o);
+	fake_close(&k);
+}
+
+static void
+test_cancel(void **state)
+{
+	struct fake k;
+	struct outcome o;
+
+	fake_open(&k);
+	k.log_n = 5;
+	k.interrupts = true;
+	o = run_against(&k, OUTPUT_JSON);
+	assert_int_equal(o.exit, 5);
+	assert_non_null(strstr(o.out, "\"status\":\"cancelled\""));
+	assert_int_equal(k.cancels, 1);
+	outcome_free(&o);
+	fake_close(&k);
+}
+
+static void
+test_no_ithacad(void **state)
+{
+	struct fake k;
+	struct outcome o;
+
+	fake_open(&k);
+	unlink(k.socket);
+	assert_int_equal(setenv("ITHACA_BIN_DIR", k.home, 1), 0);
+	o = run_against(&k, OUTPUT_JSON);
+	assert_int_equal(o.exit, 1);
+	assert_non_null(strstr(o.out, "ithacad is not in"));
+	unsetenv("ITHACA_BIN_DIR");
+	outcome_free(&o);
+	fake_close(&k);
+}
+
+/* A runner that says why it cannot start: FAULT, {code, message}. It is a script that writes the frame. */
+static void
+test_runner_fault(void **state)
+{
+	static const char head[] = "{\"v\":1,\"kind\":\"fault\",\"id\":1,\"code\":\"config\",\"message\":\"config.yaml line 3: no\"}";
+	struct fake k;
+	struct outcome o;
+	struct buf script;
+	struct err e = { 0 };
+	char path[96];
+
+	fake_open(&k);
+	unlink(k.socket);
+	buf_init(&script, 4096);
+	buf_printf(&script, "#!/bin/sh\nprintf '\\%03o\\0\\0\\0\\%03o\\0\\0\\0%s' >&3\n", (unsigned)sizeof(head) - 1 + 4,
+		(unsigned)sizeof(head) - 1, head);
+	snprintf(path, sizeof(path), "%s/ithacad", k.home);
+	assert_int_equal(file_write(path, buf_str(&script), 0755, &e), 0);
+	buf_fini(&script);
+	assert_int_equal(setenv("ITHACA_BIN_DIR", k.home, 1), 0);
+	o = run_against(&k, OUTPUT_JSON);
+	assert_int_equal(o.exit, 2);
+	assert_non_null(strstr(o.out, "\"message\":\"config.yaml line 3: no\""));
+	assert_non_null(strstr(o.out, "\"code\":\"config\""));
+	unsetenv("ITHACA_BIN_DIR");
+	outcome_free(&o);
+	fake_close(&k);
+}
+
+/* A runner that ends without a word. */
+static void
+test_runner_dies(void **state)
+{
+	struct fake k;
+	struct outcome o;
+	struct err e = { 0 };
+	char path[96];
+
+	fake_open(&k);
+	unlink(k.socket);
+	snprintf(path, sizeof(path), "%s/ithacad", k.home);
+	assert_int_equal(file_write(path, STR("#!/bin/sh\nexit 7\n"), 0755, &e), 0);
+	assert_int_equal(setenv("ITHACA_BIN_DIR", k.home, 1), 0);
+	o = run_against(&k, OUTPUT_JSON);
+	assert_int_equal(o.exit, 1);
+	assert_non_null(strstr(o.out, "ended before it was ready"));
+	unsetenv("ITHACA_BIN_DIR");
+	outcome_free(&o);
+	fake_close(&k);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_plain),
+		cmocka_unit_test(test_cut_anywhere),
+		cmocka_unit_test(test_lost_message),
+		cmocka_unit_test(test_lost_answer),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_stream),
+		cmocka_unit_test(test_approval_needed),
+		cmocka_unit_test(test_approval_in_the_past),
+		cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_no_ithacad),
+		cmocka_unit_test(test_runner_fault),
+		cmocka_unit_test(test_runner_dies),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
