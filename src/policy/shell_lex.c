@@ -12,7 +12,7 @@ struct word {
 	struct buf b;
 	bool is_quoted, is_dynamic, is_assignment;
 	bool is_name; /* all of it so far may be a variable's name */
-	bool has_brace; /* an unquoted { was seen */
+	bool has_brace, has_bracket; /* an unquoted { or [ was seen */
 };
 
 static int
@@ -299,8 +299,12 @@ word_plain(struct word *w, int c)
 		w->is_assignment = true;
 	else if (c == '+' && w->is_name && w->b.n > 0 && peek(sh, 1) == '=')
 		w->is_assignment = true;
-	if (c == '*' || c == '?' || c == '[' || (c == '~' && (w->b.n == 0 || w->is_assignment)))
+	if (c == '*' || c == '?' || (c == '~' && (w->b.n == 0 || w->is_assignment)))
 		w->is_dynamic = true;
+	if (c == '[')
+		w->has_bracket = true;
+	else if (c == ']' && w->has_bracket)
+		w->is_dynamic = true; /* [a-z]; a lone [ is the test command */
 	if (c == '{')
 		w->has_brace = true;
 	else if (w->has_brace && (c == ',' || (c == '.' && peek(sh, 1) == '.')))
