@@ -68,8 +68,8 @@ syntax_error(struct reader *r)
 		return too_large(r);
 	const char *problem = p->problem ? p->problem : "not YAML";
 	bool tab = strstr(problem, "cannot start any token") || strstr(problem, "tab");
-	return err_set(r->e, ERR_INVALID, ERR_TO_USER, "%s line %zu: %s%s%s (%s)", r->name,
-		p->problem_mark.line + 1, problem, p->context ? " " : "", p->context ? p->context : "",
+	return err_set(r->e, ERR_INVALID, ERR_TO_USER, "%s line %zu column %zu: %s%s%s (%s)", r->name,
+		p->problem_mark.line + 1, p->problem_mark.column + 1, problem, p->context ? " " : "", p->context ? p->context : "",
 		tab ? "indent with spaces, not tabs; quote text that begins with @ ` or %"
 		    : "check indentation, colons and quotes near this line");
 }

@@ -40,6 +40,18 @@ check_key(const struct setting *s, struct err *e)
 	return s->key.n > 0 ? 0 : bad(s, e, "a name may not be empty");
 }
 
+/* Readers take strings as C strings: what stands behind a NUL would be checked and then not used. */
+static bool
+has_nul(const struct node *n)
+{
+	if (node_is(n, NODE_STR))
+		return n->s.n > 0 && memchr(n->s.p, 0, n->s.n) != NULL;
+	for (size_t i = 0; node_is(n, NODE_LIST) && i < node_len(n); i++)
+		if (has_nul(node_at(n, i)))
+			return true;
+	return false;
+}
+
 static int
 check_keys(const struct setting *s, struct err *e)
 {
@@ -48,6 +60,8 @@ check_keys(const struct setting *s, struct err *e)
 	for (const struct setting *kid = s->first; rc == 0 && kid != NULL; kid = kid->next) {
 		if (s->field->type == FIELD_MAP)
 			rc = check_key(kid, e);
+		if (rc == 0 && has_nul(kid->value))
+			rc = bad(kid, e, "a text may not hold a NUL character");
 		if (rc == 0)
 			rc = check_keys(kid, e);
 	}

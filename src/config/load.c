@@ -15,8 +15,7 @@ static const char env_prefix[] = "ITHACA__";
 /* What a user's file may hold: nothing that reaches beyond this user. */
 static const char *const user_keys[] = { "model", "models", "tier_min", "mode", "permissions", "limits" };
 
-/* A key without a value counts as absent, at every level of the table. Keys that are not in the table stay: they are
- * mistakes. */
+/* A key without a value counts as absent, at every level of the table; the document was checked. */
 static const struct node *
 without_nulls(struct arena *a, const struct field *f, const struct node *map)
 {
@@ -27,17 +26,16 @@ without_nulls(struct arena *a, const struct field *f, const struct node *map)
 	for (size_t i = 0; i < node_len(map); i++) {
 		const struct node_pair *pair = &map->map.pairs[i];
 		const struct field *below = field_below(f, pair->key, a);
+		bool is_entry = f->type == FIELD_MAP && f->sub != NULL; /* `local:` alone is a provider with no keys */
 
-		if (below != NULL && pair->value.type == NODE_NULL)
+		if (pair->value.type == NODE_NULL && !is_entry)
 			continue;
 		pairs[n] = *pair;
-		if (below != NULL && pair->value.type == NODE_MAP)
+		if (pair->value.type == NODE_MAP || pair->value.type == NODE_NULL)
 			pairs[n].value = *without_nulls(a, below, &pair->value);
 		n++;
 	}
-	*copy = *map;
-	copy->map.pairs = pairs;
-	copy->map.n = n;
+	*copy = (struct node){ .type = NODE_MAP, .line = map->line, .map = { pairs, n } };
 	return copy;
 }
 
@@ -54,10 +52,9 @@ document_read(struct arena *a, const char *where, struct str text, const struct 
 	if (!node_is(doc, NODE_MAP))
 		return err_set(e, ERR_CONFIG, ERR_TO_USER, "%s line %u: is %s (expected keys, as in 'mode: read_only')",
 			where, doc->line, node_type_name(doc->type));
-	doc = without_nulls(a, &config_root, doc);
 	if (field_check(config_keys, doc, where, ERR_TO_USER, e) != 0)
 		goto bad;
-	*out = doc;
+	*out = without_nulls(a, &config_root, doc);
 	return 0;
 bad:
 	if (e != NULL && e->code != ERR_LIMIT)
@@ -130,17 +127,16 @@ merge_value(struct config *c, const char *dotted, const struct field *f, struct 
 	const struct node *value;
 	int rc = field_parse(f, text, c->a, &value, e);
 
-	if (rc == 0 && node_is(value, NODE_MAP))
-		value = without_nulls(c->a, f, value);
-	if (rc == 0)
-		rc = field_check_value(f, value, from->where, dotted, ERR_TO_USER, e);
-	else
-		err_wrap(e, "%s: %s", from->where, dotted);
+	if (rc == 0 && node_is(value, NODE_NULL))
+		rc = err_set(e, ERR_CONFIG, ERR_TO_USER, "has no value (write [] or {} for an empty one)");
 	if (rc != 0) {
+		rc = err_wrap(e, "%s", from->where);
 		if (e != NULL)
 			e->code = ERR_CONFIG;
 		return ERR_CONFIG;
 	}
+	if (node_is(value, NODE_MAP))
+		value = without_nulls(c->a, f, value);
 	setting_merge_at(c, str_of(dotted), value, 0, from);
 	return 0;
 }

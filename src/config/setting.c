@@ -99,9 +99,14 @@ field_resolve(struct str dotted, struct arena *a, const struct field **out, stru
 
 	if (dotted.n == 0)
 		return err_set(e, ERR_CONFIG, ERR_TO_USER, "the key is empty (expected one such as limits.turn_steps)");
+	if (str_ends(dotted, "."))
+		return field_unknown(f, dotted, STR(""), e);
 	while (dotted_next(&rest, &segment)) {
 		const struct field *below = field_below(f, segment, a);
 
+		if (str_find_char(segment, '"') >= 0)
+			return err_set(e, ERR_CONFIG, ERR_TO_USER, "%.*s: quotes go around a whole part of a key "
+				"(as in catalog.models.\"test/x-1.5\".context)", STR_FMT(str_sub(dotted, 0, 80)));
 		if (below == NULL || segment.n == 0)
 			return field_unknown(f, dotted, segment, e);
 		f = below;
