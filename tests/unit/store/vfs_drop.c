@@ -33,8 +33,11 @@ struct vfs_drop {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	struct disk_file *files;
-	bool off, fake_sync, hold_sync;
-	int waiting; /* syncs */
+	bool off, fake_sync;
+	struct {
+		bool hold;
+		int waiting;
+	} gate[4];
 	int64_t ops, syncs, cut_at, room;
 	enum cut cut_how;
 	uint64_t random;
@@ -203,6 +206,16 @@ injected(struct vfs_drop *v, enum disk_op op)
 	return v->fail[op].rc;
 }
 
+static void
+pass_gate(struct vfs_drop *v, enum disk_op op)
+{
+	v->gate[op].waiting++;
+	pthread_cond_broadcast(&v->wake);
+	while (v->gate[op].hold && !v->off)
+		pthread_cond_wait(&v->wake, &v->lock);
+	v->gate[op].waiting--;
+}
+
 /* ---- files ---- */
 
 static int
@@ -220,6 +233,7 @@ x_read(sqlite3_file *file, void *p, int n, sqlite3_int64 offset)
 	int rc;
 
 	pthread_mutex_lock(&f->v->lock);
+	pass_gate(f->v, DISK_READ);
 	rc = injected(f->v, DISK_READ);
 	if (rc == SQLITE_OK)
 		rc = f->real->pMethods->xRead(f->real, p, n, offset);
@@ -282,11 +296,7 @@ sync_locked(struct file *f)
 	struct vfs_drop *v = f->v;
 	int rc;
 
-	v->waiting++;
-	pthread_cond_broadcast(&v->wake);
-	while (v->hold_sync && !v->off)
-		pthread_cond_wait(&v->wake, &v->lock);
-	v->waiting--;
+	pass_gate(v, DISK_SYNC);
 	if (count_op(v))
 		return SQLITE_IOERR;
 	rc = injected(v, DISK_SYNC);
@@ -497,7 +507,8 @@ void
 vfs_drop_power_on(struct vfs_drop *v)
 {
 	pthread_mutex_lock(&v->lock);
-	v->off = v->fake_sync = v->hold_sync = false;
+	v->off = v->fake_sync = false;
+	memset(v->gate, 0, sizeof(v->gate));
 	v->ops = v->syncs = v->cut_at = 0;
 	v->room = -1;
 	memset(v->fail, 0, sizeof(v->fail));
@@ -562,20 +573,44 @@ vfs_drop_fail(struct vfs_drop *v, enum disk_op op, int rc, int n)
 	pthread_mutex_unlock(&v->lock);
 }
 
-void
-vfs_drop_hold_sync(struct vfs_drop *v, bool hold)
+static void
+hold(struct vfs_drop *v, enum disk_op op, bool is_held)
 {
 	pthread_mutex_lock(&v->lock);
-	v->hold_sync = hold;
+	v->gate[op].hold = is_held;
 	pthread_cond_broadcast(&v->wake);
 	pthread_mutex_unlock(&v->lock);
+}
+
+static void
+wait_at(struct vfs_drop *v, enum disk_op op)
+{
+	pthread_mutex_lock(&v->lock);
+	while (v->gate[op].waiting == 0)
+		pthread_cond_wait(&v->wake, &v->lock);
+	pthread_mutex_unlock(&v->lock);
+}
+
+void
+vfs_drop_hold_sync(struct vfs_drop *v, bool is_held)
+{
+	hold(v, DISK_SYNC, is_held);
 }
 
 void
 vfs_drop_wait_sync(struct vfs_drop *v)
 {
-	pthread_mutex_lock(&v->lock);
-	while (v->waiting == 0)
-		pthread_cond_wait(&v->wake, &v->lock);
-	pthread_mutex_unlock(&v->lock);
+	wait_at(v, DISK_SYNC);
+}
+
+void
+vfs_drop_hold_read(struct vfs_drop *v, bool is_held)
+{
+	hold(v, DISK_READ, is_held);
+}
+
+void
+vfs_drop_wait_read(struct vfs_drop *v)
+{
+	wait_at(v, DISK_READ);
 }

@@ -35,8 +35,10 @@ void vfs_drop_fake_sync(struct vfs_drop *v, bool fake);
 void vfs_drop_room(struct vfs_drop *v, int64_t bytes);
 /* The next n calls of this kind fail with this result code of the library. */
 void vfs_drop_fail(struct vfs_drop *v, enum disk_op op, int rc, int n);
-/* Syncs wait while held. vfs_drop_wait_sync returns when one waits. */
+/* Syncs, or reads, wait while held. The second call returns when one waits. */
 void vfs_drop_hold_sync(struct vfs_drop *v, bool hold);
 void vfs_drop_wait_sync(struct vfs_drop *v);
+void vfs_drop_hold_read(struct vfs_drop *v, bool hold);
+void vfs_drop_wait_read(struct vfs_drop *v);
 
 #endif
