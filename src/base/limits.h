@@ -71,6 +71,7 @@
 #define EDIT_COMPARE_MAX      (64u * MIB)  /* bytes compared to find a near miss */
 #define EVENT_BODY_MAX        (WIRE_TAIL_MAX - 64u * KIB) /* an event travels in one message */
 #define TURN_ARENA_MAX        (256u * MIB)
+#define TRANSCRIPT_MAX        (256u * MIB) /* text of one session that is held in memory */
 #define SESSIONS_ACTIVE_MAX   4096u
 
 #define STORE_BATCH_MAX       (64u * MIB)  /* of one batch */

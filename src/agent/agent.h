@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT
+ * The engine: sessions that are active, their turns, and the driver that makes a turn's events durable before it starts
+ * its effects. Turns of one session run one after the other, turns of different sessions side by side. A turn that
+ * waits for an approval holds no worker. */
+#ifndef AGENT_AGENT_H
+#define AGENT_AGENT_H
+
+#include "agent/turn.h"
+#include "broker/broker.h"
+#include "session/session.h"
+#include "tool/tool.h"
+
+/* What the engine works with; borrowed for its life. */
+struct engine_parts {
+	struct loop *loop;
+	struct store *store;
+	struct events *events;
+	struct sandbox *sandbox;
+	struct broker *broker;
+	struct registry *registry;
+	struct config *config;
+	const char *home; /* ITHACA_HOME */
+	loop_fn on_busy; /* engine_is_idle may have changed */
+	void *arg;
+};
+
+struct engine;
+int engine_open(const struct engine_parts *parts, struct engine **out, struct err *e) MUST_USE;
+void engine_close(struct engine *en);
+/* Takes up every turn that a crash or a stop left open: called once, when the store is open. */
+int engine_recover(struct engine *en, struct err *e) MUST_USE;
+/* Nothing runs and nothing is queued; turns that wait for an approval do not count. */
+bool engine_is_idle(const struct engine *en);
+/* Links to the broker or to shelld came (back): what waited for them goes on. */
+void engine_broker_up(struct engine *en);
+void engine_sandbox_up(struct engine *en);
+
+/* ---- sessions ---- */
+
+struct session_spec {
+	struct str owner, name, agent, workspace; /* workspace: host directory */
+	enum mode mode;
+};
+/* e is NULL on success; session, turn and seq are then valid. */
+typedef void (*engine_done_fn)(void *arg, const char *session, const char *turn, uint64_t seq, const struct err *e);
+/* done runs when it is durable. */
+void engine_session_create(struct engine *en, const struct session_spec *spec, engine_done_fn done, void *arg);
+/* Cancels its turns, kills its cell, then removes its rows and files. */
+void engine_session_delete(struct engine *en, const char *session, engine_done_fn done, void *arg);
+
+/* ---- turns ---- */
+
+struct turn_spec {
+	const char *session;
+	struct str text;
+	struct str model; /* empty: the configuration's */
+	int mode; /* enum mode, or -1: the session's */
+	bool yes; /* ask becomes allow inside the mode */
+};
+/* Acknowledged by done when the message is durable: as a running turn, or queued behind the one that runs. */
+void engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn done, void *arg);
+/* Loads a session and takes up what is open in it; done gives the open turn, ERR_NOT_FOUND when there is none. */
+void engine_continue(struct engine *en, const char *session, engine_done_fn done, void *arg);
+/* by: who, for the log. ERR_NOT_FOUND: no such turn is open. */
+int engine_cancel(struct engine *en, const char *turn, const char *by, struct err *e) MUST_USE;
+enum approval_decision { APPROVE_ONCE, APPROVE_ALWAYS, APPROVE_DENY };
+int engine_approve(struct engine *en, const char *approval, enum approval_decision d, const char *by,
+	struct err *e) MUST_USE;
+
+#endif

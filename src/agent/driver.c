@@ -1,0 +1,539 @@
+/* SPDX-License-Identifier: MIT
+ * The driver of a turn. Invariant: an effect starts only after the events that asked for it are durable. What one input
+ * causes without waiting (checking calls, intents of tools that need no preparation) goes into the same commit. */
+#include "agent/internal.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+/* One input with all that follows from it at once. */
+struct pass {
+	struct run *r;
+	int64_t now_ms;
+	struct event_draft *drafts;
+	size_t drafts_n, drafts_cap;
+	struct turn_effect *effects;
+	size_t effects_n, effects_cap, effects_at;
+	struct turn_effect *later; /* those that wait for the commit */
+	size_t later_n, later_cap;
+	struct batch *batch;
+	struct queued *begins; /* to be acknowledged */
+	struct err error; /* the machine and the log disagree */
+};
+
+struct run *
+run_new(struct active *s, const char *turn)
+{
+	struct run *r = xcalloc(1, sizeof *r);
+
+	r->refs = 1;
+	r->en = s->en;
+	r->s = s;
+	snprintf(r->turn, sizeof r->turn, "%s", turn);
+	r->a = arena_new(TURN_ARENA_MAX);
+	r->t = turn_new(r->a, turn);
+	s->run = r;
+	return r;
+}
+
+struct run *
+run_ref(struct run *r)
+{
+	r->refs++;
+	return r;
+}
+
+void
+run_unref(struct run *r)
+{
+	if (--r->refs > 0)
+		return;
+	turn_fini(r->t);
+	arena_free(r->a);
+	free(r->effects);
+	free(r);
+}
+
+/* ---- projections: rows that mirror the log, in the same commit ---- */
+
+static const char *
+draft_z(const struct node *body, const char *key)
+{
+	return node_z(body, key, "");
+}
+
+static void
+project_approval(struct pass *p, enum event_kind kind, struct str text, const struct node *body)
+{
+	struct run *r = p->r;
+
+	if (kind == EV_APPROVAL_REQUESTED) {
+		BATCH(p->batch, STMT_APPROVAL_INSERT, V_Z(draft_z(body, "id")), V_Z(r->s->id), V_Z(r->turn),
+			V_Z(r->s->owner), V_Z(draft_z(body, "hash")), V_BYTES(text), V_INT(p->now_ms),
+			V_INT(node_int(body, "expires_at_ms", 0)));
+		BATCH(p->batch, STMT_TURN_STATE, V_Z(r->turn), V_Z("waiting"));
+		return;
+	}
+	BATCH(p->batch, STMT_APPROVAL_END, V_Z(draft_z(body, "id")),
+		V_Z(kind == EV_APPROVAL_EXPIRED ? "expired" : draft_z(body, "decision")), V_INT(p->now_ms));
+	BATCH(p->batch, STMT_TURN_STATE, V_Z(r->turn), V_Z("running"));
+}
+
+static void
+project(struct pass *p, enum event_kind kind, struct str text, const struct node *body)
+{
+	struct run *r = p->r;
+
+	switch (kind) {
+	case EV_TURN_STARTED:
+		if (p->begins != NULL && p->begins->is_logged)
+			BATCH(p->batch, STMT_TURN_STATE, V_Z(r->turn), V_Z("running"));
+		else
+			BATCH(p->batch, STMT_TURN_INSERT, V_Z(r->turn), V_Z(r->s->id), V_Z(r->s->owner),
+				V_Z("running"), V_INT(p->now_ms));
+		break;
+	case EV_EFFECT_INTENT:
+		BATCH(p->batch, STMT_EFFECT_INSERT, V_Z(draft_z(body, "effect")), V_Z(r->s->id), V_Z(r->turn),
+			V_Z(draft_z(body, "tool")), V_Z(draft_z(body, "class")), V_INT(p->now_ms));
+		break;
+	case EV_EFFECT_OUTCOME:
+		BATCH(p->batch, STMT_EFFECT_END, V_Z(draft_z(body, "effect")), V_Z(draft_z(body, "state")),
+			V_INT(p->now_ms));
+		break;
+	case EV_APPROVAL_REQUESTED:
+	case EV_APPROVAL_RESOLVED:
+	case EV_APPROVAL_EXPIRED:
+		project_approval(p, kind, text, body);
+		break;
+	case EV_TURN_FINISHED:
+		BATCH(p->batch, STMT_TURN_END, V_Z(r->turn), V_Z("ended"), V_Z(draft_z(body, "status")),
+			V_INT(p->now_ms), V_INT(node_int(body, "cost_microusd", 0)));
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- one pass ---- */
+
+/* Adds an event to the commit, to the projections and to the transcript. */
+static const struct node *
+pass_event(struct pass *p, enum event_kind kind, struct str body)
+{
+	const struct node *n = &node_null;
+	struct err e = { 0 };
+
+	if (json_parse(p->r->a, body, &n, &e) != 0 || transcript_add(p->r->s->tr, kind, n, &e) != 0) {
+		if (p->error.code == 0)
+			p->error = e;
+		return NULL;
+	}
+	p->drafts = vec_grow(p->drafts, &p->drafts_cap, p->drafts_n + 1, sizeof *p->drafts);
+	p->drafts[p->drafts_n++] =
+		(struct event_draft){ .kind = kind, .turn = p->r->turn, .time_ms = p->now_ms, .body = body };
+	project(p, kind, body, n);
+	return n;
+}
+
+static void
+pass_input(struct pass *p, enum event_kind kind, struct str body)
+{
+	const struct node *n = pass_event(p, kind, arena_str(p->r->a, body));
+	struct turn_input in = { kind, n, p->now_ms };
+	struct turn_out out;
+
+	if (n == NULL || turn_step(p->r->t, &in, &out, &p->error) != 0)
+		return;
+	for (size_t i = 0; i < out.events_n; i++)
+		pass_event(p, out.events[i].kind, out.events[i].body);
+	p->effects = vec_grow(p->effects, &p->effects_cap, p->effects_n + out.effects_n, sizeof *p->effects);
+	if (out.effects_n > 0)
+		memcpy(p->effects + p->effects_n, out.effects, out.effects_n * sizeof *out.effects);
+	p->effects_n += out.effects_n;
+}
+
+static void
+write_intent(struct run *r, size_t index, struct str probe, struct json *j)
+{
+	const struct turn_call *c = turn_call(r->t, index);
+	const struct tool *tool = registry_find(r->en->parts.registry, c->tool);
+
+	json_obj(j);
+	json_kv_z(j, "effect", c->effect);
+	json_kv_int(j, "index", (int64_t)index);
+	json_kv_str(j, "call", c->call_id);
+	json_kv_str(j, "tool", c->tool);
+	json_kv_node(j, "args", c->checked);
+	json_kv_z(j, "class", effect_class_name(tool->recovery));
+	if (probe.n > 0)
+		json_kv_raw(j, "probe", probe);
+	json_obj_end(j);
+}
+
+void
+intent_body(struct run *r, size_t index, struct str probe, struct buf *b)
+{
+	struct json j;
+
+	json_init(&j, b);
+	write_intent(r, index, probe, &j);
+}
+
+/* Effects that need no waiting are inputs of the same pass; the others start when it is durable. */
+static void
+pass_effects(struct pass *p)
+{
+	while (p->effects_at < p->effects_n && p->error.code == 0) {
+		struct turn_effect ef = p->effects[p->effects_at++];
+		const struct turn_call *c = turn_call(p->r->t, ef.index);
+		struct buf b;
+
+		buf_init(&b, EVENT_BODY_MAX);
+		if (ef.type == DO_ADMIT) {
+			admit_call(p->r, ef.index, &b);
+			pass_input(p, EV_TOOL_REQUESTED, buf_str(&b));
+		} else if (ef.type == DO_PREPARE &&
+			registry_find(p->r->en->parts.registry, c->tool)->prepare == NULL) {
+			intent_body(p->r, ef.index, STR(""), &b);
+			pass_input(p, EV_EFFECT_INTENT, buf_str(&b));
+		} else {
+			p->later = vec_grow(p->later, &p->later_cap, p->later_n + 1, sizeof *p->later);
+			p->later[p->later_n++] = ef;
+		}
+		buf_fini(&b);
+	}
+}
+
+static void
+pass_free(struct pass *p)
+{
+	run_unref(p->r);
+	free(p->drafts);
+	free(p->effects);
+	free(p->later);
+	free(p);
+}
+
+/* ---- effects ---- */
+
+void
+run_detach(struct run *r)
+{
+	model_cancel(r);
+	effects_cancel(r);
+	timer_close(r->deadline);
+	r->deadline = NULL;
+	r->s->run = NULL;
+	r->s = NULL;
+	run_unref(r);
+}
+
+static void
+run_over(struct run *r)
+{
+	struct active *s = r->s;
+
+	run_detach(r);
+	active_idle(s);
+}
+
+static void
+on_deadline(void *arg)
+{
+	struct run *r = arg;
+	struct buf b;
+	struct json j;
+
+	if (turn_state(r->t) != TURN_ASK) {
+		run_stop(r, "limit", "turn_ms", "limits.turn_ms was reached (raise it in the configuration)");
+		return;
+	}
+	for (size_t i = 0; i < turn_calls(r->t); i++) {
+		const struct turn_call *c = turn_call(r->t, i);
+
+		if (c->state != CALL_ASKS)
+			continue;
+		buf_init(&b, 1024);
+		json_init(&j, &b);
+		json_obj(&j);
+		json_kv_z(&j, "id", c->effect);
+		json_kv_int(&j, "index", (int64_t)i);
+		json_obj_end(&j);
+		run_input(r, EV_APPROVAL_EXPIRED, buf_str(&b));
+		buf_fini(&b);
+		return;
+	}
+}
+
+/* A turn that waits for a person has the time of the approval, one that works the time of the turn. */
+static void
+set_deadline(struct run *r)
+{
+	int64_t limit_ms = node_int(node_get(turn_options(r->t), "limits"), "turn_ms", 0);
+	int64_t ms = MAX(1, limit_ms - (clock_wall_ms() - turn_started_ms(r->t)));
+
+	if (turn_state(r->t) == TURN_ASK)
+		ms = APPROVAL_EXPIRES_MS;
+	if (r->deadline == NULL)
+		r->deadline = timer_start(r->en->parts.loop, ms, on_deadline, r);
+	else
+		timer_again(r->deadline, ms);
+}
+
+static void
+start_effect(struct run *r, const struct turn_effect *ef)
+{
+	switch (ef->type) {
+	case DO_MODEL:
+		r->attempts = 0;
+		r->text_shown = false;
+		model_start(r);
+		break;
+	case DO_PREPARE:
+		effect_prepare(r, ef->index);
+		break;
+	case DO_RUN:
+		effect_run(r, ef->index);
+		break;
+	case DO_ASK:
+		engine_changed(r->en);
+		break;
+	case DO_CANCEL:
+		model_cancel(r);
+		effects_cancel(r);
+		break;
+	case DO_END:
+		run_over(r);
+		break;
+	case DO_ADMIT: /* never waits */
+		break;
+	}
+}
+
+static void
+pass_durable(void *arg, uint64_t first_seq, const struct err *e)
+{
+	struct pass *p = arg;
+	struct run *r = p->r;
+
+	if (p->begins != NULL) {
+		struct queued *q = p->begins;
+
+		if (q->done != NULL)
+			q->done(q->arg, r->s != NULL ? r->s->id : "", r->turn, first_seq, e);
+		queued_free(q);
+	}
+	if (e != NULL && r->s != NULL)
+		run_suspend(r, e);
+	for (size_t i = 0; i < p->later_n && r->s != NULL; i++)
+		start_effect(r, &p->later[i]);
+	if (r->s != NULL)
+		set_deadline(r);
+	pass_free(p);
+}
+
+static void
+pass_commit(struct pass *p)
+{
+	pass_effects(p);
+	if (p->error.code != 0) {
+		log_error("the turn cannot go on", LOG_S("session", p->r->s->id), LOG_S("turn", p->r->turn),
+			LOG_E(&p->error));
+		batch_free(p->batch);
+		p->batch = NULL;
+		p->later_n = 0;
+		pass_durable(p, 0, &p->error);
+		return;
+	}
+	events_append(p->r->en->parts.events, p->r->s->id, p->drafts, p->drafts_n, p->batch, pass_durable, p);
+}
+
+static struct pass *
+pass_new(struct run *r)
+{
+	struct pass *p = xcalloc(1, sizeof *p);
+
+	p->r = run_ref(r);
+	p->now_ms = clock_wall_ms();
+	p->batch = batch_new();
+	return p;
+}
+
+void
+run_input(struct run *r, enum event_kind kind, struct str body)
+{
+	struct pass *p;
+
+	if (r->s == NULL || turn_state(r->t) == TURN_END)
+		return;
+	p = pass_new(r);
+	pass_input(p, kind, body);
+	pass_commit(p);
+}
+
+static void
+write_options(struct run *r, const struct queued *q, struct json *j)
+{
+	const struct config *c = r->s->config;
+	const char *model = q->model != NULL && q->model[0] != '\0' ? q->model : config_z(c, "model");
+
+	json_obj(j);
+	json_kv_z(j, "model", model);
+	json_kv_z(j, "agent", r->s->agent);
+	json_kv_z(j, "mode", mode_name(q->mode >= 0 ? (enum mode)q->mode : r->s->mode));
+	json_kv_bool(j, "yes", q->yes);
+	json_kv_z(j, "workspace", r->s->workspace);
+	json_key(j, "limits");
+	json_obj(j);
+	json_kv_int(j, "turn_steps", config_int(c, "limits.turn_steps"));
+	json_kv_int(j, "turn_ms", config_int(c, "limits.turn_ms"));
+	json_kv_int(j, "turn_tokens", config_int(c, "limits.turn_tokens"));
+	json_kv_int(j, "turn_cost_microusd", config_microusd(c, "limits.turn_cost_usd"));
+	json_obj_end(j);
+	json_obj_end(j);
+}
+
+/* What the workspace's file asked for and may not have is told once. */
+static void
+pass_notices(struct pass *p)
+{
+	struct active *s = p->r->s;
+
+	for (size_t i = 0; i < s->notices_n; i++) {
+		struct buf b;
+		struct json j;
+
+		buf_init(&b, 8 * KIB);
+		json_init(&j, &b);
+		json_obj(&j);
+		json_kv_z(&j, "level", "warn");
+		json_kv_z(&j, "code", "workspace_config");
+		json_kv_z(&j, "text", s->notices[i]);
+		json_obj_end(&j);
+		pass_event(p, EV_NOTICE, arena_str(p->r->a, buf_str(&b)));
+		buf_fini(&b);
+		free(s->notices[i]);
+	}
+	s->notices_n = 0;
+}
+
+void
+run_begin(struct run *r, struct queued *q)
+{
+	struct pass *p = pass_new(r);
+	struct buf b;
+	struct json j;
+
+	p->begins = q;
+	buf_init(&b, EVENT_BODY_MAX);
+	json_init(&j, &b);
+	json_obj(&j);
+	json_kv_z(&j, "text", q->text);
+	json_obj_end(&j);
+	pass_event(p, EV_USER_MESSAGE, arena_str(r->a, buf_str(&b)));
+	pass_notices(p);
+	buf_reset(&b);
+	json_init(&j, &b);
+	write_options(r, q, &j);
+	pass_input(p, EV_TURN_STARTED, buf_str(&b));
+	buf_fini(&b);
+	run_env(r);
+	pass_commit(p);
+}
+
+void
+run_stop(struct run *r, const char *why, const char *code, const char *message)
+{
+	struct buf b;
+	struct json j;
+
+	buf_init(&b, 8 * KIB);
+	json_init(&j, &b);
+	json_obj(&j);
+	json_kv_z(&j, "why", why);
+	json_kv_z(&j, "code", code);
+	json_kv_z(&j, "message", message);
+	json_obj_end(&j);
+	run_input(r, EV_TURN_STOPPING, buf_str(&b));
+	buf_fini(&b);
+}
+
+/* Live subscribers learn that nothing more will come from this process. */
+void
+run_suspend(struct run *r, const struct err *e)
+{
+	struct active *s = r->s;
+	struct buf b;
+	struct json j;
+
+	buf_init(&b, 8 * KIB);
+	json_init(&j, &b);
+	json_obj(&j);
+	json_kv_z(&j, "level", "fatal");
+	json_kv_z(&j, "code", err_name(e->code));
+	json_kv_z(&j, "text", e->msg);
+	json_obj_end(&j);
+	events_live(r->en->parts.events, s->id, EV_NOTICE, r->turn, buf_str(&b));
+	buf_fini(&b);
+	active_drop(s); /* the log is the truth: it is read again before the next use */
+}
+
+/* ---- recovery ---- */
+
+int
+run_replay(struct run *r, enum event_kind kind, const struct node *body, int64_t time_ms, struct err *e)
+{
+	struct turn_input in = { kind, body, time_ms };
+	struct turn_out out;
+
+	if (kind == EV_MODEL_STARTED || kind == EV_MODEL_RETRY)
+		r->attempts = MAX(r->attempts, node_int(body, "attempt", 1));
+	if (kind == EV_MODEL_DONE) {
+		r->attempts = 0;
+		r->text_shown = false;
+	}
+	if (kind == EV_MODEL_PARTIAL)
+		r->text_shown = true;
+	if (!event_kind_is_input(kind))
+		return 0;
+	return turn_step(r->t, &in, &out, e);
+}
+
+void
+run_resume(struct run *r)
+{
+	enum turn_state state = turn_state(r->t);
+	struct pass *p;
+
+	run_env(r);
+	set_deadline(r);
+	switch (state) {
+	case TURN_MODEL:
+		r->recovers = true;
+		model_start(r);
+		return;
+	case TURN_ADMIT:
+		p = pass_new(r);
+		p->effects = vec_grow(NULL, &p->effects_cap, turn_calls(r->t), sizeof *p->effects);
+		for (size_t i = 0; i < turn_calls(r->t); i++)
+			if (turn_call(r->t, i)->state == CALL_NEW)
+				p->effects[p->effects_n++] = (struct turn_effect){ .type = DO_ADMIT, .index = i };
+		pass_commit(p);
+		return;
+	case TURN_TOOLS:
+	case TURN_STOP:
+		for (size_t i = 0; r->s != NULL && i < turn_calls(r->t); i++) {
+			if (turn_call(r->t, i)->state == CALL_PREPARES)
+				effect_prepare(r, i);
+			else if (turn_call(r->t, i)->state == CALL_RUNS)
+				effect_recover(r, i);
+		}
+		if (state == TURN_STOP)
+			effects_cancel(r);
+		return;
+	default: /* TURN_ASK waits, the others have nothing under way */
+		return;
+	}
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT
+ * Effects of a turn: prepares a call (facts that a probe would need), runs it, recovers it after a crash by its class,
+ * and turns its result into effect.outcome. Each effect ends in exactly one outcome: done, not done, or unknown. */
+#include "agent/internal.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "base/utf8.h"
+
+#define PARTIAL_MS    250
+#define PARTIAL_BYTES (4 * KIB)
+
+enum phase { PHASE_PREPARE, PHASE_RUN, PHASE_RECOVER };
+
+struct effect_call {
+	struct tool_call c; /* first: the tool sees this */
+	struct run *r;
+	size_t index;
+	enum phase phase;
+	int64_t started_ms; /* monotonic */
+	bool is_waiting; /* for the sandbox: issued again when it is back */
+	bool is_cancelled;
+	struct buf partial; /* output shown and not logged yet */
+	int64_t partial_at;
+	int partial_ch;
+	struct timer *partial_timer;
+};
+
+static void issue(struct effect_call *x);
+
+/* ---- events ---- */
+
+static void
+write_head(const struct effect_call *x, struct json *j)
+{
+	const struct turn_call *c = turn_call(x->r->t, x->index);
+
+	json_obj(j);
+	json_kv_z(j, "effect", c->effect);
+	json_kv_int(j, "index", (int64_t)x->index);
+	json_kv_str(j, "call", c->call_id);
+	json_kv_str(j, "tool", c->tool);
+}
+
+static void
+write_output(const struct effect_call *x, int ch, int64_t offset, struct str bytes, struct buf *b)
+{
+	struct json j;
+
+	json_init(&j, b);
+	write_head(x, &j);
+	json_kv_int(&j, "ch", ch);
+	json_kv_int(&j, "offset", offset);
+	json_kv_str(&j, "text", bytes);
+	json_obj_end(&j);
+}
+
+static void
+log_partial(struct effect_call *x)
+{
+	struct event_draft d = { .kind = EV_TOOL_PARTIAL, .turn = x->r->turn, .time_ms = clock_wall_ms() };
+	struct buf b;
+
+	timer_stop(x->partial_timer);
+	if (x->partial.n == 0 || x->r->s == NULL)
+		return;
+	buf_init(&b, EVENT_BODY_MAX);
+	write_output(x, x->partial_ch, x->partial_at, buf_str(&x->partial), &b);
+	d.body = buf_str(&b);
+	events_append(x->r->en->parts.events, x->r->s->id, &d, 1, NULL, NULL, NULL);
+	buf_fini(&b);
+	buf_reset(&x->partial);
+}
+
+static void
+on_partial_timer(void *arg)
+{
+	log_partial(arg);
+}
+
+/* ---- life ---- */
+
+static void
+effect_free(struct effect_call *x)
+{
+	struct run *r = x->r;
+
+	r->effects[x->index] = NULL;
+	timer_close(x->partial_timer);
+	buf_fini(&x->partial);
+	arena_free(x->c.a);
+	free(x);
+	run_unref(r);
+}
+
+/* Ends the effect with an outcome; the run goes on with its next input. */
+static void
+outcome(struct effect_call *x, enum effect_state state, bool is_error, struct str text, struct str facts)
+{
+	struct run *r = run_ref(x->r);
+	struct json j;
+	struct buf b;
+
+	buf_init(&b, EVENT_BODY_MAX);
+	json_init(&j, &b);
+	write_head(x, &j);
+	json_kv_z(&j, "state", effect_state_name(state));
+	json_kv_bool(&j, "is_error", is_error);
+	json_kv_str(&j, "text", text);
+	if (facts.n > 0)
+		json_kv_raw(&j, "facts", facts);
+	json_kv_int(&j, "ms", clock_mono_ms() - x->started_ms);
+	json_obj_end(&j);
+	effect_free(x);
+	run_input(r, EV_EFFECT_OUTCOME, buf_str(&b));
+	buf_fini(&b);
+	run_unref(r);
+}
+
+static void
+outcome_error(struct effect_call *x, const struct err *e)
+{
+	outcome(x, EFFECT_NOT_DONE, true, str_of(e->msg), STR(""));
+}
+
+static void
+outcome_unknown(struct effect_call *x)
+{
+	outcome(x, EFFECT_UNKNOWN, true,
+		STR("It is unknown whether this call took effect: the system was interrupted while it ran. It was not run "
+		    "again. Check the state of things before you decide what to do."),
+		STR(""));
+}
+
+static void
+wait_for_sandbox(struct effect_call *x)
+{
+	x->is_waiting = true;
+	if (x->phase == PHASE_RUN)
+		x->phase = PHASE_RECOVER;
+}
+
+/* ---- what the tool says ---- */
+
+static void
+on_prepared(void *arg, struct str probe, const struct err *e)
+{
+	struct effect_call *x = arg;
+	struct run *r = run_ref(x->r);
+	struct buf b;
+
+	if (x->is_cancelled) {
+		effect_free(x);
+	} else if (e != NULL && e->code == ERR_GONE) {
+		wait_for_sandbox(x);
+	} else if (e != NULL) {
+		outcome_error(x, e);
+	} else {
+		buf_init(&b, EVENT_BODY_MAX);
+		intent_body(r, x->index, probe, &b);
+		effect_free(x);
+		run_input(r, EV_EFFECT_INTENT, buf_str(&b));
+		buf_fini(&b);
+	}
+	run_unref(r);
+}
+
+static void
+on_output(void *arg, int ch, int64_t offset, struct str bytes)
+{
+	struct effect_call *x = arg;
+	struct buf b;
+
+	if (x->r->s == NULL)
+		return;
+	buf_init(&b, EVENT_BODY_MAX);
+	write_output(x, ch, offset, bytes, &b);
+	events_live(x->r->en->parts.events, x->r->s->id, EV_TOOL_PROGRESS, x->r->turn, buf_str(&b));
+	buf_fini(&b);
+	if (x->partial.n > 0 && x->partial_ch != ch)
+		log_partial(x);
+	if (x->partial.n == 0) {
+		x->partial_at = offset;
+		x->partial_ch = ch;
+		timer_again(x->partial_timer, PARTIAL_MS);
+	}
+	buf_add_str(&x->partial, bytes);
+	if (x->partial.n >= PARTIAL_BYTES)
+		log_partial(x);
+}
+
+static void
+on_done(void *arg, const struct tool_result *result)
+{
+	struct effect_call *x = arg;
+
+	if (result->is_gone) {
+		wait_for_sandbox(x);
+		return;
+	}
+	if (x->phase == PHASE_RECOVER && result->state == EFFECT_NOT_DONE && !result->is_error && !x->is_cancelled) {
+		x->phase = PHASE_RUN; /* it never happened: it is safe to do it now, under the same key */
+		issue(x);
+		return;
+	}
+	if (result->state == EFFECT_UNKNOWN && result->text.n == 0) {
+		outcome_unknown(x);
+		return;
+	}
+	outcome(x, result->state, result->is_error, result->text, result->facts);
+}
+
+static const struct tool_handler handler = { on_prepared, on_output, on_done };
+
+/* ---- starting ---- */
+
+static void
+issue(struct effect_call *x)
+{
+	const struct tool *tool = x->c.tool;
+	struct err e = { 0 };
+	int rc;
+
+	x->is_waiting = false;
+	if (x->phase == PHASE_PREPARE)
+		rc = tool->prepare(&x->c, &e);
+	else if (x->phase == PHASE_RUN || tool->recovery == EFFECT_PURE)
+		rc = tool->start(&x->c, &e);
+	else if (tool->recover != NULL)
+		rc = tool->recover(&x->c, &e);
+	else {
+		outcome_unknown(x);
+		return;
+	}
+	if (rc == 0)
+		return;
+	if (e.code == ERR_GONE)
+		wait_for_sandbox(x);
+	else
+		outcome_error(x, &e);
+}
+
+static void
+effect_start(struct run *r, size_t index, enum phase phase)
+{
+	const struct turn_call *tc = turn_call(r->t, index);
+	struct effect_call *x = xcalloc(1, sizeof *x);
+
+	if (index >= r->effects_n) {
+		size_t cap = r->effects_n;
+
+		r->effects = vec_grow(r->effects, &cap, index + 1, sizeof *r->effects);
+		memset(r->effects + r->effects_n, 0, (cap - r->effects_n) * sizeof *r->effects);
+		r->effects_n = cap;
+	}
+	r->effects[index] = x;
+	x->r = run_ref(r);
+	x->index = index;
+	x->phase = phase;
+	x->started_ms = clock_mono_ms();
+	buf_init(&x->partial, EVENT_BODY_MAX / 4);
+	x->partial_timer = timer_start(r->en->parts.loop, PARTIAL_MS, on_partial_timer, x);
+	timer_stop(x->partial_timer);
+	x->c = (struct tool_call){ .tool = registry_find(r->en->parts.registry, tc->tool), .env = &r->env,
+		.effect = tc->effect, .args = tc->checked, .probe = tc->probe, .a = arena_new(TURN_ARENA_MAX),
+		.h = &handler, .arg = x };
+	issue(x);
+}
+
+void
+effect_prepare(struct run *r, size_t index)
+{
+	effect_start(r, index, PHASE_PREPARE);
+}
+
+void
+effect_run(struct run *r, size_t index)
+{
+	effect_start(r, index, PHASE_RUN);
+}
+
+void
+effect_recover(struct run *r, size_t index)
+{
+	effect_start(r, index, PHASE_RECOVER);
+}
+
+void
+effects_resume(struct run *r)
+{
+	for (size_t i = 0; i < r->effects_n; i++) {
+		if (r->effects[i] == NULL || !r->effects[i]->is_waiting)
+			continue;
+		issue(r->effects[i]);
+		if (r->effects[i] != NULL && r->effects[i]->is_cancelled && r->effects[i]->c.tool->cancel != NULL)
+			r->effects[i]->c.tool->cancel(&r->effects[i]->c);
+	}
+}
+
+/* The turn stops: what runs is told to, and still ends in an outcome; what only prepares is dropped. */
+void
+effects_cancel(struct run *r)
+{
+	for (size_t i = 0; i < r->effects_n; i++) {
+		struct effect_call *x = r->effects[i];
+
+		if (x == NULL || x->is_cancelled)
+			continue;
+		x->is_cancelled = true;
+		if (x->phase == PHASE_PREPARE && x->is_waiting)
+			effect_free(x);
+		else if (x->phase != PHASE_PREPARE && x->c.tool->cancel != NULL && !x->is_waiting)
+			x->c.tool->cancel(&x->c);
+	}
+}

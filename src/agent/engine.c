@@ -1,0 +1,631 @@
+/* SPDX-License-Identifier: MIT
+ * The engine's front: the table of active sessions, submitting, continuing, cancelling and approving. One session works
+ * on one turn at a time; what comes meanwhile is logged as queued and started in order. */
+#include "agent/internal.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/path.h"
+
+#define TABLE_SIZE       4096
+#define IDLE_KEPT        64 /* idle sessions that stay in memory */
+#define QUEUED_TURNS_MAX 32
+#define SCRIPT_MAX       (1 * MIB)
+
+/* ---- the table ---- */
+
+static struct active **
+chain(struct engine *en, const char *id)
+{
+	return &en->table[hash64(str_of(id)) % TABLE_SIZE];
+}
+
+struct active *
+active_find(struct engine *en, const char *id)
+{
+	struct active *s = *chain(en, id);
+
+	while (s != NULL && strcmp(s->id, id) != 0)
+		s = s->next;
+	return s;
+}
+
+void
+active_insert(struct active *s)
+{
+	struct active **at = chain(s->en, s->id);
+
+	s->next = *at;
+	*at = s;
+	s->en->active_n++;
+}
+
+void
+queued_free(struct queued *q)
+{
+	free(q->text);
+	free(q->model);
+	free(q);
+}
+
+void
+active_drop(struct active *s)
+{
+	struct active **at = chain(s->en, s->id);
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	s->en->active_n--;
+	while (s->queue != NULL) {
+		struct queued *q = s->queue;
+
+		s->queue = q->next;
+		queued_free(q);
+	}
+	if (s->run != NULL)
+		run_detach(s->run);
+	for (size_t i = 0; i < s->always_n; i++)
+		free(s->always[i]);
+	for (size_t i = 0; i < s->notices_n; i++)
+		free(s->notices[i]);
+	free(s->always);
+	free(s->notices);
+	policy_free(s->policy);
+	config_unref(s->config);
+	transcript_free(s->tr);
+	events_forget(s->en->parts.events, s->id);
+	free(s->owner);
+	free(s->agent);
+	free(s->workspace);
+	free(s->cell_state);
+	free(s);
+}
+
+static bool
+active_is_idle(const struct active *s)
+{
+	return s->run == NULL && s->queue == NULL && s->loading == NULL && !s->is_closing;
+}
+
+/* Keeps the newest idle sessions; a dropped one is read again when it is needed, and its cell ends. */
+static void
+drop_idle(struct engine *en)
+{
+	struct active *oldest = NULL;
+	size_t idle = 0;
+	struct err e;
+
+	if (en->active_n <= IDLE_KEPT)
+		return;
+	for (size_t i = 0; i < TABLE_SIZE; i++)
+		for (struct active *s = en->table[i]; s != NULL; s = s->next)
+			if (active_is_idle(s)) {
+				idle++;
+				if (oldest == NULL || s->used_ms < oldest->used_ms)
+					oldest = s;
+			}
+	if (idle <= IDLE_KEPT)
+		return;
+	if (sandbox_is_up(en->parts.sandbox) &&
+		sandbox_cell_close(en->parts.sandbox, oldest->cell, false, NULL, NULL, &e) != 0)
+		log_debug("cell not closed", LOG_S("session", oldest->id), LOG_E(&e));
+	active_drop(oldest);
+}
+
+/* ---- busy or idle ---- */
+
+/* Runs that work: those that wait for a person hold nothing. */
+static bool
+run_works(const struct run *r)
+{
+	return r != NULL && turn_state(r->t) != TURN_ASK;
+}
+
+void
+engine_changed(struct engine *en)
+{
+	en->parts.on_busy(en->parts.arg);
+}
+
+bool
+engine_is_idle(const struct engine *en)
+{
+	for (size_t i = 0; i < TABLE_SIZE; i++)
+		for (const struct active *s = en->table[i]; s != NULL; s = s->next)
+			if (s->loading != NULL || s->is_closing || run_works(s->run) || (s->queue != NULL && s->run == NULL))
+				return false;
+	return true;
+}
+
+/* ---- submitting ---- */
+
+static void
+write_queued(const struct queued *q, struct buf *b)
+{
+	struct json j;
+
+	json_init(&j, b);
+	json_obj(&j);
+	json_kv_z(&j, "text", q->text);
+	json_kv_z(&j, "model", q->model);
+	if (q->mode >= 0)
+		json_kv_z(&j, "mode", mode_name((enum mode)q->mode));
+	json_kv_bool(&j, "yes", q->yes);
+	json_obj_end(&j);
+}
+
+/* An acknowledgement of a queued message. */
+struct ack {
+	char session[ID_SIZE], turn[ID_SIZE];
+	engine_done_fn done;
+	void *arg;
+};
+
+static void
+on_queued(void *arg, uint64_t first_seq, const struct err *e)
+{
+	struct ack *ack = arg;
+
+	ack->done(ack->arg, ack->session, ack->turn, first_seq, e);
+	free(ack);
+}
+
+static void
+enqueue(struct active *s, struct queued *q)
+{
+	struct event_draft d = { .kind = EV_TURN_QUEUED, .turn = q->turn, .time_ms = clock_wall_ms() };
+	struct batch *batch = batch_new();
+	struct queued **at = &s->queue;
+	struct ack *ack = xcalloc(1, sizeof *ack);
+	struct buf b;
+
+	buf_init(&b, EVENT_BODY_MAX);
+	write_queued(q, &b);
+	d.body = buf_str(&b);
+	BATCH(batch, STMT_TURN_INSERT, V_Z(q->turn), V_Z(s->id), V_Z(s->owner), V_Z("queued"), V_INT(d.time_ms));
+	snprintf(ack->session, sizeof ack->session, "%s", s->id);
+	snprintf(ack->turn, sizeof ack->turn, "%s", q->turn);
+	ack->done = q->done;
+	ack->arg = q->arg;
+	q->done = NULL;
+	q->is_logged = true;
+	while (*at != NULL)
+		at = &(*at)->next;
+	*at = q;
+	events_append(s->en->parts.events, s->id, &d, 1, batch, on_queued, ack);
+	buf_fini(&b);
+}
+
+void
+active_idle(struct active *s)
+{
+	struct queued *q = s->queue;
+
+	s->used_ms = loop_now_ms(s->en->parts.loop);
+	if (s->run == NULL && s->loading == NULL && !s->is_closing && q != NULL) {
+		s->queue = q->next;
+		run_begin(run_new(s, q->turn), q);
+		return;
+	}
+	if (active_is_idle(s))
+		drop_idle(s->en);
+	engine_changed(s->en);
+}
+
+static void
+on_submit(struct engine *en, struct active *s, void *arg, const struct err *e)
+{
+	struct queued *q = arg;
+	size_t n = 0;
+	struct err le;
+
+	for (const struct queued *x = s != NULL ? s->queue : NULL; x != NULL; x = x->next)
+		n++;
+	if (e == NULL && s->is_closing) {
+		err_set(&le, ERR_GONE, ERR_TO_USER, "session %s is being deleted", s->id);
+		e = &le;
+	} else if (e == NULL && n >= QUEUED_TURNS_MAX) {
+		err_set(&le, ERR_BUSY, ERR_TO_USER, "%d messages wait in this session already (wait, or cancel its turn)",
+			QUEUED_TURNS_MAX);
+		e = &le;
+	}
+	if (e != NULL) {
+		q->done(q->arg, "", q->turn, 0, e);
+		queued_free(q);
+	} else if (s->run != NULL || s->queue != NULL) {
+		enqueue(s, q);
+	} else {
+		run_begin(run_new(s, q->turn), q);
+		engine_changed(en);
+	}
+}
+
+void
+engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn done, void *arg)
+{
+	struct queued *q = xcalloc(1, sizeof *q);
+
+	snprintf(q->turn, sizeof q->turn, "%s", id_new().z);
+	q->text = str_dup(spec->text);
+	q->model = str_dup(spec->model);
+	q->mode = spec->mode;
+	q->yes = spec->yes;
+	q->done = done;
+	q->arg = arg;
+	active_load(en, spec->session, on_submit, q);
+}
+
+static void
+on_continue(struct engine *en, struct active *s, void *arg, const struct err *e)
+{
+	struct ack *ack = arg;
+	const char *turn = "";
+	struct err le;
+
+	if (e == NULL && s->run != NULL)
+		turn = s->run->turn;
+	else if (e == NULL && s->queue != NULL)
+		turn = s->queue->turn;
+	else if (e == NULL) {
+		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "nothing is open in session %s (give it a task)", s->id);
+		e = &le;
+	}
+	ack->done(ack->arg, ack->session, turn, 0, e);
+	free(ack);
+}
+
+void
+engine_continue(struct engine *en, const char *session, engine_done_fn done, void *arg)
+{
+	struct ack *ack = xcalloc(1, sizeof *ack);
+
+	snprintf(ack->session, sizeof ack->session, "%s", session);
+	ack->done = done;
+	ack->arg = arg;
+	active_load(en, session, on_continue, ack);
+}
+
+/* ---- sessions ---- */
+
+void
+engine_session_create(struct engine *en, const struct session_spec *spec, engine_done_fn done, void *arg)
+{
+	struct event_draft d = { .kind = EV_SESSION_CREATED, .time_ms = clock_wall_ms() };
+	struct id id = id_new();
+	struct active *s;
+	struct batch *batch;
+	struct ack *ack;
+	struct json j;
+	struct buf b;
+	struct err e = { 0 };
+
+	if (active_create(en, id.z, spec, &s, &e) != 0) {
+		done(arg, "", "", 0, &e);
+		return;
+	}
+	batch = batch_new();
+	BATCH(batch, STMT_SESSION_INSERT, V_Z(id.z), V_TEXT(spec->owner), V_TEXT(spec->name), V_TEXT(spec->agent),
+		V_TEXT(spec->workspace), V_Z(mode_name(spec->mode)), V_INT(d.time_ms));
+	buf_init(&b, 64 * KIB);
+	json_init(&j, &b);
+	json_obj(&j);
+	json_kv_str(&j, "name", spec->name);
+	json_kv_str(&j, "agent", spec->agent);
+	json_kv_str(&j, "workspace", spec->workspace);
+	json_kv_z(&j, "mode", mode_name(spec->mode));
+	json_obj_end(&j);
+	d.body = buf_str(&b);
+	ack = xcalloc(1, sizeof *ack);
+	snprintf(ack->session, sizeof ack->session, "%s", id.z);
+	ack->done = done;
+	ack->arg = arg;
+	s->used_ms = loop_now_ms(en->parts.loop);
+	events_append(en->parts.events, id.z, &d, 1, batch, on_queued, ack);
+	buf_fini(&b);
+}
+
+struct deletion {
+	struct engine *en;
+	struct ack ack;
+};
+
+static void
+on_deleted(void *arg, const struct err *e)
+{
+	struct deletion *x = arg;
+
+	x->ack.done(x->ack.arg, x->ack.session, "", 0, e);
+	free(x);
+}
+
+static void
+delete_rows(struct deletion *x)
+{
+	static const enum stmt statements[] = { STMT_EVENT_DELETE, STMT_EFFECT_DELETE, STMT_APPROVAL_DELETE,
+		STMT_TURN_DELETE, STMT_BLOB_UNREF, STMT_SESSION_DELETE };
+	struct active *s = active_find(x->en, x->ack.session);
+	struct batch *batch = batch_new();
+	struct cell_value param = V_Z(x->ack.session);
+
+	if (s != NULL)
+		active_drop(s);
+	for (size_t i = 0; i < ARRAY_LEN(statements); i++)
+		batch_add(batch, statements[i], &param, 1);
+	store_commit(x->en->parts.store, batch, on_deleted, x);
+}
+
+static void
+on_cell_closed(void *arg, const struct node *head, struct str tail, const struct err *e)
+{
+	struct deletion *x = arg;
+
+	if (e != NULL)
+		log_warn("the cell of a deleted session was not closed", LOG_S("session", x->ack.session), LOG_E(e));
+	delete_rows(x);
+}
+
+static void
+on_delete(struct engine *en, struct active *s, void *arg, const struct err *e)
+{
+	struct deletion *x = arg;
+	struct err le;
+
+	if (e != NULL && e->code == ERR_NOT_FOUND) {
+		on_deleted(x, e);
+		return;
+	}
+	if (s != NULL) { /* else it could not be read, which is no reason to keep it */
+		s->is_closing = true;
+		if (s->run != NULL)
+			run_detach(s->run);
+	}
+	if (!sandbox_is_up(en->parts.sandbox) ||
+		sandbox_cell_close(en->parts.sandbox, x->ack.session, true, on_cell_closed, x, &le) != 0)
+		delete_rows(x);
+}
+
+void
+engine_session_delete(struct engine *en, const char *session, engine_done_fn done, void *arg)
+{
+	struct deletion *x = xcalloc(1, sizeof *x);
+
+	x->en = en;
+	snprintf(x->ack.session, sizeof x->ack.session, "%s", session);
+	x->ack.done = done;
+	x->ack.arg = arg;
+	active_load(en, session, on_delete, x);
+}
+
+/* ---- cancelling and approving ---- */
+
+static struct run *
+find_run(struct engine *en, const char *turn)
+{
+	for (size_t i = 0; i < TABLE_SIZE; i++)
+		for (struct active *s = en->table[i]; s != NULL; s = s->next)
+			if (s->run != NULL && strcmp(s->run->turn, turn) == 0)
+				return s->run;
+	return NULL;
+}
+
+int
+engine_cancel(struct engine *en, const char *turn, const char *by, struct err *e)
+{
+	struct run *r = find_run(en, turn);
+	char message[128];
+
+	if (r == NULL)
+		return err_set(e, ERR_NOT_FOUND, ERR_TO_USER, "turn %s is not running", turn);
+	snprintf(message, sizeof message, "cancelled by %s", by);
+	run_stop(r, "cancelled", "cancelled", message);
+	return 0;
+}
+
+static const char *const approval_names[] = { "allow_once", "allow_always", "deny" };
+
+static void
+approve(struct run *r, size_t index, enum approval_decision d, const char *by)
+{
+	const struct turn_call *c = turn_call(r->t, index);
+	struct json j;
+	struct buf b;
+
+	buf_init(&b, 64 * KIB);
+	json_init(&j, &b);
+	json_obj(&j);
+	json_kv_z(&j, "id", c->effect);
+	json_kv_int(&j, "index", (int64_t)index);
+	json_kv_str(&j, "hash", c->hash);
+	json_kv_z(&j, "decision", approval_names[d]);
+	json_kv_z(&j, "by", by);
+	if (d == APPROVE_ALWAYS) {
+		json_kv_str(&j, "rule", c->always);
+		always_add(r->s, c->always);
+	}
+	json_obj_end(&j);
+	run_input(r, EV_APPROVAL_RESOLVED, buf_str(&b));
+	buf_fini(&b);
+}
+
+int
+engine_approve(struct engine *en, const char *approval, enum approval_decision d, const char *by, struct err *e)
+{
+	char turn[ID_SIZE];
+	struct run *r;
+
+	snprintf(turn, sizeof turn, "%.26s", approval);
+	r = find_run(en, turn);
+	for (size_t i = 0; r != NULL && turn_state(r->t) == TURN_ASK && i < turn_calls(r->t); i++) {
+		const struct turn_call *c = turn_call(r->t, i);
+
+		if (c->state != CALL_ASKS || strcmp(c->effect, approval) != 0)
+			continue;
+		if (d == APPROVE_ALWAYS && c->always.n == 0)
+			return err_set(e, ERR_INVALID, ERR_TO_USER,
+				"this call cannot be allowed always: no exact rule covers it (allow it once)");
+		approve(r, i, d, by);
+		return 0;
+	}
+	return err_set(e, ERR_NOT_FOUND, ERR_TO_USER,
+		"approval %s is not pending (see `ithaca approval list`)", approval);
+}
+
+/* ---- links ---- */
+
+void
+engine_broker_up(struct engine *en)
+{
+	for (size_t i = 0; i < TABLE_SIZE; i++)
+		for (struct active *s = en->table[i], *next; s != NULL; s = next) {
+			next = s->next;
+			if (s->run != NULL && s->run->waits_broker) {
+				s->run->waits_broker = false;
+				model_start(s->run);
+			}
+		}
+}
+
+void
+engine_sandbox_up(struct engine *en)
+{
+	for (size_t i = 0; i < TABLE_SIZE; i++)
+		for (struct active *s = en->table[i], *next; s != NULL; s = next) {
+			next = s->next;
+			if (s->run != NULL)
+				effects_resume(s->run);
+		}
+}
+
+/* ---- life ---- */
+
+struct scripted {
+	struct scripted *next;
+	char *provider;
+	struct offline *model;
+};
+
+int
+engine_offline(struct engine *en, const struct model_info *m, const struct offline **out, struct err *e)
+{
+	struct arena *a = arena_new(64 * KIB);
+	const char *key = arena_printf(a, "providers.%.*s.script", STR_FMT(m->provider));
+	const struct node *script = config_get(en->parts.config, key);
+	AUTO_FREE char *text = NULL;
+	struct scripted *x = en->offline;
+	const char *path = "the built-in rules";
+	size_t n = 0;
+	int rc = 0;
+
+	while (x != NULL && !str_is(m->provider, x->provider))
+		x = x->next;
+	if (x == NULL && node_is(script, NODE_STR)) {
+		path = path_join(a, en->parts.home, script->s.p);
+		rc = file_read(path, SCRIPT_MAX, &text, &n, e);
+	}
+	if (x == NULL && rc == 0) {
+		struct offline *model;
+
+		rc = offline_open(path, (struct str){ text, n }, &model, e);
+		if (rc == 0) {
+			x = xcalloc(1, sizeof *x);
+			x->provider = str_dup(m->provider);
+			x->model = model;
+			x->next = en->offline;
+			en->offline = x;
+		}
+	}
+	arena_free(a);
+	if (rc == 0)
+		*out = x->model;
+	return rc;
+}
+
+static void
+make_schemas(struct engine *en)
+{
+	const struct registry *registry = en->parts.registry;
+	struct buf b;
+	struct json j;
+
+	en->schemas_n = registry_len(registry);
+	en->schemas = arena_alloc(en->a, MAX(en->schemas_n, 1) * sizeof *en->schemas);
+	buf_init(&b, 1 * MIB);
+	for (size_t i = 0; i < en->schemas_n; i++) {
+		const struct tool *tool = registry_at(registry, i);
+
+		buf_reset(&b);
+		json_init(&j, &b);
+		field_schema(tool->args, &j);
+		en->schemas[i] = (struct tool_schema){ tool->name, tool->text, arena_str(en->a, buf_str(&b)) };
+		en->schemas_bytes += b.n + strlen(tool->name) + strlen(tool->text);
+	}
+	buf_fini(&b);
+}
+
+int
+engine_open(const struct engine_parts *parts, struct engine **out, struct err *e)
+{
+	struct engine *en = xcalloc(1, sizeof *en);
+	struct policy *check;
+	int rc = policy_new(parts->config, &check, e); /* a malformed rule is told at start, not at the first turn */
+
+	if (rc != 0) {
+		free(en);
+		return rc;
+	}
+	policy_free(check);
+	en->parts = *parts;
+	en->table = xcalloc(TABLE_SIZE, sizeof *en->table);
+	en->a = arena_new(4 * MIB);
+	make_schemas(en);
+	*out = en;
+	return 0;
+}
+
+void
+engine_close(struct engine *en)
+{
+	for (size_t i = 0; i < TABLE_SIZE; i++)
+		while (en->table[i] != NULL)
+			active_drop(en->table[i]);
+	while (en->offline != NULL) {
+		struct scripted *x = en->offline;
+
+		en->offline = x->next;
+		offline_close(x->model);
+		free(x->provider);
+		free(x);
+	}
+	arena_free(en->a);
+	free(en->table);
+	free(en);
+}
+
+static void
+on_recovered(struct engine *en, struct active *s, void *arg, const struct err *e)
+{
+	if (e != NULL)
+		log_error("a session with an open turn could not be read", LOG_E(e));
+}
+
+int
+engine_recover(struct engine *en, struct err *e)
+{
+	struct rows *rows;
+	int rc = store_query_now(en->parts.store, STMT_TURN_OPEN, NULL, 0, &rows, e);
+
+	if (rc != 0)
+		return rc;
+	for (size_t i = 0; i < rows_len(rows); i++) {
+		char id[ID_SIZE];
+
+		snprintf(id, sizeof id, "%.*s", STR_FMT(rows_str(rows, i, 1)));
+		active_load(en, id, on_recovered, NULL);
+	}
+	rows_free(rows);
+	return 0;
+}

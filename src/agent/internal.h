@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT
+ * What the files of this room share: the session that is active, the run of a turn, and the steps of the driver. */
+#ifndef AGENT_INTERNAL_H
+#define AGENT_INTERNAL_H
+
+#include "agent/agent.h"
+
+struct run;
+struct active;
+
+/* A message that waits for its turn. */
+struct queued {
+	struct queued *next;
+	char turn[ID_SIZE];
+	char *text, *model;
+	int mode;
+	bool yes;
+	bool is_logged; /* turn.queued is in the log */
+	engine_done_fn done; /* until acknowledged */
+	void *arg;
+};
+
+/* Called when a session has been read from the log, or could not be. */
+typedef void (*session_ready_fn)(struct engine *en, struct active *s, void *arg, const struct err *e);
+
+struct active {
+	struct engine *en;
+	struct active *next; /* of its hash chain */
+	char id[ID_SIZE];
+	char *owner, *agent, *workspace;
+	enum mode mode;
+	struct config *config; /* narrowed by the workspace's file */
+	struct policy *policy;
+	struct transcript *tr;
+	struct loading *loading; /* while it is read */
+	struct run *run;
+	struct queued *queue;
+	char **notices; /* to be told in the next turn: what the workspace's file may not set */
+	size_t notices_n, notices_cap;
+	char **always; /* rules that the user allowed for this session */
+	size_t always_n, always_cap;
+	char cell[ID_SIZE + 8];
+	char *cell_state; /* host directory */
+	int64_t used_ms; /* loop time of the last use: the least recently used idle one is dropped */
+	bool is_closing;
+};
+
+/* The run of one turn: its machine, and what is under way for it. Reference-counted, because completions of commits
+ * and calls can come after its end. */
+struct run {
+	int refs;
+	struct engine *en;
+	struct active *s; /* NULL when the run is over */
+	char turn[ID_SIZE];
+	struct arena *a;
+	struct turn *t;
+	struct tool_env env;
+	struct model_call *model; /* under way */
+	struct effect_call **effects; /* by index of the call; NULL where none is under way */
+	size_t effects_n;
+	struct timer *deadline;
+	int64_t attempts; /* model calls of this step so far */
+	bool text_shown; /* of this step: a retry must reset it */
+	bool waits_broker, waits_sandbox;
+	bool recovers; /* resumed after a crash in the middle of a model call: the next one is a further attempt */
+	bool yes;
+};
+
+struct engine {
+	struct engine_parts parts;
+	struct active **table;
+	size_t table_n, active_n;
+	struct tool_schema *schemas;
+	size_t schemas_n;
+	size_t schemas_bytes;
+	struct arena *a; /* process lifetime: schemas */
+	struct scripted *offline; /* open offline models by provider */
+	int64_t reserved_microusd;
+};
+
+/* engine.c */
+struct active *active_find(struct engine *en, const char *id);
+void active_insert(struct active *s);
+void active_drop(struct active *s); /* from memory; a run is detached */
+void active_idle(struct active *s); /* its run is over or waits: start what is queued */
+void engine_changed(struct engine *en);
+void queued_free(struct queued *q);
+/* The offline model of a provider, opened once. */
+int engine_offline(struct engine *en, const struct model_info *m, const struct offline **out, struct err *e) MUST_USE;
+
+/* load.c: reads a session from the log; ready is called once, maybe at once. */
+void active_load(struct engine *en, const char *id, session_ready_fn ready, void *arg);
+int active_create(struct engine *en, const char *id, const struct session_spec *spec, struct active **out,
+	struct err *e) MUST_USE;
+
+/* driver.c */
+struct run *run_new(struct active *s, const char *turn);
+struct run *run_ref(struct run *r);
+void run_unref(struct run *r);
+/* Logs an input, steps the machine, makes all of it durable, then starts the effects. body is JSON. */
+void run_input(struct run *r, enum event_kind kind, struct str body);
+/* As run_input for the first input of a turn: with the message or instead of a queued one. */
+void run_begin(struct run *r, struct queued *q);
+/* Feeds one event of the log, without effects: recovery. */
+int run_replay(struct run *r, enum event_kind kind, const struct node *body, int64_t time_ms, struct err *e);
+/* Starts what the machine's state says is left to do. */
+void run_resume(struct run *r);
+void run_stop(struct run *r, const char *why, const char *code, const char *message);
+/* Takes the run off its session and stops what is under way; the log still has its turn open. */
+void run_detach(struct run *r);
+/* The run cannot go on in this process (the store failed): tells live subscribers and drops it; the log still has it
+ * open, so it is taken up again later. */
+void run_suspend(struct run *r, const struct err *e);
+
+/* Fills r->env from the session and the options of the turn. */
+void run_env(struct run *r);
+/* Body of effect.intent for a call. */
+void intent_body(struct run *r, size_t index, struct str probe, struct buf *b);
+
+/* admit.c */
+void admit_call(struct run *r, size_t index, struct buf *body);
+void always_add(struct active *s, struct str rule);
+
+/* model.c */
+void model_start(struct run *r);
+void model_cancel(struct run *r);
+
+/* effect.c */
+void effect_prepare(struct run *r, size_t index);
+void effect_run(struct run *r, size_t index);
+void effect_recover(struct run *r, size_t index);
+void effects_cancel(struct run *r);
+void effects_resume(struct run *r); /* the sandbox is back */
+
+/* prompt.c */
+struct str prompt_system(const struct run *r, struct arena *a);
+
+#endif

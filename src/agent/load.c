@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT
+ * Reads a session from the log into memory: its transcript, the turn that is open and the messages that wait. A session
+ * that is in memory is never read again; one that is dropped costs nothing. The workspace's own configuration is read
+ * here too, and can only narrow. */
+#include "agent/internal.h"
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/path.h"
+
+#include <sys/stat.h>
+
+#define PAGE 256 /* events per read */
+
+struct waiter {
+	struct waiter *next;
+	session_ready_fn ready;
+	void *arg;
+};
+
+struct loading {
+	struct engine *en;
+	char id[ID_SIZE];
+	struct waiter *waiters;
+	struct arena *a; /* of one event */
+	uint64_t after;
+	struct err error;
+};
+
+/* ---- the workspace's file ---- */
+
+static void
+on_refused(void *arg, const char *dotted, uint32_t line, const char *why)
+{
+	struct active *s = arg;
+	char *text = xasprintf(".ithaca.yaml line %u: %s is not applied: %s", line, dotted, why);
+
+	s->notices = vec_grow(s->notices, &s->notices_cap, s->notices_n + 1, sizeof *s->notices);
+	s->notices[s->notices_n++] = text;
+}
+
+static int
+load_config(struct active *s, struct err *e)
+{
+	struct config *base = s->en->parts.config;
+	AUTO_FREE char *path = xasprintf("%s/.ithaca.yaml", s->workspace);
+	AUTO_FREE char *text = NULL;
+	struct stat st;
+	size_t n;
+	int rc;
+
+	/* The workspace is hostile: only a plain file, never what a link points to. */
+	if (lstat(path, &st) != 0) {
+		s->config = config_ref(base);
+	} else if (!S_ISREG(st.st_mode)) {
+		return err_set(e, ERR_CONFIG, ERR_TO_USER, "%s is not a regular file (remove it)", path);
+	} else {
+		rc = file_read(path, CONFIG_TEXT_MAX, &text, &n, e);
+		if (rc == 0)
+			rc = config_narrow(base, path, (struct str){ text, n }, on_refused, s, &s->config, e);
+		if (rc != 0)
+			return rc;
+	}
+	return policy_new(s->config, &s->policy, e);
+}
+
+/* ---- the log ---- */
+
+static void
+load_queued(struct active *s, const struct event *ev, const struct node *body)
+{
+	struct queued *q = xcalloc(1, sizeof *q), **at = &s->queue;
+	enum mode mode;
+
+	snprintf(q->turn, sizeof q->turn, "%s", ev->turn);
+	q->text = str_dup(node_str(body, "text", STR("")));
+	q->model = str_dup(node_str(body, "model", STR("")));
+	q->mode = mode_parse(node_str(body, "mode", STR("")), &mode) == 0 ? (int)mode : -1;
+	q->yes = node_bool(body, "yes", false);
+	q->is_logged = true;
+	while (*at != NULL)
+		at = &(*at)->next;
+	*at = q;
+}
+
+static void
+load_dequeue(struct active *s, const char *turn)
+{
+	struct queued **at = &s->queue, *q;
+
+	while (*at != NULL && strcmp((*at)->turn, turn) != 0)
+		at = &(*at)->next;
+	if (*at == NULL)
+		return;
+	q = *at;
+	*at = q->next;
+	queued_free(q);
+}
+
+static int
+load_turn_event(struct active *s, const struct event *ev, const struct node *body, struct err *e)
+{
+	struct run *r = s->run;
+	int rc;
+
+	if (ev->kind == EV_TURN_QUEUED) {
+		load_queued(s, ev, body);
+		return 0;
+	}
+	if (ev->kind == EV_TURN_STARTED) {
+		load_dequeue(s, ev->turn);
+		r = run_new(s, ev->turn);
+	}
+	if (ev->kind == EV_APPROVAL_RESOLVED && str_is(node_str(body, "decision", STR("")), "allow_always"))
+		always_add(s, node_str(body, "rule", STR("")));
+	if (r == NULL || ev->turn == NULL || strcmp(r->turn, ev->turn) != 0)
+		return 0;
+	rc = run_replay(r, ev->kind, body, ev->time_ms, e);
+	if (ev->kind == EV_TURN_FINISHED) {
+		s->run = NULL;
+		r->s = NULL;
+		run_unref(r);
+		return 0; /* it is over, whatever the machine thinks of it */
+	}
+	return rc;
+}
+
+static int
+load_event(struct active *s, struct arena *a, const struct event *ev, struct err *e)
+{
+	const struct node *body;
+	int rc;
+
+	arena_reset(a);
+	rc = json_parse(a, ev->body, &body, e);
+	if (rc == 0)
+		rc = transcript_add(s->tr, ev->kind, body, e);
+	if (rc == 0)
+		rc = load_turn_event(s, ev, body, e);
+	if (rc != 0)
+		err_wrap(e, "session %s event %llu", s->id, (unsigned long long)ev->seq);
+	return rc;
+}
+
+/* ---- steps ---- */
+
+static void
+load_end(struct active *s, const struct err *e)
+{
+	struct loading *ld = s->loading;
+	struct engine *en = ld->en;
+	struct waiter *w = ld->waiters;
+
+	bool is_open = s->run != NULL;
+
+	s->loading = NULL;
+	while (w != NULL) {
+		struct waiter *next = w->next;
+
+		w->ready(en, e == NULL ? active_find(en, ld->id) : NULL, w->arg, e);
+		free(w);
+		w = next;
+	}
+	s = active_find(en, ld->id);
+	if (e != NULL && s != NULL)
+		active_drop(s);
+	else if (s != NULL && is_open && s->run != NULL)
+		run_resume(s->run);
+	else if (s != NULL)
+		active_idle(s);
+	arena_free(ld->a);
+	free(ld);
+}
+
+static void read_page(struct active *s);
+
+static void
+on_page(void *arg, const struct event *evs, size_t n, const struct err *e)
+{
+	struct active *s = arg;
+	struct loading *ld = s->loading;
+
+	for (size_t i = 0; i < n && e == NULL; i++) {
+		if (load_event(s, ld->a, &evs[i], &ld->error) != 0)
+			e = &ld->error;
+		ld->after = evs[i].seq;
+	}
+	if (e != NULL || n < PAGE)
+		load_end(s, e);
+	else
+		read_page(s);
+}
+
+static void
+read_page(struct active *s)
+{
+	events_read(s->en->parts.events, s->id, s->loading->after, PAGE, on_page, s);
+}
+
+static void
+on_row(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct active *s = arg;
+	struct err le = { 0 };
+	int rc = 0;
+
+	if (e == NULL && rows_len(rows) == 0)
+		rc = err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "there is no session %s (see `ithaca session list`)", s->id);
+	if (e == NULL && rc == 0) {
+		s->owner = str_dup(rows_str(rows, 0, 0));
+		s->agent = str_dup(rows_str(rows, 0, 1));
+		s->workspace = str_dup(rows_str(rows, 0, 2));
+		if (mode_parse(rows_str(rows, 0, 3), &s->mode) != 0)
+			s->mode = MODE_READ_ONLY;
+		rc = load_config(s, &le);
+	}
+	if (e != NULL || rc != 0)
+		load_end(s, e != NULL ? e : &le);
+	else
+		read_page(s);
+}
+
+static struct active *
+active_new(struct engine *en, const char *id)
+{
+	struct active *s = xcalloc(1, sizeof *s);
+
+	s->en = en;
+	snprintf(s->id, sizeof s->id, "%s", id);
+	snprintf(s->cell, sizeof s->cell, "%s", id);
+	s->cell_state = xasprintf("%s/state/cells/%s", en->parts.home, id);
+	s->tr = transcript_new();
+	active_insert(s);
+	return s;
+}
+
+void
+active_load(struct engine *en, const char *id, session_ready_fn ready, void *arg)
+{
+	struct active *s = active_find(en, id);
+	struct cell_value param = V_Z(id);
+	struct waiter *w, **at;
+
+	if (s != NULL && s->loading == NULL) {
+		s->used_ms = loop_now_ms(en->parts.loop);
+		ready(en, s, arg, NULL);
+		return;
+	}
+	w = xcalloc(1, sizeof *w);
+	*w = (struct waiter){ .ready = ready, .arg = arg };
+	if (s == NULL) {
+		s = active_new(en, id);
+		s->used_ms = loop_now_ms(en->parts.loop);
+		s->loading = xcalloc(1, sizeof *s->loading);
+		s->loading->en = en;
+		snprintf(s->loading->id, sizeof s->loading->id, "%s", id);
+		s->loading->a = arena_new(2 * EVENT_BODY_MAX + 16 * MIB);
+		s->loading->waiters = w;
+		store_query(en->parts.store, STMT_SESSION_LOAD, &param, 1, on_row, s);
+		return;
+	}
+	for (at = &s->loading->waiters; *at != NULL;)
+		at = &(*at)->next;
+	*at = w;
+}
+
+/* A new session is in memory at once: there is nothing to read. */
+int
+active_create(struct engine *en, const char *id, const struct session_spec *spec, struct active **out, struct err *e)
+{
+	struct active *s = active_new(en, id);
+	int rc;
+
+	s->owner = str_dup(spec->owner);
+	s->agent = str_dup(spec->agent);
+	s->workspace = str_dup(spec->workspace);
+	s->mode = spec->mode;
+	rc = load_config(s, e);
+	if (rc != 0) {
+		active_drop(s);
+		return rc;
+	}
+	*out = s;
+	return 0;
+}

@@ -1,0 +1,654 @@
+/* SPDX-License-Identifier: MIT
+ * One model call of a turn: builds the request from the transcript, reserves its money, sends it through the broker (or
+ * asks the offline model), shows deltas live, logs partial text every 250 ms or 4 KiB, retries what may be retried, and
+ * ends in exactly one model.done. A retry resets the text of the step, so nothing is ever shown twice. */
+#include "agent/internal.h"
+
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#define PARTIAL_MS        250
+#define PARTIAL_BYTES     (4 * KIB)
+#define BYTES_PER_TOKEN   3 /* a low estimate, so that a request that should fit does */
+#define OUTPUT_TOKENS_MIN 256 /* less than this is not worth a call */
+
+struct model_call {
+	struct run *r;
+	struct arena *a; /* of this attempt */
+	int64_t step, attempt;
+	struct model_info info;
+	struct buf body;
+	struct fetch *fetch;
+	struct parser *parser;
+	struct timer *timer; /* retry or offline delay */
+	struct timer *partial_timer;
+	int status;
+	struct buf headers, error_body;
+	int64_t shown[2]; /* bytes of text and of reasoning shown so far */
+	struct buf partial; /* text shown and not logged yet */
+	int64_t partial_at; /* its offset */
+	int64_t reserved_microusd;
+	bool asks_day; /* the query for the day's cost is under way: its callback frees a cancelled call */
+	/* offline */
+	const struct offline_step *steps;
+	size_t steps_n, steps_at;
+	struct part *parts;
+	size_t parts_n;
+	size_t input_bytes, output_bytes;
+};
+
+static void attempt_begin(struct model_call *m);
+static void attempt_failed(struct model_call *m, const struct failure *f);
+
+/* ---- events ---- */
+
+static void
+event_begin(const struct model_call *m, struct json *j, struct buf *b, size_t max)
+{
+	buf_init(b, max);
+	json_init(j, b);
+	json_obj(j);
+	json_kv_int(j, "step", m->step);
+	json_kv_int(j, "attempt", m->attempt);
+}
+
+/* Logs an event that is no input of the machine; the order with other events of the session is that of the calls. */
+static void
+event_log(struct run *r, enum event_kind kind, struct json *j, struct buf *b)
+{
+	struct event_draft d = { .kind = kind, .turn = r->turn, .time_ms = clock_wall_ms() };
+	const struct node *n;
+	struct err e = { 0 };
+
+	json_obj_end(j);
+	d.body = buf_str(b);
+	if (json_parse(r->a, d.body, &n, &e) == 0 && transcript_add(r->s->tr, kind, n, &e) == 0)
+		events_append(r->en->parts.events, r->s->id, &d, 1, NULL, NULL, NULL);
+	buf_fini(b);
+}
+
+static void
+log_partial(struct model_call *m)
+{
+	struct json j;
+	struct buf b;
+
+	timer_stop(m->partial_timer);
+	if (m->partial.n == 0)
+		return;
+	event_begin(m, &j, &b, EVENT_BODY_MAX);
+	json_kv_int(&j, "offset", m->partial_at);
+	json_kv_str(&j, "text", buf_str(&m->partial));
+	m->partial_at += (int64_t)m->partial.n;
+	buf_reset(&m->partial);
+	event_log(m->r, EV_MODEL_PARTIAL, &j, &b);
+}
+
+static void
+on_partial_timer(void *arg)
+{
+	log_partial(arg);
+}
+
+static void
+log_reset(struct model_call *m)
+{
+	struct json j;
+	struct buf b;
+
+	event_begin(m, &j, &b, 1 * KIB);
+	json_kv_int(&j, "offset", 0);
+	json_kv_z(&j, "text", "");
+	json_kv_z(&j, "why", "retry");
+	event_log(m->r, EV_MODEL_RESET, &j, &b);
+	m->r->text_shown = false;
+}
+
+/* Live text. The parser gives whole characters only, so every delta is UTF-8. */
+static void
+on_delta(void *arg, enum delta_type type, struct str text)
+{
+	struct model_call *m = arg;
+	bool is_reasoning = type == DELTA_REASONING;
+	struct json j;
+	struct buf b;
+
+	if (type == DELTA_CALL)
+		return;
+	event_begin(m, &j, &b, EVENT_BODY_MAX);
+	json_kv_int(&j, "offset", m->shown[is_reasoning]);
+	json_kv_str(&j, "text", text);
+	if (is_reasoning)
+		json_kv_bool(&j, "reasoning", true);
+	json_obj_end(&j);
+	events_live(m->r->en->parts.events, m->r->s->id, EV_MODEL_DELTA, m->r->turn, buf_str(&b));
+	buf_fini(&b);
+	m->shown[is_reasoning] += (int64_t)text.n;
+	if (is_reasoning)
+		return;
+	m->r->text_shown = true;
+	if (m->partial.n == 0)
+		timer_again(m->partial_timer, PARTIAL_MS);
+	buf_add_str(&m->partial, text);
+	if (m->partial.n >= PARTIAL_BYTES)
+		log_partial(m);
+}
+
+/* ---- life of a call ---- */
+
+static void
+attempt_end(struct model_call *m)
+{
+	if (m->fetch != NULL)
+		fetch_cancel(m->fetch);
+	m->fetch = NULL;
+	parser_free(m->parser);
+	m->parser = NULL;
+	m->r->en->reserved_microusd -= m->reserved_microusd;
+	m->reserved_microusd = 0;
+}
+
+static void
+model_free(struct model_call *m)
+{
+	attempt_end(m);
+	timer_close(m->timer);
+	timer_close(m->partial_timer);
+	buf_fini(&m->body);
+	buf_fini(&m->headers);
+	buf_fini(&m->error_body);
+	buf_fini(&m->partial);
+	arena_free(m->a);
+	if (m->r->model == m)
+		m->r->model = NULL;
+	run_unref(m->r);
+	free(m);
+}
+
+/* Ends the call; the run goes on with its next input. */
+static void
+finish(struct model_call *m, struct buf *body)
+{
+	struct run *r = run_ref(m->r);
+
+	model_free(m);
+	run_input(r, EV_MODEL_DONE, buf_str(body));
+	buf_fini(body);
+	run_unref(r);
+}
+
+static void
+finish_error(struct model_call *m, const struct err *e)
+{
+	struct json j;
+	struct buf b;
+
+	log_partial(m);
+	event_begin(m, &j, &b, 8 * KIB);
+	json_key(&j, "error");
+	json_obj(&j);
+	json_kv_z(&j, "code", err_name(e->code));
+	json_kv_z(&j, "message", e->msg);
+	json_obj_end(&j);
+	json_obj_end(&j);
+	finish(m, &b);
+}
+
+static void
+write_block(struct model_call *m, const struct part *p, size_t index, struct json *j)
+{
+	char id[48];
+
+	json_obj(j);
+	switch (p->type) {
+	case PART_CALL:
+		json_kv_z(j, "type", "call");
+		/* Some servers send no ids; results are matched by them. */
+		snprintf(id, sizeof id, "call_%lld_%zu", (long long)m->step, index);
+		json_kv_str(j, "call_id", p->call_id.n > 0 ? p->call_id : str_of(id));
+		json_kv_str(j, "tool", p->tool);
+		json_kv_str(j, "args", p->args);
+		break;
+	case PART_REASONING:
+	case PART_REASONING_REDACTED:
+		json_kv_z(j, "type", p->type == PART_REASONING ? "reasoning" : "redacted");
+		json_kv_str(j, "text", p->text);
+		json_kv_str(j, "signature", p->signature);
+		break;
+	default:
+		json_kv_z(j, "type", "text");
+		json_kv_str(j, "text", p->text);
+		break;
+	}
+	json_obj_end(j);
+}
+
+static void
+finish_answer(struct model_call *m, const struct model_answer *answer)
+{
+	struct json j;
+	struct buf b;
+
+	buf_reset(&m->partial); /* model.done has it all */
+	event_begin(m, &j, &b, EVENT_BODY_MAX);
+	json_key(&j, "blocks");
+	json_arr(&j);
+	for (size_t i = 0; i < answer->n; i++)
+		write_block(m, &answer->parts[i], i, &j);
+	json_arr_end(&j);
+	json_kv_z(&j, "stop", model_stop_name(answer->stop));
+	json_key(&j, "usage");
+	json_obj(&j);
+	json_kv_int(&j, "input_tokens", answer->usage.input_tokens);
+	json_kv_int(&j, "output_tokens", answer->usage.output_tokens);
+	json_kv_int(&j, "cached_tokens", answer->usage.cached_tokens);
+	json_kv_int(&j, "cache_write_tokens", answer->usage.cache_write_tokens);
+	json_kv_int(&j, "reasoning_tokens", answer->usage.reasoning_tokens);
+	json_obj_end(&j);
+	json_kv_int(&j, "cost_microusd", model_cost(&m->info, &answer->usage));
+	json_obj_end(&j);
+	if (b.overflow) {
+		struct err e = { 0 };
+
+		buf_fini(&b);
+		err_set(&e, ERR_LIMIT, ERR_TO_USER, "the model's answer is larger than %u KiB", EVENT_BODY_MAX / KIB);
+		finish_error(m, &e);
+		return;
+	}
+	finish(m, &b);
+}
+
+static void
+on_retry_timer(void *arg)
+{
+	struct model_call *m = arg;
+	struct json j;
+	struct buf b;
+
+	m->attempt++;
+	m->r->attempts = m->attempt;
+	event_begin(m, &j, &b, 256);
+	event_log(m->r, EV_MODEL_STARTED, &j, &b);
+	if (m->r->text_shown)
+		log_reset(m);
+	attempt_begin(m);
+}
+
+static double
+jitter(void)
+{
+	uint32_t x;
+
+	random_bytes(&x, sizeof x);
+	return (double)x / 4294967296.0;
+}
+
+static void
+attempt_failed(struct model_call *m, const struct failure *f)
+{
+	int64_t after_ms = retry_delay_ms(f, (int)m->attempt, jitter());
+	struct json j;
+	struct buf b;
+
+	attempt_end(m);
+	if (!f->may_retry || m->attempt > m->info.retries) {
+		finish_error(m, &f->e);
+		return;
+	}
+	log_partial(m);
+	event_begin(m, &j, &b, 8 * KIB);
+	json_kv_int(&j, "after_ms", after_ms);
+	json_key(&j, "error");
+	json_obj(&j);
+	json_kv_z(&j, "code", err_name(f->e.code));
+	json_kv_z(&j, "message", f->e.msg);
+	json_obj_end(&j);
+	event_log(m->r, EV_MODEL_RETRY, &j, &b);
+	timer_close(m->timer);
+	m->timer = timer_start(m->r->en->parts.loop, after_ms, on_retry_timer, m);
+}
+
+static void
+attempt_error(struct model_call *m, const struct err *e)
+{
+	struct failure f;
+
+	failure_from_err(m->info.api, arena_strdup(m->a, m->info.provider), e, &f);
+	attempt_failed(m, &f);
+}
+
+/* ---- through the broker ---- */
+
+static void
+on_head(void *arg, int status, struct str headers)
+{
+	struct model_call *m = arg;
+
+	m->status = status;
+	buf_reset(&m->headers);
+	buf_reset(&m->error_body);
+	buf_add_str(&m->headers, headers);
+}
+
+static void
+on_data(void *arg, struct str bytes)
+{
+	struct model_call *m = arg;
+	struct err e = { 0 };
+
+	if (m->status != 200) {
+		buf_add_str(&m->error_body, str_sub(bytes, 0, PROVIDER_ERROR_MAX - m->error_body.n));
+		return;
+	}
+	if (parser_feed(m->parser, bytes, &e) != 0)
+		attempt_error(m, &e);
+}
+
+static void
+on_end(void *arg)
+{
+	struct model_call *m = arg;
+	const struct model_answer *answer;
+	struct failure f;
+	struct err e = { 0 };
+
+	m->fetch = NULL;
+	if (m->status != 200) {
+		failure_from_http(m->info.api, arena_strdup(m->a, m->info.provider), m->status, buf_str(&m->headers),
+			buf_str(&m->error_body), clock_wall_ms(), &f);
+		attempt_failed(m, &f);
+	} else if (parser_end(m->parser, &answer, &e) != 0) {
+		attempt_error(m, &e);
+	} else {
+		finish_answer(m, answer);
+	}
+}
+
+static void
+on_fail(void *arg, const struct err *e)
+{
+	struct model_call *m = arg;
+
+	m->fetch = NULL;
+	attempt_error(m, e);
+}
+
+static const struct fetch_handler handler = { on_head, on_data, on_end, on_fail };
+
+static void
+send_request(struct model_call *m, const struct model_request *q)
+{
+	struct http_request http = { .body = &m->body };
+	struct fetch_request f;
+	struct err e = { 0 };
+
+	buf_reset(&m->body);
+	if (m->info.api->build(q, &http, m->a, &e) != 0) {
+		finish_error(m, &e);
+		return;
+	}
+	m->parser = parser_new(m->info.api, on_delta, m);
+	f = (struct fetch_request){ .provider = arena_strdup(m->a, m->info.provider), .path = http.path,
+		.headers = http.headers, .body = buf_str(&m->body), .connect_ms = m->info.connect_ms,
+		.idle_ms = m->info.idle_ms };
+	if (broker_fetch(m->r->en->parts.broker, &f, &handler, m, &m->fetch, &e) != 0)
+		attempt_error(m, &e);
+}
+
+/* ---- offline ---- */
+
+static void
+offline_end(struct model_call *m)
+{
+	struct model_answer answer = { .parts = m->parts, .n = m->parts_n, .stop = STOP_END };
+
+	for (size_t i = 0; i < m->parts_n; i++)
+		if (m->parts[i].type == PART_CALL)
+			answer.stop = STOP_TOOLS;
+	answer.usage.input_tokens = (int64_t)(m->input_bytes / 4 + 1);
+	answer.usage.output_tokens = (int64_t)(m->output_bytes / 4 + 1);
+	finish_answer(m, &answer);
+}
+
+/* Text pieces that follow each other are one block. */
+static void
+offline_text(struct model_call *m, enum part_type type, struct str text)
+{
+	struct part *last = m->parts_n > 0 ? &m->parts[m->parts_n - 1] : NULL;
+
+	if (last != NULL && last->type == type) {
+		char *p = arena_alloc(m->a, last->text.n + text.n + 1);
+
+		memcpy(p, last->text.p, last->text.n);
+		memcpy(p + last->text.n, text.p, text.n);
+		last->text = (struct str){ p, last->text.n + text.n };
+	} else {
+		m->parts[m->parts_n++] = (struct part){ .type = type, .text = text };
+	}
+	m->output_bytes += text.n;
+	on_delta(m, type == PART_TEXT ? DELTA_TEXT : DELTA_REASONING, text);
+}
+
+static void
+offline_error(struct model_call *m, const struct offline_step *st)
+{
+	struct failure f;
+
+	failure_from_http(m->info.api, arena_strdup(m->a, m->info.provider), st->status, STR(""), st->text,
+		clock_wall_ms(), &f);
+	attempt_failed(m, &f);
+}
+
+static void
+offline_go(void *arg)
+{
+	struct model_call *m = arg;
+	struct err e = { 0 };
+
+	while (m->steps_at < m->steps_n) {
+		const struct offline_step *st = &m->steps[m->steps_at++];
+
+		switch (st->type) {
+		case OFFLINE_TEXT:
+		case OFFLINE_REASONING:
+			offline_text(m, st->type == OFFLINE_TEXT ? PART_TEXT : PART_REASONING, st->text);
+			break;
+		case OFFLINE_CALL:
+			m->parts[m->parts_n++] = (struct part){ .type = PART_CALL, .tool = st->tool, .args = st->args };
+			m->output_bytes += st->args.n;
+			break;
+		case OFFLINE_DELAY:
+			timer_close(m->timer);
+			m->timer = timer_start(m->r->en->parts.loop, st->ms, offline_go, m);
+			return;
+		case OFFLINE_ERROR:
+			offline_error(m, st);
+			return;
+		case OFFLINE_CUT:
+			err_set(&e, ERR_NET, ERR_TO_USER, "the answer was cut before its end");
+			attempt_error(m, &e);
+			return;
+		}
+	}
+	offline_end(m);
+}
+
+static void
+ask_offline(struct model_call *m, const struct model_request *q)
+{
+	const struct offline *o;
+	struct err e = { 0 };
+
+	if (engine_offline(m->r->en, &m->info, &o, &e) != 0 ||
+		offline_answer(o, q, m->a, &m->steps, &m->steps_n, &e) != 0) {
+		finish_error(m, &e);
+		return;
+	}
+	m->parts = arena_alloc(m->a, (m->steps_n + 1) * sizeof *m->parts);
+	m->parts_n = m->steps_at = m->output_bytes = 0;
+	offline_go(m);
+}
+
+/* ---- an attempt ---- */
+
+/* Reserves what the call may cost at most; a smaller answer is asked for when the turn's money is nearly gone. */
+static int
+reserve(struct model_call *m, size_t input_bytes, int64_t *output_tokens, struct err *e)
+{
+	const struct run *r = m->r;
+	int64_t limit = node_int(node_get(turn_options(r->t), "limits"), "turn_cost_microusd", INT64_MAX);
+	int64_t left = limit - turn_cost_microusd(r->t);
+	int64_t price = m->info.output_microusd_per_mtok;
+	int64_t input = model_cost_bound(&m->info, input_bytes) -
+		(price * m->info.max_output_tokens + 999999) / 1000000;
+	int64_t affordable = INT64_MAX;
+
+	if (price > 0 && left > input)
+		affordable = (int64_t)MIN((__int128)(left - input) * 1000000 / price, (__int128)INT64_MAX);
+	if (input > left || affordable < OUTPUT_TOKENS_MIN)
+		return err_set(e, ERR_LIMIT, ERR_TO_USER,
+			"limits.turn_cost_usd: the next model call does not fit into what is left of it "
+			"(raise it, or choose a cheaper model)");
+	*output_tokens = MIN(*output_tokens, affordable);
+	m->reserved_microusd = MAX(input, 0) + (price > 0 ? (price * *output_tokens + 999999) / 1000000 : 0);
+	m->r->en->reserved_microusd += m->reserved_microusd;
+	return 0;
+}
+
+static void
+on_limit(struct model_call *m, const struct err *e)
+{
+	struct run *r = run_ref(m->r);
+
+	model_free(m);
+	run_stop(r, "limit", "limit", e->msg);
+	run_unref(r);
+}
+
+static void
+attempt_begin(struct model_call *m)
+{
+	struct engine *en = m->r->en;
+	struct transcript_view view;
+	struct model_request q = { 0 };
+	struct err e = { 0 };
+
+	m->shown[0] = m->shown[1] = m->partial_at = 0;
+	buf_reset(&m->partial);
+	arena_reset(m->a);
+	if (model_resolve(m->r->s->config, node_str(turn_options(m->r->t), "model", STR("")), m->a, &m->info, &e) != 0) {
+		finish_error(m, &e);
+		return;
+	}
+	q.model = m->info.model;
+	q.system = prompt_system(m->r, m->a);
+	q.tools = en->schemas;
+	q.tools_n = en->schemas_n;
+	q.max_output_tokens = m->info.max_output_tokens;
+	transcript_view(m->r->s->tr,
+		(size_t)MAX(m->info.context_tokens - q.max_output_tokens, m->info.context_tokens / 2) * BYTES_PER_TOKEN, m->a,
+		&view);
+	q.messages = view.messages;
+	q.messages_n = view.n;
+	m->input_bytes = view.bytes + q.system.n + en->schemas_bytes;
+	if (reserve(m, m->input_bytes, &q.max_output_tokens, &e) != 0) {
+		on_limit(m, &e);
+		return;
+	}
+	if (m->info.api->build == NULL)
+		ask_offline(m, &q);
+	else
+		send_request(m, &q);
+}
+
+/* ---- what one day may cost ---- */
+
+static void
+on_day_cost(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct model_call *m = arg;
+	int64_t limit;
+	struct err le = { 0 };
+
+	m->asks_day = false;
+	if (m->r->model != m) { /* cancelled meanwhile */
+		model_free(m);
+		return;
+	}
+	limit = config_microusd(m->r->s->config, "limits.day_cost_usd");
+	if (e != NULL) {
+		finish_error(m, e);
+		return;
+	}
+	if (rows_int(rows, 0, 0) + m->r->en->reserved_microusd + turn_cost_microusd(m->r->t) >= limit) {
+		err_set(&le, ERR_LIMIT, ERR_TO_USER,
+			"limits.day_cost_usd was reached (raise it, or wait for the next day, UTC)");
+		on_limit(m, &le);
+		return;
+	}
+	attempt_begin(m);
+}
+
+static struct model_call *
+model_new(struct run *r)
+{
+	struct model_call *m = xcalloc(1, sizeof *m);
+
+	m->r = run_ref(r);
+	m->a = arena_new(TURN_ARENA_MAX);
+	m->step = turn_step_no(r->t);
+	buf_init(&m->body, REQUEST_BODY_MAX);
+	buf_init(&m->headers, 64 * KIB);
+	buf_init(&m->error_body, PROVIDER_ERROR_MAX);
+	buf_init(&m->partial, MODEL_TEXT_MAX);
+	m->partial_timer = timer_start(r->en->parts.loop, PARTIAL_MS, on_partial_timer, m);
+	timer_stop(m->partial_timer);
+	r->model = m;
+	return m;
+}
+
+void
+model_start(struct run *r)
+{
+	struct model_call *m = model_new(r);
+	struct model_info info;
+	struct err e = { 0 };
+
+	m->attempt = r->attempts > 0 ? r->attempts : 1;
+	if (r->recovers) {
+		r->recovers = false;
+		on_retry_timer(m);
+		return;
+	}
+	r->attempts = m->attempt;
+	if (model_resolve(r->s->config, node_str(turn_options(r->t), "model", STR("")), m->a, &info, &e) != 0) {
+		finish_error(m, &e);
+		return;
+	}
+	if (info.output_microusd_per_mtok > 0) {
+		int64_t day_ms = clock_wall_ms() / 86400000 * 86400000;
+		struct cell_value params[] = { V_Z(r->s->owner), V_INT(day_ms) };
+
+		m->asks_day = true;
+		store_query(r->en->parts.store, STMT_TURN_COST_SINCE, params, 2, on_day_cost, m);
+		return;
+	}
+	attempt_begin(m);
+}
+
+void
+model_cancel(struct run *r)
+{
+	struct model_call *m = r->model;
+
+	if (m == NULL)
+		return;
+	if (r->s != NULL)
+		log_partial(m);
+	r->model = NULL;
+	if (!m->asks_day) /* else on_day_cost still comes and frees it */
+		model_free(m);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT
+ * The system prompt of the default agent and the environment of its tools. Byte-stable: it depends on the mode and the
+ * tools on offer only, so that providers can cache it. */
+#include "agent/internal.h"
+
+#include "base/limits.h"
+
+static const char *const mode_texts[MODE_COUNT] = {
+	[MODE_READ_ONLY] = "The workspace is mounted read-only at /shared: you can look, not change. /tmp is yours.",
+	[MODE_WORKSPACE_WRITE] =
+		"The workspace is mounted at /shared and you may change it. Everything outside /shared, /tmp, /scratch and "
+		"your home is read-only or invisible.",
+	[MODE_DANGER_FULL_ACCESS] =
+		"Your commands run on the host itself, without isolation, as the user who started you. Be careful: what you "
+		"delete is gone.",
+};
+
+static const char *
+network_text(enum mode m)
+{
+	return m == MODE_DANGER_FULL_ACCESS ? "" : " There is no network.";
+}
+
+struct str
+prompt_system(const struct run *r, struct arena *a)
+{
+	const char *z = arena_printf(a,
+		"You are an agent of Ithaca. You do real work with tools and report truthfully what you did.\n"
+		"Tools run in an isolated cell. %s%s Relative paths are below %s, where commands start.\n"
+		"Prefer the file tools for files and exec for everything else. Look before you change. When a call fails, read "
+		"the message: it says what to do. When the task is done, answer briefly; never claim what you did not do.",
+		mode_texts[r->env.mode], network_text(r->env.mode), r->env.cwd);
+
+	return str_of(z);
+}
+
+void
+run_env(struct run *r)
+{
+	/* Copies, because calls under way can outlive the session's place in memory. */
+	const struct active *s = r->s;
+	const char *workspace = arena_strdup(r->a, str_of(s->workspace));
+	const struct config *c = s->config;
+	enum mode mode = MODE_READ_ONLY;
+
+	if (mode_parse(node_str(turn_options(r->t), "mode", STR("")), &mode) != 0)
+		mode = MODE_READ_ONLY;
+	r->yes = node_bool(turn_options(r->t), "yes", false);
+	r->env = (struct tool_env){
+		.sandbox = r->en->parts.sandbox,
+		.cell = arena_strdup(r->a, str_of(s->cell)),
+		.cwd = mode == MODE_DANGER_FULL_ACCESS ? workspace : "/shared",
+		.mode = mode,
+		.plan = {
+			.access = mode == MODE_DANGER_FULL_ACCESS ? CELL_HOST :
+				mode == MODE_READ_ONLY ? CELL_READ_ONLY : CELL_WORKSPACE_WRITE,
+			.shared = workspace,
+			.state = arena_strdup(r->a, str_of(s->cell_state)),
+			.memory_bytes = config_int(c, "cell.memory_mb") * (int64_t)MIB,
+			.processes = config_int(c, "cell.processes"),
+			.cpu_percent = config_int(c, "cell.cpu_percent"),
+			.file_bytes = config_int(c, "cell.file_mb") * (int64_t)MIB,
+			.tmp_bytes = config_int(c, "cell.tmp_mb") * (int64_t)MIB,
+			.require_limits = config_bool(c, "cell.require_limits"),
+			.allow_basic = config_bool(c, "cell.allow_basic"),
+		},
+	};
+}

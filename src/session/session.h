@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT
+ * Sessions: the append-only event log (log.h), and the transcript, which is the reading of that log that a model sees.
+ * Nothing here decides or runs anything. */
+#ifndef SESSION_SESSION_H
+#define SESSION_SESSION_H
+
+#include "provider/provider.h"
+#include "session/log.h"
+
+/* The conversation of one session, folded from its events. Adding an event twice or out of order is a broken
+ * invariant of the caller. Strings are copied. */
+struct transcript;
+
+struct transcript *transcript_new(void) MUST_USE;
+void transcript_free(struct transcript *tr); /* NULL is fine */
+/* Events that are not part of the conversation are ignored. 0, or ERR_CORRUPT when the body is not what its kind says,
+ * or ERR_LIMIT when the session is larger than TRANSCRIPT_MAX. */
+int transcript_add(struct transcript *tr, enum event_kind kind, const struct node *body, struct err *e) MUST_USE;
+
+struct transcript_view {
+	const struct message *messages;
+	size_t n;
+	size_t bytes; /* of all text in them: for estimates */
+	size_t dropped_turns; /* oldest turns that were left out to fit */
+};
+/* What a model gets: the newest whole turns whose text fits into max_bytes; the turn in progress is always there. Calls
+ * that have no result (a turn was cancelled) get one that says so, because every API wants one. In a. */
+void transcript_view(const struct transcript *tr, size_t max_bytes, struct arena *a, struct transcript_view *out);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT
+ * The transcript: a fold of a session's events into the messages that a model sees. Pure: no I/O, no clock. Each entry
+ * belongs to a turn, and turns are dropped whole, so a call is never without its result. */
+#include "session/session.h"
+
+#include "base/limits.h"
+#include "base/mem.h"
+
+struct entry {
+	enum message_role role;
+	struct part *parts;
+	size_t n;
+	size_t turn; /* 1.. */
+	size_t bytes;
+};
+
+struct transcript {
+	struct arena *a;
+	struct entry *entries;
+	size_t n, cap;
+	size_t turns;
+	struct buf partial; /* text of the model call in progress, as far as it was logged */
+};
+
+struct transcript *
+transcript_new(void)
+{
+	struct transcript *tr = xcalloc(1, sizeof *tr);
+
+	tr->a = arena_new(TRANSCRIPT_MAX);
+	buf_init(&tr->partial, MODEL_TEXT_MAX);
+	return tr;
+}
+
+void
+transcript_free(struct transcript *tr)
+{
+	if (tr == NULL)
+		return;
+	buf_fini(&tr->partial);
+	arena_free(tr->a);
+	free(tr->entries);
+	free(tr);
+}
+
+static struct entry *
+entry_push(struct transcript *tr, enum message_role role, size_t parts)
+{
+	struct entry *en;
+
+	tr->entries = vec_grow(tr->entries, &tr->cap, tr->n + 1, sizeof *tr->entries);
+	en = &tr->entries[tr->n];
+	*en = (struct entry){ .role = role, .n = parts, .turn = tr->turns };
+	en->parts = arena_try(tr->a, MAX(parts, 1) * sizeof *en->parts);
+	if (en->parts == NULL)
+		return NULL;
+	tr->n++;
+	return en;
+}
+
+/* Copies a string of the body into the transcript; a copy that does not fit gives false. */
+static bool
+keep(struct transcript *tr, struct entry *en, struct str s, struct str *out)
+{
+	char *p = arena_try(tr->a, s.n + 1);
+
+	if (p == NULL)
+		return false;
+	memcpy(p, s.p != NULL ? s.p : "", s.n);
+	*out = (struct str){ p, s.n };
+	en->bytes += s.n;
+	return true;
+}
+
+static int
+too_large(struct err *e)
+{
+	return err_set(e, ERR_LIMIT, ERR_TO_USER,
+		"the session is larger than %u MiB (start a new one with --new)", TRANSCRIPT_MAX / MIB);
+}
+
+static int
+add_user(struct transcript *tr, const struct node *body, struct err *e)
+{
+	struct entry *en;
+
+	tr->turns++;
+	en = entry_push(tr, MSG_USER, 1);
+	if (en == NULL || !keep(tr, en, node_str(body, "text", STR("")), &en->parts[0].text))
+		return too_large(e);
+	en->parts[0].type = PART_TEXT;
+	return 0;
+}
+
+static int
+add_block(struct transcript *tr, struct entry *en, struct part *p, const struct node *block, struct err *e)
+{
+	struct str type = node_str(block, "type", STR(""));
+	bool ok;
+
+	if (str_is(type, "text") || str_is(type, "reasoning") || str_is(type, "redacted")) {
+		p->type = str_is(type, "text") ? PART_TEXT :
+			str_is(type, "reasoning") ? PART_REASONING : PART_REASONING_REDACTED;
+		ok = keep(tr, en, node_str(block, "text", STR("")), &p->text) &&
+			keep(tr, en, node_str(block, "signature", STR("")), &p->signature);
+	} else if (str_is(type, "call")) {
+		p->type = PART_CALL;
+		ok = keep(tr, en, node_str(block, "call_id", STR("")), &p->call_id) &&
+			keep(tr, en, node_str(block, "tool", STR("")), &p->tool) &&
+			keep(tr, en, node_str(block, "args", STR("{}")), &p->args);
+	} else {
+		return err_set(e, ERR_CORRUPT, ERR_TO_LOG, "model.done: unknown block type %.*s", STR_FMT(type));
+	}
+	return ok ? 0 : too_large(e);
+}
+
+/* An assistant message, and behind it one message with a place for the result of each of its calls. */
+static int
+add_answer(struct transcript *tr, const struct node *body, struct err *e)
+{
+	const struct node *blocks = node_get(body, "blocks");
+	size_t n = node_len(blocks), calls = 0;
+	struct entry *en;
+
+	buf_reset(&tr->partial);
+	if (n == 0)
+		return 0;
+	en = entry_push(tr, MSG_ASSISTANT, n);
+	if (en == NULL)
+		return too_large(e);
+	for (size_t i = 0; i < n; i++) {
+		int rc = add_block(tr, en, &en->parts[i], node_at(blocks, i), e);
+
+		if (rc != 0)
+			return rc;
+		calls += en->parts[i].type == PART_CALL;
+	}
+	if (calls == 0)
+		return 0;
+	struct part *asked = en->parts;
+
+	en = entry_push(tr, MSG_USER, calls);
+	if (en == NULL)
+		return too_large(e);
+	for (size_t i = 0, k = 0; i < n; i++)
+		if (asked[i].type == PART_CALL)
+			en->parts[k++] = (struct part){ .type = PART_RESULT, .call_id = asked[i].call_id };
+	return 0;
+}
+
+static int
+add_result(struct transcript *tr, const struct node *body, struct str text, bool is_error, struct err *e)
+{
+	int64_t index = node_int(body, "index", -1);
+	struct entry *en = tr->n > 0 ? &tr->entries[tr->n - 1] : NULL;
+
+	if (en == NULL || en->role != MSG_USER || index < 0 || (size_t)index >= en->n ||
+		en->parts[index].type != PART_RESULT)
+		return err_set(e, ERR_CORRUPT, ERR_TO_LOG, "a result without its call (index %lld)",
+			(long long)index);
+	en->parts[index].is_error = is_error;
+	if (text.n == 0)
+		text = STR("(no output)");
+	return keep(tr, en, text, &en->parts[index].text) ? 0 : too_large(e);
+}
+
+static int
+add_requested(struct transcript *tr, const struct node *body, struct err *e)
+{
+	struct str decision = node_str(body, "decision", STR(""));
+
+	if (!str_is(decision, "deny") && !str_is(decision, "invalid"))
+		return 0;
+	return add_result(tr, body, node_str(body, "reason", STR("refused")), true, e);
+}
+
+static int
+add_resolved(struct transcript *tr, const struct node *body, struct err *e)
+{
+	if (!str_is(node_str(body, "decision", STR("")), "deny"))
+		return 0;
+	return add_result(tr, body, STR("The user denied this call. Do not try it again in another form."), true, e);
+}
+
+static void
+add_partial(struct transcript *tr, const struct node *body, bool is_reset)
+{
+	if (node_bool(body, "reasoning", false))
+		return;
+	if (is_reset)
+		buf_reset(&tr->partial);
+	buf_add_str(&tr->partial, node_str(body, "text", STR("")));
+}
+
+/* What the model had said before it was cut off stays part of the conversation. */
+static int
+add_finished(struct transcript *tr, struct err *e)
+{
+	struct entry *en;
+	struct str text = str_trim(buf_str(&tr->partial));
+
+	if (text.n == 0)
+		return 0;
+	en = entry_push(tr, MSG_ASSISTANT, 1);
+	if (en == NULL || !keep(tr, en, text, &en->parts[0].text))
+		return too_large(e);
+	en->parts[0].type = PART_TEXT;
+	buf_reset(&tr->partial);
+	return 0;
+}
+
+/* What the daemon itself tells the model (loop guard, limits): behind the results of the step. */
+static int
+add_notice(struct transcript *tr, const struct node *body, struct err *e)
+{
+	struct entry *en;
+
+	if (!node_bool(body, "to_model", false))
+		return 0;
+	en = entry_push(tr, MSG_USER, 1);
+	if (en == NULL || !keep(tr, en, node_str(body, "text", STR("")), &en->parts[0].text))
+		return too_large(e);
+	en->parts[0].type = PART_TEXT;
+	return 0;
+}
+
+int
+transcript_add(struct transcript *tr, enum event_kind kind, const struct node *body, struct err *e)
+{
+	switch (kind) {
+	case EV_USER_MESSAGE:
+		return add_user(tr, body, e);
+	case EV_MODEL_DONE:
+		return add_answer(tr, body, e);
+	case EV_MODEL_PARTIAL:
+	case EV_MODEL_RESET:
+		add_partial(tr, body, kind == EV_MODEL_RESET);
+		return 0;
+	case EV_TOOL_REQUESTED:
+		return add_requested(tr, body, e);
+	case EV_APPROVAL_RESOLVED:
+		return add_resolved(tr, body, e);
+	case EV_EFFECT_OUTCOME:
+		return add_result(tr, body, node_str(body, "text", STR("")), node_bool(body, "is_error", false), e);
+	case EV_TURN_FINISHED:
+		return add_finished(tr, e);
+	case EV_NOTICE:
+		return add_notice(tr, body, e);
+	default:
+		return 0;
+	}
+}
+
+/* ---- the view ---- */
+
+static const struct part no_result = {
+	.type = PART_RESULT,
+	.text = { "This call was not run: the turn ended before it.", 48 },
+	.is_error = true,
+};
+
+static void
+view_entry(const struct entry *en, struct arena *a, struct message *out)
+{
+	struct part *parts = arena_alloc(a, MAX(en->n, 1) * sizeof *parts);
+
+	for (size_t i = 0; i < en->n; i++) {
+		parts[i] = en->parts[i];
+		if (parts[i].type == PART_RESULT && parts[i].text.p == NULL) {
+			parts[i] = no_result;
+			parts[i].call_id = en->parts[i].call_id;
+		}
+	}
+	*out = (struct message){ .role = en->role, .parts = parts, .n = en->n };
+}
+
+static const struct message *
+dropped_note(size_t turns, struct arena *a, struct message *m)
+{
+	struct part *p = arena_alloc(a, sizeof *p);
+	const char *z = arena_printf(a, "[%zu earlier turns are left out to fit the context window.]", turns);
+
+	*p = (struct part){ .type = PART_TEXT, .text = str_of(z) };
+	*m = (struct message){ .role = MSG_USER, .parts = p, .n = 1 };
+	return m;
+}
+
+void
+transcript_view(const struct transcript *tr, size_t max_bytes, struct arena *a, struct transcript_view *out)
+{
+	size_t first = tr->n, bytes = 0, n = 0;
+	struct message *messages;
+
+	/* Walk back turn by turn as long as the next older one fits. */
+	while (first > 0) {
+		size_t from = first, size = 0, turn = tr->entries[first - 1].turn;
+
+		while (from > 0 && tr->entries[from - 1].turn == turn)
+			size += tr->entries[--from].bytes;
+		if (turn != tr->turns && bytes + size > max_bytes)
+			break;
+		bytes += size;
+		first = from;
+	}
+	*out = (struct transcript_view){ .bytes = bytes };
+	if (first > 0)
+		out->dropped_turns = tr->entries[first - 1].turn;
+	messages = arena_alloc(a, (tr->n - first + 1) * sizeof *messages);
+	if (out->dropped_turns > 0)
+		dropped_note(out->dropped_turns, a, &messages[n++]);
+	for (size_t i = first; i < tr->n; i++)
+		view_entry(&tr->entries[i], a, &messages[n++]);
+	out->messages = messages;
+	out->n = n;
+}
