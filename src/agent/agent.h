@@ -43,8 +43,14 @@ struct session_spec {
 };
 /* e is NULL on success; session, turn and seq are then valid. */
 typedef void (*engine_done_fn)(void *arg, const char *session, const char *turn, uint64_t seq, const struct err *e);
-/* done runs when it is durable. */
-void engine_session_create(struct engine *en, const struct session_spec *spec, engine_done_fn done, void *arg);
+/* Gives the id at once, so that a turn may be submitted right behind it: the log keeps the order. done (may be NULL) runs
+ * when it is durable. An error: the workspace's configuration is not valid, and nothing was created. */
+int engine_session_create(struct engine *en, const struct session_spec *spec, struct id *out, engine_done_fn done,
+	void *arg, struct err *e) MUST_USE;
+/* The owner of a session that is in memory, else NULL. Borrowed for this pass of the loop. */
+const char *engine_session_owner(const struct engine *en, const char *session);
+/* Sessions in memory, and turns that run or wait. */
+void engine_counts(const struct engine *en, size_t *sessions, size_t *turns);
 /* Cancels its turns, kills its cell, then removes its rows and files. */
 void engine_session_delete(struct engine *en, const char *session, engine_done_fn done, void *arg);
 
@@ -52,6 +58,7 @@ void engine_session_delete(struct engine *en, const char *session, engine_done_f
 
 struct turn_spec {
 	const char *session;
+	const char *turn; /* id that the client made and that is free, or NULL */
 	struct str text;
 	struct str model; /* empty: the configuration's */
 	int mode; /* enum mode, or -1: the session's */

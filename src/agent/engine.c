@@ -170,7 +170,8 @@ on_queued(void *arg, uint64_t first_seq, const struct err *e)
 {
 	struct ack *ack = arg;
 
-	ack->done(ack->arg, ack->session, ack->turn, first_seq, e);
+	if (ack->done != NULL)
+		ack->done(ack->arg, ack->session, ack->turn, first_seq, e);
 	free(ack);
 }
 
@@ -249,7 +250,7 @@ engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn do
 {
 	struct queued *q = xcalloc(1, sizeof *q);
 
-	snprintf(q->turn, sizeof q->turn, "%s", id_new().z);
+	snprintf(q->turn, sizeof q->turn, "%s", spec->turn != NULL ? spec->turn : id_new().z);
 	q->text = str_dup(spec->text);
 	q->model = str_dup(spec->model);
 	q->mode = spec->mode;
@@ -291,8 +292,9 @@ engine_continue(struct engine *en, const char *session, engine_done_fn done, voi
 
 /* ---- sessions ---- */
 
-void
-engine_session_create(struct engine *en, const struct session_spec *spec, engine_done_fn done, void *arg)
+int
+engine_session_create(struct engine *en, const struct session_spec *spec, struct id *out, engine_done_fn done,
+	void *arg, struct err *e)
 {
 	struct event_draft d = { .kind = EV_SESSION_CREATED, .time_ms = clock_wall_ms() };
 	struct id id = id_new();
@@ -301,12 +303,10 @@ engine_session_create(struct engine *en, const struct session_spec *spec, engine
 	struct ack *ack;
 	struct json j;
 	struct buf b;
-	struct err e = { 0 };
+	int rc = active_create(en, id.z, spec, &s, e);
 
-	if (active_create(en, id.z, spec, &s, &e) != 0) {
-		done(arg, "", "", 0, &e);
-		return;
-	}
+	if (rc != 0)
+		return rc;
 	batch = batch_new();
 	BATCH(batch, STMT_SESSION_INSERT, V_Z(id.z), V_TEXT(spec->owner), V_TEXT(spec->name), V_TEXT(spec->agent),
 		V_TEXT(spec->workspace), V_Z(mode_name(spec->mode)), V_INT(d.time_ms));
@@ -326,6 +326,8 @@ engine_session_create(struct engine *en, const struct session_spec *spec, engine
 	s->used_ms = loop_now_ms(en->parts.loop);
 	events_append(en->parts.events, id.z, &d, 1, batch, on_queued, ack);
 	buf_fini(&b);
+	*out = id;
+	return 0;
 }
 
 struct deletion {
@@ -398,6 +400,24 @@ engine_session_delete(struct engine *en, const char *session, engine_done_fn don
 	x->ack.done = done;
 	x->ack.arg = arg;
 	active_load(en, session, on_delete, x);
+}
+
+const char *
+engine_session_owner(const struct engine *en, const char *session)
+{
+	const struct active *s = active_find((struct engine *)en, session);
+
+	return s != NULL && s->loading == NULL ? s->owner : NULL;
+}
+
+void
+engine_counts(const struct engine *en, size_t *sessions, size_t *turns)
+{
+	*sessions = en->active_n;
+	*turns = 0;
+	for (size_t i = 0; i < TABLE_SIZE; i++)
+		for (const struct active *s = en->table[i]; s != NULL; s = s->next)
+			*turns += s->run != NULL;
 }
 
 /* ---- cancelling and approving ---- */

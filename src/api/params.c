@@ -94,7 +94,7 @@ const struct field turn_ref_params[] = {
 };
 
 const struct field approval_resolve_params[] = {
-	{ .name = "id", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1, .max = 26,
+	{ .name = "id", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1, .max = 64,
 		.text = "Id of an approval." },
 	{ .name = "decision", .type = FIELD_ENUM, .flags = FIELD_REQUIRED, .choices = decisions,
 		.text = "What is decided." },

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT
+ * The numbered checks of `ithaca doctor`: each row finds out one thing that can be wrong with an installation and says
+ * how to repair it. Numbers stay the same between versions. */
+#include "gateway/internal.h"
+
+#include "base/limits.h"
+#include "base/path.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define DISK_FREE_WARN (512ull * MIB)
+#define DISK_FREE_FAIL (32ull * MIB)
+
+enum outcome { PASS, WARN, FAIL, SKIP };
+static const char *const outcome_names[] = { "pass", "warn", "fail", "skip" };
+
+struct finding {
+	enum outcome outcome;
+	char text[400];
+	char fix[400];
+};
+
+typedef void (*check_fn)(struct request *q, struct finding *f);
+
+static void
+find(struct finding *f, enum outcome o, const char *text, const char *fix)
+{
+	f->outcome = o;
+	snprintf(f->text, sizeof f->text, "%s", text);
+	snprintf(f->fix, sizeof f->fix, "%s", fix);
+}
+
+static void
+check_config(struct request *q, struct finding *f)
+{
+	const char *file = q->g->parts.config_file;
+
+	snprintf(f->text, sizeof f->text, "%s", file != NULL ? file : "no file: defaults, environment and flags");
+}
+
+static void
+check_home(struct request *q, struct finding *f)
+{
+	struct stat st;
+
+	if (stat(q->g->parts.home, &st) != 0) {
+		find(f, FAIL, "the home directory cannot be read", "check ITHACA_HOME");
+	} else if ((st.st_mode & 077) != 0) {
+		snprintf(f->text, sizeof f->text, "%s is open to others (mode %o)", q->g->parts.home, st.st_mode & 07777);
+		snprintf(f->fix, sizeof f->fix, "chmod 700 %s", q->g->parts.home);
+		f->outcome = WARN;
+	} else {
+		snprintf(f->text, sizeof f->text, "%s is private", q->g->parts.home);
+	}
+}
+
+static void
+check_store(struct request *q, struct finding *f)
+{
+	struct err e = { 0 };
+
+	if (store_verify(q->g->parts.store, &e) != 0)
+		find(f, FAIL, e.msg, "stop Ithaca and restore state/ithaca.db from a backup");
+	else
+		snprintf(f->text, sizeof f->text, "integrity check passed, schema version %d", store_schema_version());
+}
+
+static void
+check_disk(struct request *q, struct finding *f)
+{
+	struct statvfs v;
+	uint64_t free_bytes;
+
+	if (statvfs(q->g->parts.home, &v) != 0) {
+		find(f, FAIL, strerror(errno), "check the file system of ITHACA_HOME");
+		return;
+	}
+	free_bytes = (uint64_t)v.f_bavail * v.f_frsize;
+	f->outcome = free_bytes < DISK_FREE_FAIL ? FAIL : free_bytes < DISK_FREE_WARN ? WARN : PASS;
+	snprintf(f->text, sizeof f->text, "%llu MiB free for %s", (unsigned long long)(free_bytes / MIB), q->g->parts.home);
+	if (f->outcome != PASS)
+		snprintf(f->fix, sizeof f->fix, "make room on the file system of %s", q->g->parts.home);
+}
+
+static void
+check_cell(struct request *q, struct finding *f)
+{
+	const struct sandbox_facts *s = sandbox_facts(q->g->parts.sandbox);
+
+	if (!sandbox_is_up(q->g->parts.sandbox))
+		find(f, FAIL, "shelld is not running", "see logs/shelld.log");
+	else if (s->level == CELL_NONE)
+		find(f, FAIL, s->reason, "do what it says, then restart; tools that need a cell are withdrawn until then");
+	else if (s->level == CELL_BASIC)
+		find(f, WARN, s->reason, "allow user namespaces to get full cells");
+	else
+		find(f, PASS, "full cells: user, pid, mount, network, ipc and uts namespaces, pivot_root, seccomp, no capabilities", "");
+}
+
+static void
+check_landlock(struct request *q, struct finding *f)
+{
+	/* Rights by ABI, from the kernel's documentation: what is missing below the newest one we use. */
+	static const char *const missing[] = {
+		"all of it (kernel older than 5.13, or not enabled)", "renames across directories, truncate, network, devices, scopes",
+		"truncate, network, devices, scopes", "network, devices, scopes", "devices, scopes", "scopes", "nothing",
+	};
+	int abi = sandbox_facts(q->g->parts.sandbox)->landlock_abi;
+
+	snprintf(f->text, sizeof f->text, "ABI %d; missing rights: %s", abi, missing[MIN(abi, 6)]);
+	if (abi == 0)
+		find(f, WARN, f->text, "boot with lsm=landlock,... or a newer kernel; namespaces and seccomp still hold");
+}
+
+static void
+check_limits(struct request *q, struct finding *f)
+{
+	switch (sandbox_facts(q->g->parts.sandbox)->limits) {
+	case LIMITS_CGROUP:
+		find(f, PASS, "memory and processes of cells are limited by cgroups", "");
+		break;
+	case LIMITS_SOFT:
+		find(f, WARN, "limits: soft (rlimits and a watchdog, no writable cgroup)",
+			"systemd-run --user --scope -p Delegate=yes ithaca ...");
+		break;
+	default:
+		find(f, SKIP, "no cells, so nothing to limit", "");
+	}
+}
+
+static void
+check_broker(struct request *q, struct finding *f)
+{
+	if (broker_is_up(q->g->parts.broker))
+		find(f, PASS, "the broker is up", "");
+	else
+		find(f, FAIL, "the broker is not running", "see logs/broker.log");
+}
+
+static void
+check_model(struct request *q, struct finding *f)
+{
+	const char *name = config_z(q->g->parts.config, "model");
+	struct model_info m;
+	struct err e = { 0 };
+
+	if (model_resolve(q->g->parts.config, str_of(name), q->a, &m, &e) != 0)
+		find(f, FAIL, e.msg, "set `model` in the configuration");
+	else if (m.api->build == NULL)
+		snprintf(f->text, sizeof f->text, "%s: the offline model; set `model` and a key to use a real one", name);
+	else
+		snprintf(f->text, sizeof f->text, "%s over %s", name, m.api->name);
+}
+
+static const struct check {
+	int n;
+	const char *name;
+	check_fn run;
+} checks[] = {
+	{ 1, "configuration", check_config },
+	{ 2, "home", check_home },
+	{ 3, "store", check_store },
+	{ 4, "disk", check_disk },
+	{ 5, "cell", check_cell },
+	{ 6, "landlock", check_landlock },
+	{ 7, "cell limits", check_limits },
+	{ 8, "broker", check_broker },
+	{ 9, "model", check_model },
+};
+
+void
+handle_doctor_run(struct request *q)
+{
+	struct json *j = reply_begin(q);
+
+	json_obj(j);
+	json_key(j, "checks");
+	json_arr(j);
+	for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
+		struct finding f = { 0 };
+
+		checks[i].run(q, &f);
+		json_obj(j);
+		json_kv_int(j, "n", checks[i].n);
+		json_kv_z(j, "name", checks[i].name);
+		json_kv_z(j, "ok", outcome_names[f.outcome]);
+		json_kv_z(j, "text", f.text);
+		if (f.fix[0] != '\0')
+			json_kv_z(j, "fix", f.fix);
+		json_obj_end(j);
+	}
+	json_arr_end(j);
+	json_obj_end(j);
+	reply_end(q);
+}

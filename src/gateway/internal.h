@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT
+ * What the transport and the handlers share. A handler answers its request exactly once, at once or later; the client
+ * may be gone by then, which reply_* notices. */
+#ifndef GATEWAY_INTERNAL_H
+#define GATEWAY_INTERNAL_H
+
+#include "api/api.h"
+#include "gateway/gateway.h"
+
+#define OWNER "default" /* the user of a home that has one */
+
+struct client;
+
+/* One call that is being answered. */
+struct request {
+	struct request *next;
+	struct gateway *g;
+	struct client *client; /* NULL: gone */
+	uint64_t id;
+	const struct method *method;
+	struct arena *a; /* lives as long as the request */
+	const struct node *params; /* checked, defaults filled in */
+	void *state; /* of reply_begin */
+	void (*then)(struct request *q, const char *session); /* what with_session goes on with */
+};
+
+struct gateway {
+	struct gateway_parts parts;
+	int listen_fd;
+	struct watch *watch;
+	struct client *clients;
+	size_t clients_n;
+	uint64_t next_sub;
+	int64_t started_ms;
+};
+
+typedef void (*handler_fn)(struct request *q);
+extern const handler_fn handlers[API_METHOD_COUNT];
+
+/* rpc.c: each of these ends the request. */
+void reply_error(struct request *q, const struct err *e);
+void reply_text(struct request *q, struct str json);
+/* For handlers that write their result at once: begin gives the writer, end sends it. */
+struct json *reply_begin(struct request *q);
+struct json *reply_writer(struct request *q); /* again, in a later callback */
+void reply_end(struct request *q);
+/* Answers {sub} and sends the events of a session after `after`, then what comes. */
+void reply_subscribe(struct request *q, const char *session, uint64_t after);
+
+/* sessions.c: finds the session that the parameter `session` names (id, unique start of one, or name) among the
+ * caller's, then calls then(q, id). */
+void with_session(struct request *q, void (*then)(struct request *q, const char *session));
+void handle_session_create(struct request *q);
+void handle_session_list(struct request *q);
+void handle_session_get(struct request *q);
+void handle_session_rename(struct request *q);
+void handle_session_delete(struct request *q);
+void handle_session_events(struct request *q);
+
+/* turns.c */
+void handle_session_turn(struct request *q);
+void handle_session_continue(struct request *q);
+void handle_turn_get(struct request *q);
+void handle_turn_cancel(struct request *q);
+void handle_approval_list(struct request *q);
+void handle_approval_resolve(struct request *q);
+void handle_blob_get(struct request *q);
+int session_spec_of(struct request *q, struct session_spec *spec, struct err *e) MUST_USE;
+void write_turn_row(struct json *j, const struct rows *rows, size_t i);
+
+/* settings.c */
+void handle_config_list(struct request *q);
+void handle_config_get(struct request *q);
+void handle_config_set(struct request *q);
+void handle_config_schema(struct request *q);
+void handle_config_validate(struct request *q);
+void handle_config_default(struct request *q);
+void handle_policy_why(struct request *q);
+void handle_tool_list(struct request *q);
+void handle_status_get(struct request *q);
+
+/* doctor.c */
+void handle_doctor_run(struct request *q);
+
+#endif

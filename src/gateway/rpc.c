@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT
+ * API calls over frames: accepts clients, checks calls against the method table, answers them, and feeds subscriptions.
+ * Back-pressure: a subscription pauses while its client has more than SUB_HIGH bytes queued, and goes on from the
+ * database, so a slow reader never sees a gap and never fills the runtime. */
+#include "gateway/internal.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CLIENTS_MAX 1024
+#define SUB_HIGH    (1 * MIB)
+#define SUB_LOW     (256 * KIB)
+
+struct subscription {
+	struct subscription *next;
+	struct client *client;
+	uint64_t sub;
+	struct event_sub *events;
+};
+
+struct client {
+	struct client *next;
+	struct gateway *g;
+	struct wire *w;
+	struct request *requests;
+	struct subscription *subs;
+	bool is_paused;
+};
+
+/* ---- answers ---- */
+
+static void
+request_free(struct request *q)
+{
+	struct request **at;
+
+	if (q->client != NULL) {
+		for (at = &q->client->requests; *at != q; at = &(*at)->next)
+			;
+		*at = q->next;
+	}
+	arena_free(q->a);
+	free(q);
+}
+
+void
+reply_error(struct request *q, const struct err *e)
+{
+	if (q->client != NULL)
+		wire_error(q->client->w, q->id, e);
+	request_free(q);
+}
+
+void
+reply_text(struct request *q, struct str json)
+{
+	if (q->client != NULL && json.n <= WIRE_TAIL_MAX) {
+		wire_begin(q->client->w, WIRE_RESULT, q->id);
+		wire_end(q->client->w, json, -1);
+	} else if (q->client != NULL) {
+		struct err e;
+
+		err_set(&e, ERR_LIMIT, ERR_TO_USER, "%s: the result is larger than %u MiB (ask for less)", q->method->name,
+			WIRE_TAIL_MAX / MIB);
+		wire_error(q->client->w, q->id, &e);
+	}
+	request_free(q);
+}
+
+struct writer {
+	struct buf b;
+	struct json j;
+};
+
+struct json *
+reply_begin(struct request *q)
+{
+	struct writer *w = arena_alloc(q->a, sizeof *w);
+
+	buf_init(&w->b, WIRE_TAIL_MAX + 1);
+	json_init(&w->j, &w->b);
+	q->state = w;
+	return &w->j;
+}
+
+struct json *
+reply_writer(struct request *q)
+{
+	return &((struct writer *)q->state)->j;
+}
+
+void
+reply_end(struct request *q)
+{
+	struct writer *w = q->state;
+	struct buf b = w->b;
+	struct err e;
+
+	if (b.overflow) {
+		err_set(&e, ERR_LIMIT, ERR_TO_USER, "%s: the result is larger than %u MiB (ask for less)", q->method->name,
+			WIRE_TAIL_MAX / MIB);
+		reply_error(q, &e);
+	} else {
+		reply_text(q, buf_str(&b));
+	}
+	buf_fini(&b);
+}
+
+/* ---- subscriptions ---- */
+
+static void
+sub_free(struct subscription *s)
+{
+	struct subscription **at = &s->client->subs;
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	events_unsubscribe(s->events);
+	free(s);
+}
+
+static void
+on_drain(void *arg)
+{
+	struct client *c = arg;
+
+	c->is_paused = false;
+	for (struct subscription *s = c->subs; s != NULL; s = s->next)
+		events_resume(s->events);
+}
+
+static void
+client_throttle(struct client *c)
+{
+	if (c->is_paused || wire_queued(c->w) < SUB_HIGH)
+		return;
+	c->is_paused = true;
+	for (struct subscription *s = c->subs; s != NULL; s = s->next)
+		events_pause(s->events);
+	wire_on_drain(c->w, SUB_LOW, on_drain, c);
+}
+
+static void
+on_event(void *arg, const struct event *ev)
+{
+	struct subscription *s = arg;
+	struct buf b;
+	struct json j;
+
+	buf_init(&b, WIRE_TAIL_MAX);
+	json_init(&j, &b);
+	event_envelope(ev, &j);
+	json_kv_int(wire_begin(s->client->w, WIRE_EVENT, 0), "sub", (int64_t)s->sub);
+	wire_end(s->client->w, buf_str(&b), -1);
+	buf_fini(&b);
+	client_throttle(s->client);
+}
+
+static void
+on_caught_up(void *arg)
+{
+	struct subscription *s = arg;
+	struct json *j = wire_begin(s->client->w, WIRE_EVENT, 0);
+
+	json_kv_int(j, "sub", (int64_t)s->sub);
+	json_kv_bool(j, "caught_up", true);
+	wire_end(s->client->w, STR(""), -1);
+}
+
+static void
+on_broken(void *arg, const struct err *e)
+{
+	struct subscription *s = arg;
+	struct json *j = wire_begin(s->client->w, WIRE_EVENT, 0);
+
+	json_kv_int(j, "sub", (int64_t)s->sub);
+	json_kv_z(j, "code", err_name(e->code));
+	json_kv_z(j, "message", e->msg);
+	wire_end(s->client->w, STR(""), -1);
+}
+
+static const struct event_handler event_handler = { .on_event = on_event, .on_caught_up = on_caught_up,
+	.on_broken = on_broken };
+
+void
+reply_subscribe(struct request *q, const char *session, uint64_t after)
+{
+	struct client *c = q->client;
+	struct gateway *g = q->g;
+	struct subscription *s;
+	struct json *j;
+
+	if (c == NULL) {
+		request_free(q);
+		return;
+	}
+	s = xcalloc(1, sizeof *s);
+	s->client = c;
+	s->sub = g->next_sub++;
+	s->next = c->subs;
+	c->subs = s;
+	j = reply_begin(q);
+	json_obj(j);
+	json_kv_int(j, "sub", (int64_t)s->sub);
+	json_obj_end(j);
+	reply_end(q);
+	s->events = events_subscribe(g->parts.events, session, after, &event_handler, s);
+}
+
+/* ---- calls ---- */
+
+static void
+call(struct client *c, uint64_t id, const struct method *m, struct str tail)
+{
+	struct request *q = xcalloc(1, sizeof *q);
+	struct err e = { 0 };
+
+	q->g = c->g;
+	q->client = c;
+	q->id = id;
+	q->method = m;
+	q->a = arena_new(64 * MIB);
+	q->next = c->requests;
+	c->requests = q;
+	q->params = &node_null;
+	if (json_parse(q->a, tail.n > 0 ? tail : STR("{}"), &q->params, &e) != 0 ||
+		field_check(m->params, q->params, m->name, ERR_TO_USER, &e) != 0) {
+		if (e.code != ERR_LIMIT)
+			e.code = ERR_INVALID;
+		reply_error(q, &e);
+		return;
+	}
+	q->params = field_defaults(m->params, q->params, q->a);
+	handlers[m->id](q);
+}
+
+static int
+on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
+{
+	struct client *c = arg;
+	struct str name;
+	const struct method *method;
+	struct err le;
+
+	if (m->kind != WIRE_CALL)
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "a client sent %s", wire_kind_name(m->kind));
+	name = node_str(m->head, "method", STR(""));
+	method = api_find(name);
+	if (method == NULL) {
+		const char *near = api_nearest(name);
+
+		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "there is no method %.*s%s%s%s", STR_FMT(name),
+			near != NULL ? " (did you mean " : "", near != NULL ? near : "", near != NULL ? "?)" : "");
+		wire_error(w, m->id, &le);
+		return 0;
+	}
+	call(c, m->id, method, m->tail);
+	return 0;
+}
+
+static void
+client_free(struct client *c)
+{
+	struct gateway *g = c->g;
+	struct client **at = &g->clients;
+
+	while (c->subs != NULL)
+		sub_free(c->subs);
+	for (struct request *q = c->requests; q != NULL; q = q->next)
+		q->client = NULL;
+	while (*at != c)
+		at = &(*at)->next;
+	*at = c->next;
+	g->clients_n--;
+	free(c);
+	g->parts.on_busy(g->parts.arg);
+}
+
+static void
+on_gone(void *arg, struct wire *w, const struct err *e)
+{
+	if (e->code != ERR_GONE)
+		log_warn("a client was dropped", LOG_E(e));
+	client_free(arg);
+}
+
+static const struct wire_handler wire_handler = { on_msg, on_gone };
+
+static void
+on_accept(void *arg, int events)
+{
+	struct gateway *g = arg;
+	struct client *c;
+	uid_t uid;
+	pid_t pid;
+	int fd;
+
+	while ((fd = unix_accept(g->listen_fd)) >= 0) {
+		if (unix_peer(fd, &uid, &pid) != 0 || (uid != geteuid() && uid != 0)) {
+			log_warn("a client of another user was refused", LOG_I("uid", uid));
+			close(fd);
+			continue;
+		}
+		if (g->clients_n >= CLIENTS_MAX) {
+			log_warn("too many clients", LOG_I("clients", (int64_t)g->clients_n));
+			close(fd);
+			continue;
+		}
+		c = xcalloc(1, sizeof *c);
+		c->g = g;
+		c->next = g->clients;
+		g->clients = c;
+		g->clients_n++;
+		c->w = wire_open(g->parts.loop, fd, ROLE_RUNTIME, ROLE_CLIENT, &wire_handler, c);
+		g->parts.on_busy(g->parts.arg);
+	}
+}
+
+struct gateway *
+gateway_open(const struct gateway_parts *parts, int listen_fd)
+{
+	struct gateway *g = xcalloc(1, sizeof *g);
+
+	g->parts = *parts;
+	g->listen_fd = listen_fd;
+	g->next_sub = 1;
+	g->started_ms = clock_wall_ms();
+	g->watch = watch_start(parts->loop, listen_fd, LOOP_READ, on_accept, g);
+	return g;
+}
+
+size_t
+gateway_clients(const struct gateway *g)
+{
+	return g->clients_n;
+}
+
+void
+gateway_close(struct gateway *g)
+{
+	watch_close(g->watch);
+	close(g->listen_fd);
+	while (g->clients != NULL) {
+		struct client *c = g->clients;
+
+		wire_close(c->w);
+		client_free(c);
+	}
+	free(g);
+}

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT
+ * Handlers of session.*: naming, listing, reading and deleting sessions. Every row is looked up with its owner, so one
+ * user never reaches another's session. */
+#include "gateway/internal.h"
+
+#include "base/limits.h"
+#include "base/mem.h"
+
+#define SESSIONS_SEARCHED_MAX 100000
+
+/* ---- which session is meant ---- */
+
+static bool
+matches(const struct rows *rows, size_t i, struct str want, bool *is_exact)
+{
+	struct str id = rows_str(rows, i, 0), name = rows_str(rows, i, 2);
+
+	*is_exact = str_eq(id, want) || str_eq(name, want);
+	return *is_exact || (want.n >= 4 && id.n > want.n && memcmp(id.p, want.p, want.n) == 0);
+}
+
+static void
+on_candidates(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct request *q = arg;
+	struct str want = node_str(q->params, "session", STR(""));
+	size_t found = 0, exact = 0, at = 0;
+	struct err le;
+
+	for (size_t i = 0; e == NULL && i < rows_len(rows) && exact == 0; i++) {
+		bool is_exact;
+
+		if (!matches(rows, i, want, &is_exact))
+			continue;
+		exact += is_exact;
+		found++;
+		at = i;
+	}
+	if (e == NULL && found == 0)
+		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "there is no session %.*s (see `ithaca session list`)",
+			STR_FMT(want));
+	else if (e == NULL && found > 1 && exact == 0)
+		err_set(&le, ERR_INVALID, ERR_TO_USER, "%.*s is the start of %zu sessions (give more of the id)",
+			STR_FMT(want), found);
+	else if (e == NULL) {
+		q->then(q, arena_strdup(q->a, rows_str(rows, at, 0)));
+		return;
+	}
+	reply_error(q, e != NULL ? e : &le);
+}
+
+void
+with_session(struct request *q, void (*then)(struct request *q, const char *session))
+{
+	struct cell_value params[] = { V_Z(OWNER), V_INT(SESSIONS_SEARCHED_MAX) };
+	const char *id = node_z(q->params, "session", "");
+	const char *owner = engine_session_owner(q->g->parts.engine, id);
+
+	if (owner != NULL && strcmp(owner, OWNER) == 0) { /* in memory: no need to look for it */
+		then(q, id);
+		return;
+	}
+	q->then = then;
+	store_query(q->g->parts.store, STMT_SESSION_NAMES, params, 2, on_candidates, q);
+}
+
+/* ---- create, list, get ---- */
+
+static void
+on_created(void *arg, const char *session, const char *turn, uint64_t seq, const struct err *e)
+{
+	struct request *q = arg;
+	struct json *j;
+
+	if (e != NULL) {
+		reply_error(q, e);
+		return;
+	}
+	j = reply_begin(q);
+	json_obj(j);
+	json_kv_z(j, "session", session);
+	json_obj_end(j);
+	reply_end(q);
+}
+
+void
+handle_session_create(struct request *q)
+{
+	struct session_spec spec;
+	struct id id;
+	struct err e = { 0 };
+
+	if (session_spec_of(q, &spec, &e) != 0 ||
+		engine_session_create(q->g->parts.engine, &spec, &id, on_created, q, &e) != 0)
+		reply_error(q, &e);
+}
+
+static void
+write_session(struct json *j, const struct rows *rows, size_t i)
+{
+	json_kv_str(j, "session", rows_str(rows, i, 0));
+	json_kv_str(j, "name", rows_str(rows, i, 2));
+	json_kv_str(j, "agent", rows_str(rows, i, 3));
+	json_kv_str(j, "workspace", rows_str(rows, i, 4));
+	json_kv_str(j, "mode", rows_str(rows, i, 5));
+	json_kv_str(j, "state", rows_str(rows, i, 6));
+	json_kv_int(j, "created_at_ms", rows_int(rows, i, 7));
+	json_kv_int(j, "last_seq", rows_int(rows, i, 8));
+	json_kv_int(j, "updated_at_ms", rows_int(rows, i, 9));
+}
+
+static void
+on_list(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct request *q = arg;
+	struct json *j;
+
+	if (e != NULL) {
+		reply_error(q, e);
+		return;
+	}
+	j = reply_begin(q);
+	json_obj(j);
+	json_key(j, "sessions");
+	json_arr(j);
+	for (size_t i = 0; i < rows_len(rows); i++) {
+		json_obj(j);
+		write_session(j, rows, i);
+		json_obj_end(j);
+	}
+	json_arr_end(j);
+	json_obj_end(j);
+	reply_end(q);
+}
+
+void
+handle_session_list(struct request *q)
+{
+	struct cell_value params[] = { V_Z(OWNER), V_INT(node_int(q->params, "limit", 50)) };
+
+	store_query(q->g->parts.store, STMT_SESSION_LIST, params, 2, on_list, q);
+}
+
+static void
+on_turns(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct request *q = arg;
+	struct json *j = reply_writer(q);
+
+	if (e != NULL) {
+		reply_error(q, e);
+		return;
+	}
+	json_key(j, "turns");
+	json_arr(j);
+	for (size_t i = 0; i < rows_len(rows); i++) {
+		json_obj(j);
+		write_turn_row(j, rows, i);
+		json_obj_end(j);
+	}
+	json_arr_end(j);
+	json_obj_end(j);
+	reply_end(q);
+}
+
+static void
+on_get(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct request *q = arg;
+	struct cell_value param;
+	struct err le;
+	struct json *j;
+
+	if (e == NULL && rows_len(rows) == 0) {
+		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "the session was deleted meanwhile");
+		e = &le;
+	}
+	if (e != NULL) {
+		reply_error(q, e);
+		return;
+	}
+	j = reply_begin(q);
+	json_obj(j);
+	write_session(j, rows, 0);
+	param = V_TEXT(rows_str(rows, 0, 0));
+	store_query(q->g->parts.store, STMT_TURN_LIST, &param, 1, on_turns, q);
+}
+
+static void
+get_session(struct request *q, const char *session)
+{
+	struct cell_value params[] = { V_Z(session), V_Z(OWNER) };
+
+	store_query(q->g->parts.store, STMT_SESSION_GET, params, 2, on_get, q);
+}
+
+void
+handle_session_get(struct request *q)
+{
+	with_session(q, get_session);
+}
+
+/* ---- rename, delete ---- */
+
+static void
+on_written(void *arg, const struct err *e)
+{
+	struct request *q = arg;
+
+	if (e != NULL)
+		reply_error(q, e);
+	else
+		reply_text(q, STR("{}"));
+}
+
+static void
+rename_session(struct request *q, const char *session)
+{
+	struct batch *b = batch_new();
+
+	BATCH(b, STMT_SESSION_RENAME, V_Z(session), V_TEXT(node_str(q->params, "name", STR(""))));
+	store_commit(q->g->parts.store, b, on_written, q);
+}
+
+void
+handle_session_rename(struct request *q)
+{
+	with_session(q, rename_session);
+}
+
+static void
+on_deleted(void *arg, const char *session, const char *turn, uint64_t seq, const struct err *e)
+{
+	on_written(arg, e);
+}
+
+static void
+delete_session(struct request *q, const char *session)
+{
+	engine_session_delete(q->g->parts.engine, session, on_deleted, q);
+}
+
+void
+handle_session_delete(struct request *q)
+{
+	with_session(q, delete_session);
+}
+
+/* ---- events ---- */
+
+static void
+on_events(void *arg, const struct event *evs, size_t n, const struct err *e)
+{
+	struct request *q = arg;
+	struct json *j;
+
+	if (e != NULL) {
+		reply_error(q, e);
+		return;
+	}
+	j = reply_begin(q);
+	json_obj(j);
+	json_key(j, "events");
+	json_arr(j);
+	for (size_t i = 0; i < n; i++)
+		event_envelope(&evs[i], j);
+	json_arr_end(j);
+	json_obj_end(j);
+	reply_end(q);
+}
+
+static void
+read_events(struct request *q, const char *session)
+{
+	uint64_t after = (uint64_t)node_int(q->params, "after", 0);
+
+	if (node_bool(q->params, "follow", false))
+		reply_subscribe(q, session, after);
+	else
+		events_read(q->g->parts.events, session, after, (size_t)node_int(q->params, "limit", 1000), on_events, q);
+}
+
+void
+handle_session_events(struct request *q)
+{
+	with_session(q, read_events);
+}

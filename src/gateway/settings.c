@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: MIT
+ * Handlers of config.*, policy.why, tool.list and status.get: what is configured, what it means, and what is in force. */
+#include "gateway/internal.h"
+
+#include "base/limits.h"
+#include "base/mem.h"
+#include "base/path.h"
+#include "ithaca-version.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+/* ---- config.* ---- */
+
+static void
+write_key(struct json *j, const char *dotted, const struct node *value, struct config_origin origin)
+{
+	json_obj(j);
+	json_kv_z(j, "key", dotted);
+	json_key(j, "value");
+	if (value != NULL)
+		json_node(j, value);
+	else
+		json_null(j);
+	json_kv_z(j, "layer", config_layer_name(origin.layer));
+	if (origin.file != NULL) {
+		json_kv_z(j, "file", origin.file);
+		json_kv_int(j, "line", origin.line);
+	}
+	json_obj_end(j);
+}
+
+static void
+each_key(void *arg, const char *dotted, const struct node *value, struct config_origin origin)
+{
+	write_key(arg, dotted, value, origin);
+}
+
+void
+handle_config_list(struct request *q)
+{
+	struct json *j = reply_begin(q);
+
+	json_obj(j);
+	json_key(j, "keys");
+	json_arr(j);
+	config_each(q->g->parts.config, each_key, j);
+	json_arr_end(j);
+	json_obj_end(j);
+	reply_end(q);
+}
+
+void
+handle_config_get(struct request *q)
+{
+	struct str key = node_str(q->params, "key", STR(""));
+	const struct node *value;
+	struct json *j;
+	struct err e = { 0 };
+
+	value = config_lookup(q->g->parts.config, key, &e);
+	if (value == NULL && e.code != 0) {
+		reply_error(q, &e);
+		return;
+	}
+	j = reply_begin(q);
+	write_key(j, arena_strdup(q->a, key), value, config_origin(q->g->parts.config, key));
+	reply_end(q);
+}
+
+static const char *
+config_path(struct request *q)
+{
+	if (q->g->parts.config_file != NULL)
+		return q->g->parts.config_file;
+	return path_join(q->a, q->g->parts.home, "config.yaml");
+}
+
+/* The file as it is; a missing one is empty. */
+static int
+read_config(const char *path, char **text, size_t *n, struct err *e)
+{
+	int rc = file_read(path, CONFIG_TEXT_MAX, text, n, e);
+
+	if (rc != ERR_NOT_FOUND)
+		return rc;
+	*text = xstrdup("");
+	*n = 0;
+	return 0;
+}
+
+void
+handle_config_set(struct request *q)
+{
+	struct str key = node_str(q->params, "key", STR(""));
+	const char *path = config_path(q);
+	AUTO_FREE char *text = NULL;
+	struct err e = { 0 };
+	struct json *j;
+	struct buf out;
+	size_t n = 0;
+
+	buf_init(&out, CONFIG_TEXT_MAX);
+	if (read_config(path, &text, &n, &e) != 0 ||
+		config_set_text((struct str){ text, n }, key, node_str(q->params, "value", STR("")), &out, &e) != 0 ||
+		file_write(path, buf_str(&out), 0600, &e) != 0) {
+		buf_fini(&out);
+		reply_error(q, &e);
+		return;
+	}
+	buf_fini(&out);
+	j = reply_begin(q);
+	json_obj(j);
+	json_kv_z(j, "file", path);
+	json_kv_bool(j, "restart", true);
+	json_obj_end(j);
+	reply_end(q);
+}
+
+void
+handle_config_schema(struct request *q)
+{
+	struct json *j = reply_begin(q);
+
+	json_obj(j);
+	json_key(j, "schema");
+	field_schema(config_keys, j);
+	json_obj_end(j);
+	reply_end(q);
+}
+
+void
+handle_config_validate(struct request *q)
+{
+	const char *file = node_z(q->params, "file", config_path(q));
+	struct config_sources src = { .home_file = file, .home_file_required = node_get(q->params, "file") != NULL };
+	struct config *c;
+	struct policy *p;
+	struct err e = { 0 };
+	struct json *j;
+
+	if (config_load(&src, &c, &e) != 0) {
+		reply_error(q, &e);
+		return;
+	}
+	if (policy_new(c, &p, &e) != 0) {
+		config_unref(c);
+		reply_error(q, &e);
+		return;
+	}
+	policy_free(p);
+	config_unref(c);
+	j = reply_begin(q);
+	json_obj(j);
+	json_kv_z(j, "file", file);
+	json_obj_end(j);
+	reply_end(q);
+}
+
+void
+handle_config_default(struct request *q)
+{
+	struct json *j = reply_begin(q);
+	struct buf b;
+
+	buf_init(&b, CONFIG_TEXT_MAX);
+	config_default_file(&b);
+	json_obj(j);
+	json_kv_str(j, "text", buf_str(&b));
+	json_obj_end(j);
+	buf_fini(&b);
+	reply_end(q);
+}
+
+/* ---- policy.why ---- */
+
+static int
+why_request(struct request *q, struct policy_request *out, struct err *e)
+{
+	struct str name = node_str(q->params, "tool", STR(""));
+	const struct registry *registry = q->g->parts.registry;
+	const struct tool *tool = registry_find(registry, name);
+	const struct node *args;
+	struct tool_env env = { 0 };
+	struct buf b;
+	int rc;
+
+	if (tool == NULL) {
+		const char *near = registry_nearest(registry, name);
+
+		return err_set(e, ERR_NOT_FOUND, ERR_TO_USER, "there is no tool %.*s%s%s%s", STR_FMT(name),
+			near != NULL ? " (did you mean " : "", near != NULL ? near : "", near != NULL ? "?)" : "");
+	}
+	*out = (struct policy_request){ .subject = tool->subject, .tool = str_of(tool->name),
+		.target = node_str(q->params, "text", STR("")) };
+	if (mode_parse(node_str(q->params, "mode", str_of(config_z(q->g->parts.config, "mode"))), &out->mode) != 0)
+		return err_set(e, ERR_INVALID, ERR_TO_USER, "there is no such mode");
+	env.mode = out->mode;
+	env.cwd = "/shared";
+	if (node_get(q->params, "args") == NULL || tool->target == NULL)
+		return 0;
+	buf_init(&b, 1 * MIB);
+	json_canonical(&b, node_get(q->params, "args"));
+	rc = tool_args(tool, buf_str(&b), q->a, &args, e);
+	buf_fini(&b);
+	if (rc == 0)
+		tool->target(args, &env, q->a, out);
+	return rc;
+}
+
+void
+handle_policy_why(struct request *q)
+{
+	struct policy_request r;
+	struct verdict v;
+	struct policy *p;
+	struct err e = { 0 };
+	struct json *j;
+	struct buf b;
+
+	if (why_request(q, &r, &e) != 0 || policy_new(q->g->parts.config, &p, &e) != 0) {
+		reply_error(q, &e);
+		return;
+	}
+	policy_decide(p, &r, &v);
+	buf_init(&b, 1 * MIB);
+	policy_explain(p, &r, &b);
+	j = reply_begin(q);
+	json_obj(j);
+	json_kv_z(j, "decision", decision_name(v.decision));
+	json_kv_z(j, "rule", v.rule);
+	json_kv_z(j, "origin", v.origin);
+	json_kv_z(j, "reason", v.reason);
+	json_kv_str(j, "text", buf_str(&b));
+	json_obj_end(j);
+	buf_fini(&b);
+	policy_free(p);
+	reply_end(q);
+}
+
+/* ---- tool.list, status.get ---- */
+
+/* Why tools that need a cell are not on offer; NULL: they are. */
+static const char *
+withdrawn(struct request *q)
+{
+	const struct gateway_parts *gp = &q->g->parts;
+
+	if (!sandbox_is_up(gp->sandbox))
+		return "shelld is not running yet (see `ithaca status`)";
+	if (sandbox_facts(gp->sandbox)->level == CELL_NONE)
+		return sandbox_facts(gp->sandbox)->reason;
+	return NULL;
+}
+
+void
+handle_tool_list(struct request *q)
+{
+	const struct registry *registry = q->g->parts.registry;
+	const char *reason = withdrawn(q);
+	struct json *j = reply_begin(q);
+
+	json_obj(j);
+	json_key(j, "tools");
+	json_arr(j);
+	for (size_t i = 0; i < registry_len(registry); i++) {
+		const struct tool *t = registry_at(registry, i);
+
+		json_obj(j);
+		json_kv_z(j, "name", t->name);
+		json_kv_z(j, "text", t->text);
+		json_kv_bool(j, "offered", reason == NULL);
+		if (reason != NULL)
+			json_kv_z(j, "reason", reason);
+		json_kv_z(j, "class", effect_class_name(t->recovery));
+		json_key(j, "args");
+		field_schema(t->args, j);
+		json_obj_end(j);
+	}
+	json_arr_end(j);
+	json_obj_end(j);
+	reply_end(q);
+}
+
+static void
+write_role(struct json *j, const char *name, bool is_up, pid_t pid)
+{
+	json_obj(j);
+	json_kv_z(j, "name", name);
+	json_kv_z(j, "state", is_up ? "up" : "down");
+	if (pid > 0)
+		json_kv_int(j, "pid", pid);
+	json_obj_end(j);
+}
+
+static void
+write_degraded(struct json *j, const char *code, const char *text, const char *fix)
+{
+	json_obj(j);
+	json_kv_z(j, "code", code);
+	json_kv_z(j, "text", text);
+	json_kv_z(j, "fix", fix);
+	json_obj_end(j);
+}
+
+static void
+write_health(struct request *q, struct json *j)
+{
+	const struct gateway_parts *gp = &q->g->parts;
+	const struct sandbox_facts *f = sandbox_facts(gp->sandbox);
+
+	json_key(j, "roles");
+	json_arr(j);
+	write_role(j, "runner", true, getppid());
+	write_role(j, "runtime", true, getpid());
+	write_role(j, "broker", broker_is_up(gp->broker), 0);
+	write_role(j, "shelld", sandbox_is_up(gp->sandbox), 0);
+	json_arr_end(j);
+	json_key(j, "degraded");
+	json_arr(j);
+	if (!broker_is_up(gp->broker))
+		write_degraded(j, "broker_down", "models behind a network cannot be called", "it is restarted by itself; see logs/broker.log");
+	if (withdrawn(q) != NULL)
+		write_degraded(j, "cell_none", withdrawn(q), "run `ithaca doctor`");
+	else if (f->level == CELL_BASIC)
+		write_degraded(j, "cell_basic", f->reason, "run `ithaca doctor`");
+	if (sandbox_is_up(gp->sandbox) && f->limits == LIMITS_SOFT)
+		write_degraded(j, "limits_soft", "memory and processes of cells are limited by rlimits and a watchdog, not by a cgroup",
+			"start Ithaca with a delegated cgroup: systemd-run --user --scope -p Delegate=yes ithaca ...");
+	json_arr_end(j);
+}
+
+void
+handle_status_get(struct request *q)
+{
+	const struct gateway_parts *gp = &q->g->parts;
+	struct json *j = reply_begin(q);
+	size_t sessions, turns;
+
+	engine_counts(gp->engine, &sessions, &turns);
+	json_obj(j);
+	json_kv_z(j, "version", ITHACA_VERSION);
+	json_kv_bool(j, "private", gp->is_private);
+	json_kv_z(j, "home", gp->home);
+	if (gp->config_file != NULL)
+		json_kv_z(j, "config_file", gp->config_file);
+	json_kv_z(j, "tier", "cell");
+	json_kv_int(j, "started_at_ms", q->g->started_ms);
+	json_kv_int(j, "sessions", (int64_t)sessions);
+	json_kv_int(j, "turns", (int64_t)turns);
+	write_health(q, j);
+	json_obj_end(j);
+	reply_end(q);
+}

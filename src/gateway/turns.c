@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: MIT
+ * Handlers of session.turn, turn.*, approval.* and blob.*: what starts, shows, stops and decides work. */
+#include "gateway/internal.h"
+
+#include "base/limits.h"
+#include "base/mem.h"
+#include "base/path.h"
+#include "base/utf8.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+/* ---- what a new session is ---- */
+
+/* The user's own workspace, made when it is missing. */
+static int
+user_workspace(struct request *q, const char **out, struct err *e)
+{
+	static const char *const parts[] = { "shared", "tmp", "vault" };
+	const struct gateway_parts *gp = &q->g->parts;
+	const char *root = config_z(gp->config, "workspace_root");
+	const char *user = path_join(q->a, path_join(q->a, gp->home, root != NULL ? root : "workspaces"), OWNER);
+
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+		int rc = path_mkdirs(path_join(q->a, user, parts[i]), 0700, e);
+
+		if (rc != 0)
+			return err_wrap(e, "workspace of user %s", OWNER);
+	}
+	*out = path_join(q->a, user, "shared");
+	return 0;
+}
+
+static int
+workspace_of(struct request *q, const char **out, struct err *e)
+{
+	const char *want = node_z(q->params, "workspace", "user");
+	const char *clean;
+	struct stat st;
+
+	if (strcmp(want, "user") == 0)
+		return user_workspace(q, out, e);
+	if (want[0] != '/')
+		return err_set(e, ERR_INVALID, ERR_TO_USER, "workspace %s is not an absolute directory", want);
+	clean = path_clean(q->a, want);
+	if (stat(clean, &st) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "workspace %s", clean);
+	if (!S_ISDIR(st.st_mode))
+		return err_set(e, ERR_INVALID, ERR_TO_USER, "workspace %s is not a directory", clean);
+	if (strcmp(clean, "/") == 0)
+		return err_set(e, ERR_INVALID, ERR_TO_USER, "workspace / is the whole machine (choose a directory in it)");
+	*out = clean;
+	return 0;
+}
+
+int
+session_spec_of(struct request *q, struct session_spec *spec, struct err *e)
+{
+	struct str mode = node_str(q->params, "mode", str_of(config_z(q->g->parts.config, "mode")));
+	struct str agent = node_str(q->params, "agent", STR("default"));
+	const char *workspace;
+	int rc = workspace_of(q, &workspace, e);
+
+	if (rc != 0)
+		return rc;
+	if (!str_is(agent, "default"))
+		return err_set(e, ERR_NOT_FOUND, ERR_TO_USER, "there is no agent %.*s (the one there is: default)",
+			STR_FMT(agent));
+	*spec = (struct session_spec){ .owner = STR(OWNER), .name = node_str(q->params, "name", STR("")),
+		.agent = agent, .workspace = str_of(workspace) };
+	if (mode_parse(mode, &spec->mode) != 0)
+		return err_set(e, ERR_INVALID, ERR_TO_USER, "there is no mode %.*s", STR_FMT(mode));
+	return 0;
+}
+
+/* ---- session.turn ---- */
+
+static void
+on_submitted(void *arg, const char *session, const char *turn, uint64_t seq, const struct err *e)
+{
+	struct request *q = arg;
+	struct json *j;
+
+	if (e != NULL) {
+		reply_error(q, e);
+		return;
+	}
+	j = reply_begin(q);
+	json_obj(j);
+	json_kv_z(j, "session", session);
+	json_kv_z(j, "turn", turn);
+	json_kv_int(j, "seq", seq > 0 ? (int64_t)seq - 1 : 0);
+	json_obj_end(j);
+	reply_end(q);
+}
+
+/* The message with its attachments behind it, each in a labelled block. */
+static int
+turn_text(struct request *q, struct str *out, struct err *e)
+{
+	const struct node *list = node_get(q->params, "attachments");
+	struct buf b;
+
+	buf_init(&b, USER_TEXT_MAX);
+	buf_add_str(&b, node_str(q->params, "text", STR("")));
+	for (size_t i = 0; i < node_len(list); i++) {
+		const struct node *at = node_at(list, i);
+
+		buf_printf(&b, "\n\n--- attachment: %s ---\n", node_z(at, "name", ""));
+		buf_add_str(&b, node_str(at, "text", STR("")));
+		buf_add_z(&b, "\n--- end of attachment ---");
+	}
+	if (b.overflow) {
+		buf_fini(&b);
+		return err_set(e, ERR_LIMIT, ERR_TO_USER, "the message is larger than %u KiB (put it into a file of the workspace)",
+			USER_TEXT_MAX / KIB);
+	}
+	*out = arena_str(q->a, buf_str(&b));
+	buf_fini(&b);
+	return 0;
+}
+
+/* Refused before anything is logged: a model that does not exist would only fail later. */
+static int
+check_model(struct request *q, struct err *e)
+{
+	const char *name = node_z(q->params, "model", config_z(q->g->parts.config, "model"));
+	struct model_info info;
+
+	return model_resolve(q->g->parts.config, str_of(name), q->a, &info, e);
+}
+
+static void
+submit(struct request *q, const char *session)
+{
+	const char *turn = node_z(q->params, "turn", NULL);
+	struct turn_spec spec = { .session = session, .turn = turn, .model = node_str(q->params, "model", STR("")),
+		.mode = -1, .yes = node_bool(q->params, "yes", false) };
+	enum mode mode;
+	struct err e = { 0 };
+
+	if (mode_parse(node_str(q->params, "mode", STR("")), &mode) == 0)
+		spec.mode = (int)mode;
+	if (turn_text(q, &spec.text, &e) != 0)
+		reply_error(q, &e);
+	else
+		engine_submit(q->g->parts.engine, &spec, on_submitted, q);
+}
+
+static void
+submit_new(struct request *q)
+{
+	struct session_spec spec;
+	struct id id;
+	struct err e = { 0 };
+
+	if (session_spec_of(q, &spec, &e) != 0 ||
+		engine_session_create(q->g->parts.engine, &spec, &id, NULL, NULL, &e) != 0)
+		reply_error(q, &e);
+	else
+		submit(q, id.z);
+}
+
+static void
+on_turn_known(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct request *q = arg;
+	struct err le;
+
+	if (e == NULL && rows_len(rows) > 0) {
+		err_set(&le, ERR_EXISTS, ERR_TO_USER, "turn %s was submitted already", node_z(q->params, "turn", ""));
+		e = &le;
+	}
+	if (e != NULL)
+		reply_error(q, e);
+	else if (node_get(q->params, "session") != NULL)
+		with_session(q, submit);
+	else
+		submit_new(q);
+}
+
+void
+handle_session_turn(struct request *q)
+{
+	const char *turn = node_z(q->params, "turn", NULL);
+	struct cell_value param = V_Z(turn);
+	struct err e = { 0 };
+
+	if (check_model(q, &e) != 0) {
+		reply_error(q, &e);
+	} else if (turn != NULL && !id_valid(str_of(turn))) {
+		err_set(&e, ERR_INVALID, ERR_TO_USER, "turn %s is not an id", turn);
+		reply_error(q, &e);
+	} else if (turn != NULL) {
+		store_query(q->g->parts.store, STMT_TURN_GET, &param, 1, on_turn_known, q);
+	} else if (node_get(q->params, "session") != NULL) {
+		with_session(q, submit);
+	} else {
+		submit_new(q);
+	}
+}
+
+static void
+continue_session(struct request *q, const char *session)
+{
+	engine_continue(q->g->parts.engine, session, on_submitted, q);
+}
+
+void
+handle_session_continue(struct request *q)
+{
+	with_session(q, continue_session);
+}
+
+/* ---- turn.* ---- */
+
+/* The state as the API has it: how an ended turn ended is part of it. */
+static const char *
+state_of(struct str state, struct str status)
+{
+	if (!str_is(state, "ended"))
+		return str_is(state, "queued") ? "queued" : str_is(state, "waiting") ? "waiting" : "running";
+	return str_is(status, "answered") ? "done" : str_is(status, "cancelled") ? "cancelled" : "failed";
+}
+
+void
+write_turn_row(struct json *j, const struct rows *rows, size_t i)
+{
+	json_kv_str(j, "turn", rows_str(rows, i, 0));
+	json_kv_str(j, "session", rows_str(rows, i, 1));
+	json_kv_z(j, "state", state_of(rows_str(rows, i, 3), rows_str(rows, i, 4)));
+	if (rows_str(rows, i, 4).n > 0)
+		json_kv_str(j, "status", rows_str(rows, i, 4));
+	json_kv_int(j, "created_at_ms", rows_int(rows, i, 5));
+	if (rows_int(rows, i, 6) > 0)
+		json_kv_int(j, "ended_at_ms", rows_int(rows, i, 6));
+	json_kv_int(j, "cost_microusd", rows_int(rows, i, 7));
+}
+
+static int
+turn_rows_check(struct request *q, const struct rows *rows, const struct err *e, struct err *out)
+{
+	if (e != NULL)
+		return err_copy(out, e);
+	if (rows_len(rows) == 0 || !str_is(rows_str(rows, 0, 2), OWNER))
+		return err_set(out, ERR_NOT_FOUND, ERR_TO_USER, "there is no turn %s", node_z(q->params, "turn", ""));
+	return 0;
+}
+
+static void
+on_turn_first(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct request *q = arg;
+	struct json *j = reply_writer(q);
+
+	if (e != NULL) {
+		reply_error(q, e);
+		return;
+	}
+	json_kv_int(j, "seq", MAX(rows_int(rows, 0, 0) - 1, 0));
+	json_obj_end(j);
+	reply_end(q);
+}
+
+static void
+on_turn(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct request *q = arg;
+	struct cell_value params[2];
+	struct json *j;
+	struct err le = { 0 };
+
+	if (turn_rows_check(q, rows, e, &le) != 0) {
+		reply_error(q, &le);
+		return;
+	}
+	j = reply_begin(q);
+	json_obj(j);
+	write_turn_row(j, rows, 0);
+	params[0] = V_TEXT(rows_str(rows, 0, 1));
+	params[1] = V_TEXT(rows_str(rows, 0, 0));
+	store_query(q->g->parts.store, STMT_EVENT_FIRST_OF_TURN, params, 2, on_turn_first, q);
+}
+
+void
+handle_turn_get(struct request *q)
+{
+	struct cell_value param = V_TEXT(node_str(q->params, "turn", STR("")));
+
+	store_query(q->g->parts.store, STMT_TURN_GET, &param, 1, on_turn, q);
+}
+
+static void
+on_turn_cancel(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct request *q = arg;
+	struct err le = { 0 };
+
+	if (turn_rows_check(q, rows, e, &le) != 0 ||
+		engine_cancel(q->g->parts.engine, node_z(q->params, "turn", ""), "the user", &le) != 0)
+		reply_error(q, &le);
+	else
+		reply_text(q, STR("{}"));
+}
+
+void
+handle_turn_cancel(struct request *q)
+{
+	struct cell_value param = V_TEXT(node_str(q->params, "turn", STR("")));
+
+	store_query(q->g->parts.store, STMT_TURN_GET, &param, 1, on_turn_cancel, q);
+}
+
+/* ---- approval.* ---- */
+
+static void
+write_approval(struct request *q, struct json *j, const struct rows *rows, size_t i)
+{
+	const struct node *body = &node_null;
+	struct err e;
+
+	if (json_parse(q->a, rows_str(rows, i, 6), &body, &e) != 0)
+		body = &node_null;
+	json_obj(j);
+	json_kv_str(j, "id", rows_str(rows, i, 0));
+	json_kv_str(j, "session", rows_str(rows, i, 1));
+	json_kv_str(j, "turn", rows_str(rows, i, 2));
+	json_kv_str(j, "tool", node_str(body, "tool", STR("")));
+	json_kv_str(j, "summary", node_str(body, "summary", STR("")));
+	json_kv_str(j, "hash", rows_str(rows, i, 4));
+	json_kv_int(j, "created_at_ms", rows_int(rows, i, 7));
+	json_kv_int(j, "expires_at_ms", rows_int(rows, i, 8));
+	json_obj_end(j);
+}
+
+static void
+on_approvals(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct request *q = arg;
+	struct json *j;
+
+	if (e != NULL) {
+		reply_error(q, e);
+		return;
+	}
+	j = reply_begin(q);
+	json_obj(j);
+	json_key(j, "approvals");
+	json_arr(j);
+	for (size_t i = 0; i < rows_len(rows); i++)
+		write_approval(q, j, rows, i);
+	json_arr_end(j);
+	json_obj_end(j);
+	reply_end(q);
+}
+
+void
+handle_approval_list(struct request *q)
+{
+	struct cell_value param = V_Z(OWNER);
+
+	store_query(q->g->parts.store, STMT_APPROVAL_LIST, &param, 1, on_approvals, q);
+}
+
+void
+handle_approval_resolve(struct request *q)
+{
+	struct str decision = node_str(q->params, "decision", STR("deny"));
+	struct str scope = node_str(q->params, "scope", STR("session"));
+	enum approval_decision d = str_is(decision, "allow_once") ? APPROVE_ONCE :
+		str_is(decision, "allow_always") ? APPROVE_ALWAYS : APPROVE_DENY;
+	struct err e = { 0 };
+
+	if (node_get(q->params, "edited") != NULL)
+		err_set(&e, ERR_UNSUPPORTED, ERR_TO_USER, "a call cannot be edited here (deny it and say what you want)");
+	else if (d == APPROVE_ALWAYS && !str_is(scope, "session"))
+		err_set(&e, ERR_UNSUPPORTED, ERR_TO_USER,
+			"allow_always reaches a session (for more, add a rule to `permissions.allow` in the configuration)");
+	else if (engine_approve(q->g->parts.engine, node_z(q->params, "id", ""), d, "the user", &e) == 0) {
+		reply_text(q, STR("{}"));
+		return;
+	}
+	reply_error(q, &e);
+}
+
+/* ---- blob.get ---- */
+
+static void
+on_blob(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct request *q = arg;
+	struct str content;
+	struct buf text;
+	struct json *j;
+	struct err le;
+	int64_t offset = node_int(q->params, "offset", 0);
+
+	if (e == NULL && rows_len(rows) == 0) {
+		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "there is no blob %s", node_z(q->params, "blob", ""));
+		e = &le;
+	}
+	if (e != NULL) {
+		reply_error(q, e);
+		return;
+	}
+	content = str_sub(rows_str(rows, 0, 1), (size_t)offset, (size_t)node_int(q->params, "size", MIB));
+	buf_init(&text, 3 * MIB);
+	utf8_add_lossy(&text, content);
+	j = reply_begin(q);
+	json_obj(j);
+	json_kv_int(j, "size_bytes", rows_int(rows, 0, 0));
+	json_kv_int(j, "offset", offset);
+	json_kv_str(j, "text", buf_str(&text));
+	json_obj_end(j);
+	buf_fini(&text);
+	reply_end(q);
+}
+
+void
+handle_blob_get(struct request *q)
+{
+	struct cell_value param = V_TEXT(node_str(q->params, "blob", STR("")));
+
+	store_query(q->g->parts.store, STMT_BLOB_GET, &param, 1, on_blob, q);
+}
