@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ * The daemon's executable: the runner, or with -x the role that the runner starts it as. */
+#include "base/str.h"
+#include "broker/broker.h"
+#include "ithaca-version.h"
+#include "runner/runner.h"
+
+#include <stdio.h>
+
+static const struct {
+	const char *name;
+	int (*main)(int runner_fd);
+} roles[] = {
+	{ "runtime", runtime_main },
+	{ "broker", broker_main },
+};
+
+int
+main(int argc, char **argv)
+{
+	if (argc >= 3 && strcmp(argv[1], "-x") == 0) {
+		for (size_t i = 0; i < ARRAY_LEN(roles); i++)
+			if (strcmp(argv[2], roles[i].name) == 0)
+				return roles[i].main(FD_LINK);
+		if (strcmp(argv[2], "runner") == 0) {
+			argv[2] = argv[0];
+			return runner_main(argc - 2, argv + 2);
+		}
+		fprintf(stderr, "ithacad: there is no role %s (runner, runtime, broker)\n", argv[2]);
+		return 2;
+	}
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+		puts("ithacad " ITHACA_VERSION);
+		return 0;
+	}
+	return runner_main(argc, argv);
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT
+ * The runtime role: wires store, engine and gateway together over the links that the runner gives it. It holds no keys,
+ * starts no process and opens no outgoing connection. */
+#include "runner/internal.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/path.h"
+#include "gateway/gateway.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct runtime {
+	struct loop *loop;
+	struct wire *runner;
+	struct config *config;
+	char *home, *config_file;
+	bool is_private;
+	struct store *store;
+	struct events *events;
+	struct sandbox *sandbox;
+	struct broker *broker;
+	struct registry *registry;
+	struct engine *engine;
+	struct gateway *gateway;
+	int told_idle; /* -1: nothing yet */
+};
+
+static void
+tell_idle(void *arg)
+{
+	struct runtime *rt = arg;
+	bool is_idle = rt->engine == NULL || engine_is_idle(rt->engine);
+
+	if (rt->gateway != NULL && gateway_clients(rt->gateway) > 0)
+		is_idle = false;
+	if (rt->runner == NULL || rt->told_idle == (int)is_idle)
+		return;
+	rt->told_idle = is_idle;
+	json_kv_bool(wire_begin(rt->runner, WIRE_IDLE, 0), "idle", is_idle);
+	wire_end(rt->runner, STR(""), -1);
+}
+
+static void
+on_broker_up(void *arg)
+{
+	struct runtime *rt = arg;
+
+	if (rt->engine != NULL)
+		engine_broker_up(rt->engine);
+}
+
+static void
+on_sandbox(void *arg, bool is_up, const struct sandbox_facts *facts)
+{
+	struct runtime *rt = arg;
+
+	if (is_up && rt->engine != NULL)
+		engine_sandbox_up(rt->engine);
+}
+
+/* ---- start ---- */
+
+static int
+open_store(struct runtime *rt, struct err *e)
+{
+	const char *url = config_z(rt->config, "store.url");
+	struct store_options o = { .busy_ms = 2000 };
+	AUTO_FREE char *path = NULL;
+
+	if (strncmp(url, "sqlite:", 7) != 0)
+		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "store.url %s: this build has the sqlite store only "
+			"(use sqlite:state/ithaca.db)", url);
+	path = url[7] == '/' ? xstrdup(url + 7) : xasprintf("%s/%s", rt->home, url + 7);
+	o.path = path;
+	return store_open(&rt->store, rt->loop, &o, e);
+}
+
+static int
+open_engine(struct runtime *rt, struct err *e)
+{
+	struct engine_parts parts = { .loop = rt->loop, .store = rt->store, .events = rt->events, .sandbox = rt->sandbox,
+		.broker = rt->broker, .registry = rt->registry, .config = rt->config, .home = rt->home, .on_busy = tell_idle,
+		.arg = rt };
+
+	return engine_open(&parts, &rt->engine, e);
+}
+
+static int
+boot(struct runtime *rt, struct str envelope, struct err *e)
+{
+	struct arena *a = arena_new(16 * MIB);
+	const struct node *n = &node_null;
+	enum log_level level = LOG_INFO;
+	struct buf b;
+	int rc = json_parse(a, envelope, &n, e);
+
+	buf_init(&b, 4 * MIB);
+	if (rc == 0) {
+		struct json j;
+
+		json_init(&j, &b);
+		json_node(&j, node_get(n, "config"));
+		rc = config_from_envelope(buf_str(&b), &rt->config, e);
+	}
+	buf_fini(&b);
+	if (rc == 0) {
+		rt->home = str_dup(node_str(n, "home", STR("")));
+		rt->config_file = node_get(n, "config_file") != NULL ? str_dup(node_str(n, "config_file", STR(""))) : NULL;
+		rt->is_private = node_bool(n, "private", false);
+		if (log_level_parse(str_of(config_z(rt->config, "log.level")), &level) == 0)
+			log_open("runtime", 2, level,
+				strcmp(config_z(rt->config, "log.format"), "json") == 0 ? LOG_JSON : LOG_LOGFMT);
+	}
+	arena_free(a);
+	if (rc != 0 || (rc = open_store(rt, e)) != 0)
+		return rc;
+	rt->events = events_open(rt->store, rt->loop);
+	registry_add(rt->registry, file_tools);
+	registry_add(rt->registry, exec_tools);
+	return open_engine(rt, e);
+}
+
+static void
+fault(struct runtime *rt, const struct err *e)
+{
+	struct json *j = wire_begin(rt->runner, WIRE_FAULT, 0);
+
+	log_error("the runtime cannot start", LOG_E(e));
+	json_kv_z(j, "code", err_name(e->code));
+	json_kv_z(j, "message", e->msg);
+	wire_end(rt->runner, STR(""), -1);
+}
+
+static int
+on_listen(struct runtime *rt, struct wire_msg *m, struct err *e)
+{
+	struct gateway_parts parts = { .loop = rt->loop, .store = rt->store, .events = rt->events, .engine = rt->engine,
+		.sandbox = rt->sandbox, .broker = rt->broker, .registry = rt->registry, .config = rt->config,
+		.home = rt->home, .config_file = rt->config_file, .is_private = rt->is_private, .on_busy = tell_idle,
+		.arg = rt };
+
+	if (rt->engine == NULL)
+		return 0; /* could not start: the fault was told */
+	if (engine_recover(rt->engine, e) != 0) {
+		fault(rt, e);
+		return 0;
+	}
+	rt->gateway = gateway_open(&parts, take_fd(&m->fd));
+	wire_begin(rt->runner, WIRE_READY, 0);
+	wire_end(rt->runner, STR(""), -1);
+	tell_idle(rt);
+	return 0;
+}
+
+/* ---- the runner's messages ---- */
+
+static int
+on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
+{
+	struct runtime *rt = arg;
+	struct err be = { 0 };
+
+	switch (m->kind) {
+	case WIRE_BOOT:
+		if (boot(rt, m->tail, &be) != 0)
+			fault(rt, &be);
+		return 0;
+	case WIRE_LISTEN:
+		return on_listen(rt, m, e);
+	case WIRE_PEER:
+		if (str_is(node_str(m->head, "role", STR("")), role_name(ROLE_BROKER)))
+			broker_attach(rt->broker, take_fd(&m->fd));
+		else
+			sandbox_attach(rt->sandbox, take_fd(&m->fd));
+		return 0;
+	case WIRE_STOP:
+		loop_stop(rt->loop);
+		return 0;
+	default:
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "the runner sent %s", wire_kind_name(m->kind));
+	}
+}
+
+static void
+on_gone(void *arg, struct wire *w, const struct err *e)
+{
+	struct runtime *rt = arg;
+
+	rt->runner = NULL;
+	loop_stop(rt->loop); /* nobody would restart us or our peers */
+}
+
+static const struct wire_handler handler = { on_msg, on_gone };
+
+/* Open turns stay open in the log: the next runtime takes them up. */
+static void
+finish(struct runtime *rt)
+{
+	if (rt->gateway != NULL)
+		gateway_close(rt->gateway);
+	if (rt->engine != NULL)
+		engine_close(rt->engine);
+	sandbox_free(rt->sandbox);
+	broker_free(rt->broker);
+	if (rt->store != NULL)
+		store_close(rt->store);
+	if (rt->events != NULL)
+		events_close(rt->events);
+	registry_free(rt->registry);
+	config_unref(rt->config);
+	wire_close(rt->runner);
+	free(rt->home);
+	free(rt->config_file);
+	loop_close(rt->loop);
+}
+
+int
+runtime_main(int runner_fd)
+{
+	struct runtime rt = { .told_idle = -1 };
+	struct err e;
+
+	prctl(PR_SET_DUMPABLE, 0);
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	signal(SIGPIPE, SIG_IGN);
+	umask(077);
+	if (loop_open(&rt.loop, &e) != 0)
+		fatal("runtime: %s", e.msg);
+	rt.registry = registry_new();
+	rt.sandbox = sandbox_new(rt.loop, on_sandbox, &rt);
+	rt.broker = broker_new(rt.loop, on_broker_up, &rt);
+	rt.runner = wire_open(rt.loop, runner_fd, ROLE_RUNTIME, ROLE_RUNNER, &handler, &rt);
+	loop_run(rt.loop);
+	finish(&rt);
+	return 0;
+}
