@@ -8,6 +8,8 @@
 #include "base/utf8.h"
 #include "base/mem.h"
 
+#include <stdio.h>
+
 #define SUMMARY_MAX 400
 
 void

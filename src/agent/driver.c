@@ -8,6 +8,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+#include <stdlib.h>
+#include <stdio.h>
+
 /* One input with all that follows from it at once. */
 struct pass {
 	struct run *r;

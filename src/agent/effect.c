@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
+#include <stdlib.h>
+
 #define PARTIAL_MS    250
 #define PARTIAL_BYTES (4 * KIB)
 

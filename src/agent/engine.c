@@ -10,6 +10,9 @@
 #include "base/mem.h"
 #include "base/path.h"
 
+#include <stdlib.h>
+#include <stdio.h>
+
 #define TABLE_SIZE       4096
 #define IDLE_KEPT        64 /* idle sessions that stay in memory */
 #define QUEUED_TURNS_MAX 32

@@ -10,6 +10,8 @@
 #include "base/path.h"
 
 #include <sys/stat.h>
+#include <stdlib.h>
+#include <stdio.h>
 
 #define PAGE 256 /* events per read */
 

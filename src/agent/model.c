@@ -10,6 +10,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+#include <stdlib.h>
+#include <stdio.h>
+
 #define PARTIAL_MS        250
 #define PARTIAL_BYTES     (4 * KIB)
 #define BYTES_PER_TOKEN   3 /* a low estimate, so that a request that should fit does */

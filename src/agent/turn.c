@@ -6,10 +6,11 @@
 #include "agent/guard.h"
 #include "base/hash.h"
 #include "base/limits.h"
+#include "provider/provider.h"
 
 #include <stdio.h>
 
-#define APPROVAL_EXPIRES_MS (24 * 3600 * 1000LL)
+
 
 struct turn {
 	struct arena *a;

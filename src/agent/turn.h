@@ -9,6 +9,8 @@
 #include "api/api.h"
 #include "session/log.h"
 
+#define APPROVAL_EXPIRES_MS (24 * 3600 * 1000LL)
+
 enum turn_state {
 	TURN_NEW, /* waits for turn.started */
 	TURN_MODEL, /* a model call is under way */

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+#include <stdio.h>
 
 #define DISK_FREE_WARN (512ull * MIB)
 #define DISK_FREE_FAIL (32ull * MIB)

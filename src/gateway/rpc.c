@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <stdlib.h>
 
 #define CLIENTS_MAX 1024
 #define SUB_HIGH    (1 * MIB)

@@ -6,6 +6,8 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
+#include <stdlib.h>
+
 struct entry {
 	enum message_role role;
 	struct part *parts;
