@@ -72,7 +72,7 @@ project_approval(struct pass *p, enum event_kind kind, struct str text, const st
 {
 	struct run *r = p->r;
 
-	if (kind == EV_APPROVAL_REQUESTED) {
+	if (kind == EVENT_APPROVAL_REQUESTED) {
 		BATCH(p->batch, STMT_APPROVAL_INSERT, V_Z(draft_z(body, "id")), V_Z(r->s->id), V_Z(r->turn),
 			V_Z(r->s->owner), V_Z(draft_z(body, "hash")), V_BYTES(text), V_INT(p->now_ms),
 			V_INT(node_int(body, "expires_at_ms", 0)));
@@ -80,7 +80,7 @@ project_approval(struct pass *p, enum event_kind kind, struct str text, const st
 		return;
 	}
 	BATCH(p->batch, STMT_APPROVAL_END, V_Z(draft_z(body, "id")),
-		V_Z(kind == EV_APPROVAL_EXPIRED ? "expired" : draft_z(body, "decision")), V_INT(p->now_ms));
+		V_Z(kind == EVENT_APPROVAL_EXPIRED ? "expired" : draft_z(body, "decision")), V_INT(p->now_ms));
 	BATCH(p->batch, STMT_TURN_STATE, V_Z(r->turn), V_Z("running"));
 }
 
@@ -90,27 +90,27 @@ project(struct pass *p, enum event_kind kind, struct str text, const struct node
 	struct run *r = p->r;
 
 	switch (kind) {
-	case EV_TURN_STARTED:
+	case EVENT_TURN_STARTED:
 		if (p->begins != NULL && p->begins->is_logged)
 			BATCH(p->batch, STMT_TURN_STATE, V_Z(r->turn), V_Z("running"));
 		else
 			BATCH(p->batch, STMT_TURN_INSERT, V_Z(r->turn), V_Z(r->s->id), V_Z(r->s->owner),
 				V_Z("running"), V_INT(p->now_ms));
 		break;
-	case EV_EFFECT_INTENT:
+	case EVENT_EFFECT_INTENT:
 		BATCH(p->batch, STMT_EFFECT_INSERT, V_Z(draft_z(body, "effect")), V_Z(r->s->id), V_Z(r->turn),
 			V_Z(draft_z(body, "tool")), V_Z(draft_z(body, "class")), V_INT(p->now_ms));
 		break;
-	case EV_EFFECT_OUTCOME:
+	case EVENT_EFFECT_OUTCOME:
 		BATCH(p->batch, STMT_EFFECT_END, V_Z(draft_z(body, "effect")), V_Z(draft_z(body, "state")),
 			V_INT(p->now_ms));
 		break;
-	case EV_APPROVAL_REQUESTED:
-	case EV_APPROVAL_RESOLVED:
-	case EV_APPROVAL_EXPIRED:
+	case EVENT_APPROVAL_REQUESTED:
+	case EVENT_APPROVAL_RESOLVED:
+	case EVENT_APPROVAL_EXPIRED:
 		project_approval(p, kind, text, body);
 		break;
-	case EV_TURN_FINISHED:
+	case EVENT_TURN_FINISHED:
 		BATCH(p->batch, STMT_TURN_END, V_Z(r->turn), V_Z("ended"), V_Z(draft_z(body, "status")),
 			V_INT(p->now_ms), V_INT(node_int(body, "cost_microusd", 0)));
 		break;
@@ -196,11 +196,11 @@ pass_effects(struct pass *p)
 		buf_init(&b, EVENT_BODY_MAX);
 		if (ef.type == DO_ADMIT) {
 			admit_call(p->r, ef.index, &b);
-			pass_input(p, EV_TOOL_REQUESTED, buf_str(&b));
+			pass_input(p, EVENT_TOOL_REQUESTED, buf_str(&b));
 		} else if (ef.type == DO_PREPARE &&
 			registry_find(p->r->en->parts.registry, c->tool)->prepare == NULL) {
 			intent_body(p->r, ef.index, STR(""), &b);
-			pass_input(p, EV_EFFECT_INTENT, buf_str(&b));
+			pass_input(p, EVENT_EFFECT_INTENT, buf_str(&b));
 		} else {
 			p->later = vec_grow(p->later, &p->later_cap, p->later_n + 1, sizeof *p->later);
 			p->later[p->later_n++] = ef;
@@ -264,7 +264,7 @@ on_deadline(void *arg)
 		json_kv_z(&j, "id", c->effect);
 		json_kv_int(&j, "index", (int64_t)i);
 		json_obj_end(&j);
-		run_input(r, EV_APPROVAL_EXPIRED, buf_str(&b));
+		run_input(r, EVENT_APPROVAL_EXPIRED, buf_str(&b));
 		buf_fini(&b);
 		return;
 	}
@@ -415,7 +415,7 @@ pass_notices(struct pass *p)
 		json_kv_z(&j, "code", "workspace_config");
 		json_kv_z(&j, "text", s->notices[i]);
 		json_obj_end(&j);
-		pass_event(p, EV_NOTICE, arena_str(p->r->a, buf_str(&b)));
+		pass_event(p, EVENT_NOTICE, arena_str(p->r->a, buf_str(&b)));
 		buf_fini(&b);
 		free(s->notices[i]);
 	}
@@ -435,12 +435,12 @@ run_begin(struct run *r, struct queued *q)
 	json_obj(&j);
 	json_kv_z(&j, "text", q->text);
 	json_obj_end(&j);
-	pass_event(p, EV_USER_MESSAGE, arena_str(r->a, buf_str(&b)));
+	pass_event(p, EVENT_USER_MESSAGE, arena_str(r->a, buf_str(&b)));
 	pass_notices(p);
 	buf_reset(&b);
 	json_init(&j, &b);
 	write_options(r, q, &j);
-	pass_input(p, EV_TURN_STARTED, buf_str(&b));
+	pass_input(p, EVENT_TURN_STARTED, buf_str(&b));
 	buf_fini(&b);
 	run_env(r);
 	pass_commit(p);
@@ -459,7 +459,7 @@ run_stop(struct run *r, const char *why, const char *code, const char *message)
 	json_kv_z(&j, "code", code);
 	json_kv_z(&j, "message", message);
 	json_obj_end(&j);
-	run_input(r, EV_TURN_STOPPING, buf_str(&b));
+	run_input(r, EVENT_TURN_STOPPING, buf_str(&b));
 	buf_fini(&b);
 }
 
@@ -474,11 +474,10 @@ run_suspend(struct run *r, const struct err *e)
 	buf_init(&b, 8 * KIB);
 	json_init(&j, &b);
 	json_obj(&j);
-	json_kv_z(&j, "level", "fatal");
 	json_kv_z(&j, "code", err_name(e->code));
-	json_kv_z(&j, "text", e->msg);
+	json_kv_z(&j, "message", e->msg);
 	json_obj_end(&j);
-	events_live(r->en->parts.events, s->id, EV_NOTICE, r->turn, buf_str(&b));
+	events_live(r->en->parts.events, s->id, EVENT_TURN_SUSPENDED, r->turn, buf_str(&b));
 	buf_fini(&b);
 	active_drop(s); /* the log is the truth: it is read again before the next use */
 }
@@ -491,15 +490,15 @@ run_replay(struct run *r, enum event_kind kind, const struct node *body, int64_t
 	struct turn_input in = { kind, body, time_ms };
 	struct turn_out out;
 
-	if (kind == EV_MODEL_STARTED || kind == EV_MODEL_RETRY)
+	if (kind == EVENT_MODEL_STARTED || kind == EVENT_MODEL_RETRY)
 		r->attempts = MAX(r->attempts, node_int(body, "attempt", 1));
-	if (kind == EV_MODEL_DONE) {
+	if (kind == EVENT_MODEL_DONE) {
 		r->attempts = 0;
 		r->text_shown = false;
 	}
-	if (kind == EV_MODEL_PARTIAL)
+	if (kind == EVENT_MODEL_PARTIAL)
 		r->text_shown = true;
-	if (!event_kind_is_input(kind))
+	if ((event_kind_flags(kind) & EVENT_INPUT) == 0)
 		return 0;
 	return turn_step(r->t, &in, &out, e);
 }

@@ -61,7 +61,7 @@ write_output(const struct effect_call *x, int ch, int64_t offset, struct str byt
 static void
 log_partial(struct effect_call *x)
 {
-	struct event_draft d = { .kind = EV_TOOL_PARTIAL, .turn = x->r->turn, .time_ms = clock_wall_ms() };
+	struct event_draft d = { .kind = EVENT_TOOL_PARTIAL, .turn = x->r->turn, .time_ms = clock_wall_ms() };
 	struct buf b;
 
 	timer_stop(x->partial_timer);
@@ -115,7 +115,7 @@ outcome(struct effect_call *x, enum effect_state state, bool is_error, struct st
 	json_kv_int(&j, "ms", clock_mono_ms() - x->started_ms);
 	json_obj_end(&j);
 	effect_free(x);
-	run_input(r, EV_EFFECT_OUTCOME, buf_str(&b));
+	run_input(r, EVENT_EFFECT_OUTCOME, buf_str(&b));
 	buf_fini(&b);
 	run_unref(r);
 }
@@ -162,7 +162,7 @@ on_prepared(void *arg, struct str probe, const struct err *e)
 		buf_init(&b, EVENT_BODY_MAX);
 		intent_body(r, x->index, probe, &b);
 		effect_free(x);
-		run_input(r, EV_EFFECT_INTENT, buf_str(&b));
+		run_input(r, EVENT_EFFECT_INTENT, buf_str(&b));
 		buf_fini(&b);
 	}
 	run_unref(r);
@@ -178,7 +178,7 @@ on_output(void *arg, int ch, int64_t offset, struct str bytes)
 		return;
 	buf_init(&b, EVENT_BODY_MAX);
 	write_output(x, ch, offset, bytes, &b);
-	events_live(x->r->en->parts.events, x->r->s->id, EV_TOOL_PROGRESS, x->r->turn, buf_str(&b));
+	events_live(x->r->en->parts.events, x->r->s->id, EVENT_TOOL_PROGRESS, x->r->turn, buf_str(&b));
 	buf_fini(&b);
 	if (x->partial.n > 0 && x->partial_ch != ch)
 		log_partial(x);

@@ -181,7 +181,7 @@ on_queued(void *arg, uint64_t first_seq, const struct err *e)
 static void
 enqueue(struct active *s, struct queued *q)
 {
-	struct event_draft d = { .kind = EV_TURN_QUEUED, .turn = q->turn, .time_ms = clock_wall_ms() };
+	struct event_draft d = { .kind = EVENT_TURN_QUEUED, .turn = q->turn, .time_ms = clock_wall_ms() };
 	struct batch *batch = batch_new();
 	struct queued **at = &s->queue;
 	struct ack *ack = xcalloc(1, sizeof *ack);
@@ -299,7 +299,7 @@ int
 engine_session_create(struct engine *en, const struct session_spec *spec, struct id *out, engine_done_fn done,
 	void *arg, struct err *e)
 {
-	struct event_draft d = { .kind = EV_SESSION_CREATED, .time_ms = clock_wall_ms() };
+	struct event_draft d = { .kind = EVENT_SESSION_CREATED, .time_ms = clock_wall_ms() };
 	struct id id = id_new();
 	struct active *s;
 	struct batch *batch;
@@ -470,7 +470,7 @@ approve(struct run *r, size_t index, enum approval_decision d, const char *by)
 		always_add(r->s, c->always);
 	}
 	json_obj_end(&j);
-	run_input(r, EV_APPROVAL_RESOLVED, buf_str(&b));
+	run_input(r, EVENT_APPROVAL_RESOLVED, buf_str(&b));
 	buf_fini(&b);
 }
 

@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <stdio.h>
 
-#define PAGE 256 /* events per read */
-
 struct waiter {
 	struct waiter *next;
 	session_ready_fn ready;
@@ -106,20 +104,20 @@ load_turn_event(struct active *s, const struct event *ev, const struct node *bod
 	struct run *r = s->run;
 	int rc;
 
-	if (ev->kind == EV_TURN_QUEUED) {
+	if (ev->kind == EVENT_TURN_QUEUED) {
 		load_queued(s, ev, body);
 		return 0;
 	}
-	if (ev->kind == EV_TURN_STARTED) {
+	if (ev->kind == EVENT_TURN_STARTED) {
 		load_dequeue(s, ev->turn);
 		r = run_new(s, ev->turn);
 	}
-	if (ev->kind == EV_APPROVAL_RESOLVED && str_is(node_str(body, "decision", STR("")), "allow_always"))
+	if (ev->kind == EVENT_APPROVAL_RESOLVED && str_is(node_str(body, "decision", STR("")), "allow_always"))
 		always_add(s, node_str(body, "rule", STR("")));
 	if (r == NULL || ev->turn == NULL || strcmp(r->turn, ev->turn) != 0)
 		return 0;
 	rc = run_replay(r, ev->kind, body, ev->time_ms, e);
-	if (ev->kind == EV_TURN_FINISHED) {
+	if (ev->kind == EVENT_TURN_FINISHED) {
 		s->run = NULL;
 		r->s = NULL;
 		run_unref(r);
@@ -178,7 +176,7 @@ load_end(struct active *s, const struct err *e)
 static void read_page(struct active *s);
 
 static void
-on_page(void *arg, const struct event *evs, size_t n, const struct err *e)
+on_page(void *arg, const struct event *evs, size_t n, bool more, const struct err *e)
 {
 	struct active *s = arg;
 	struct loading *ld = s->loading;
@@ -188,7 +186,7 @@ on_page(void *arg, const struct event *evs, size_t n, const struct err *e)
 			e = &ld->error;
 		ld->after = evs[i].seq;
 	}
-	if (e != NULL || n < PAGE)
+	if (e != NULL || !more)
 		load_end(s, e);
 	else
 		read_page(s);
@@ -197,7 +195,7 @@ on_page(void *arg, const struct event *evs, size_t n, const struct err *e)
 static void
 read_page(struct active *s)
 {
-	events_read(s->en->parts.events, s->id, s->loading->after, PAGE, on_page, s);
+	events_read(s->en->parts.events, s->id, s->loading->after, SIZE_MAX, on_page, s);
 }
 
 static void

@@ -87,7 +87,7 @@ log_partial(struct model_call *m)
 	json_kv_str(&j, "text", buf_str(&m->partial));
 	m->partial_at += (int64_t)m->partial.n;
 	buf_reset(&m->partial);
-	event_log(m->r, EV_MODEL_PARTIAL, &j, &b);
+	event_log(m->r, EVENT_MODEL_PARTIAL, &j, &b);
 }
 
 static void
@@ -106,7 +106,7 @@ log_reset(struct model_call *m)
 	json_kv_int(&j, "offset", 0);
 	json_kv_z(&j, "text", "");
 	json_kv_z(&j, "why", "retry");
-	event_log(m->r, EV_MODEL_RESET, &j, &b);
+	event_log(m->r, EVENT_MODEL_RESET, &j, &b);
 	m->r->text_shown = false;
 }
 
@@ -127,7 +127,7 @@ on_delta(void *arg, enum delta_type type, struct str text)
 	if (is_reasoning)
 		json_kv_bool(&j, "reasoning", true);
 	json_obj_end(&j);
-	events_live(m->r->en->parts.events, m->r->s->id, EV_MODEL_DELTA, m->r->turn, buf_str(&b));
+	events_live(m->r->en->parts.events, m->r->s->id, EVENT_MODEL_DELTA, m->r->turn, buf_str(&b));
 	buf_fini(&b);
 	m->shown[is_reasoning] += (int64_t)text.n;
 	if (is_reasoning)
@@ -178,7 +178,7 @@ finish(struct model_call *m, struct buf *body)
 	struct run *r = run_ref(m->r);
 
 	model_free(m);
-	run_input(r, EV_MODEL_DONE, buf_str(body));
+	run_input(r, EVENT_MODEL_DONE, buf_str(body));
 	buf_fini(body);
 	run_unref(r);
 }
@@ -274,7 +274,7 @@ on_retry_timer(void *arg)
 	m->attempt++;
 	m->r->attempts = m->attempt;
 	event_begin(m, &j, &b, 256);
-	event_log(m->r, EV_MODEL_STARTED, &j, &b);
+	event_log(m->r, EVENT_MODEL_STARTED, &j, &b);
 	if (m->r->text_shown)
 		log_reset(m);
 	attempt_begin(m);
@@ -309,7 +309,7 @@ attempt_failed(struct model_call *m, const struct failure *f)
 	json_kv_z(&j, "code", err_name(f->e.code));
 	json_kv_z(&j, "message", f->e.msg);
 	json_obj_end(&j);
-	event_log(m->r, EV_MODEL_RETRY, &j, &b);
+	event_log(m->r, EVENT_MODEL_RETRY, &j, &b);
 	timer_close(m->timer);
 	m->timer = timer_start(m->r->en->parts.loop, after_ms, on_retry_timer, m);
 }

@@ -117,7 +117,7 @@ tell_notice(struct turn *t, const char *level, const char *code, const char *tex
 	json_kv_z(&j, "text", text);
 	json_kv_bool(&j, "to_model", to_model);
 	json_obj_end(&j);
-	tell(t, EV_NOTICE, &b);
+	tell(t, EVENT_NOTICE, &b);
 }
 
 static void
@@ -168,7 +168,7 @@ finish(struct turn *t)
 	buf_init(&b, EVENT_BODY_MAX);
 	json_init(&j, &b);
 	write_finished(t, &j);
-	tell(t, EV_TURN_FINISHED, &b);
+	tell(t, EVENT_TURN_FINISHED, &b);
 	ask_for(t, DO_END, 0);
 	return TURN_END;
 }
@@ -211,7 +211,7 @@ call_model(struct turn *t)
 	json_kv_int(&j, "step", t->step);
 	json_kv_int(&j, "attempt", 1);
 	json_obj_end(&j);
-	tell(t, EV_MODEL_STARTED, &b);
+	tell(t, EVENT_MODEL_STARTED, &b);
 	ask_for(t, DO_MODEL, 0);
 	return TURN_MODEL;
 }
@@ -356,7 +356,7 @@ advance(struct turn *t)
 		buf_init(&b, EVENT_BODY_MAX);
 		json_init(&j, &b);
 		write_approval(t, t->at, &j);
-		tell(t, EV_APPROVAL_REQUESTED, &b);
+		tell(t, EVENT_APPROVAL_REQUESTED, &b);
 		ask_for(t, DO_ASK, t->at);
 		return TURN_ASK;
 	case CALL_ALLOWED:
@@ -445,7 +445,7 @@ static enum turn_state
 act_denied(struct turn *t, const struct turn_input *in)
 {
 	struct turn_call *c = call_of(t, in);
-	bool is_expired = in->kind == EV_APPROVAL_EXPIRED;
+	bool is_expired = in->kind == EVENT_APPROVAL_EXPIRED;
 
 	c->state = CALL_REFUSED;
 	note_effect(t, c, "denied", 0);
@@ -556,31 +556,31 @@ classify(const struct turn_input *in, bool *needs_call)
 {
 	*needs_call = false;
 	switch (in->kind) {
-	case EV_TURN_STARTED:
+	case EVENT_TURN_STARTED:
 		return IN_STARTED;
-	case EV_MODEL_DONE:
+	case EVENT_MODEL_DONE:
 		if (node_get(in->body, "error") != NULL)
 			return IN_FAILED;
 		for (size_t i = 0; i < node_len(node_get(in->body, "blocks")); i++)
 			if (str_is(node_str(node_at(node_get(in->body, "blocks"), i), "type", STR("")), "call"))
 				return IN_CALLS;
 		return IN_ANSWER;
-	case EV_TURN_STOPPING:
+	case EVENT_TURN_STOPPING:
 		return IN_STOP;
 	default:
 		break;
 	}
 	*needs_call = true;
 	switch (in->kind) {
-	case EV_TOOL_REQUESTED:
+	case EVENT_TOOL_REQUESTED:
 		return IN_REQUESTED;
-	case EV_APPROVAL_RESOLVED:
+	case EVENT_APPROVAL_RESOLVED:
 		return str_is(node_str(in->body, "decision", STR("")), "deny") ? IN_DENIED : IN_ALLOWED;
-	case EV_APPROVAL_EXPIRED:
+	case EVENT_APPROVAL_EXPIRED:
 		return IN_DENIED;
-	case EV_EFFECT_INTENT:
+	case EVENT_EFFECT_INTENT:
 		return IN_INTENT;
-	case EV_EFFECT_OUTCOME:
+	case EVENT_EFFECT_OUTCOME:
 		return IN_OUTCOME;
 	default:
 		return -1;

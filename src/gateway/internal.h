@@ -20,7 +20,9 @@ struct request {
 	const struct method *method;
 	struct arena *a; /* lives as long as the request */
 	const struct node *params; /* checked, defaults filled in */
-	void *state; /* of reply_begin */
+	struct buf out; /* of reply_begin */
+	struct json j;
+	void *own; /* the handler's own, in a */
 	void (*then)(struct request *q, const char *session); /* what with_session goes on with */
 };
 
@@ -42,7 +44,6 @@ void reply_error(struct request *q, const struct err *e);
 void reply_text(struct request *q, struct str json);
 /* For handlers that write their result at once: begin gives the writer, end sends it. */
 struct json *reply_begin(struct request *q);
-struct json *reply_writer(struct request *q); /* again, in a later callback */
 void reply_end(struct request *q);
 /* Answers {sub} and sends the events of a session after `after`, then what comes. */
 void reply_subscribe(struct request *q, const char *session, uint64_t after);

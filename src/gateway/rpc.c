@@ -18,11 +18,11 @@
 #define SUB_HIGH    (1 * MIB)
 #define SUB_LOW     (256 * KIB)
 
-struct subscription {
-	struct subscription *next;
+struct feed {
+	struct feed *next;
 	struct client *client;
 	uint64_t sub;
-	struct event_sub *events;
+	struct subscription *events;
 };
 
 struct client {
@@ -30,7 +30,7 @@ struct client {
 	struct gateway *g;
 	struct wire *w;
 	struct request *requests;
-	struct subscription *subs;
+	struct feed *feeds;
 	bool is_paused;
 };
 
@@ -46,6 +46,7 @@ request_free(struct request *q)
 			;
 		*at = q->next;
 	}
+	buf_fini(&q->out);
 	arena_free(q->a);
 	free(q);
 }
@@ -61,64 +62,41 @@ reply_error(struct request *q, const struct err *e)
 void
 reply_text(struct request *q, struct str json)
 {
-	if (q->client != NULL && json.n <= WIRE_TAIL_MAX) {
+	if (q->client != NULL) {
 		wire_begin(q->client->w, WIRE_RESULT, q->id);
-		wire_end(q->client->w, json, -1);
-	} else if (q->client != NULL) {
-		struct err e;
-
-		err_set(&e, ERR_LIMIT, ERR_TO_USER, "%s: the result is larger than %u MiB (ask for less)", q->method->name,
-			WIRE_TAIL_MAX / MIB);
-		wire_error(q->client->w, q->id, &e);
+		wire_end(q->client->w, json, -1); /* answers with an error itself when it is too large */
 	}
 	request_free(q);
 }
 
-struct writer {
-	struct buf b;
-	struct json j;
-};
-
 struct json *
 reply_begin(struct request *q)
 {
-	struct writer *w = arena_alloc(q->a, sizeof *w);
-
-	buf_init(&w->b, WIRE_TAIL_MAX + 1);
-	json_init(&w->j, &w->b);
-	q->state = w;
-	return &w->j;
-}
-
-struct json *
-reply_writer(struct request *q)
-{
-	return &((struct writer *)q->state)->j;
+	buf_init(&q->out, WIRE_TAIL_MAX + 1);
+	json_init(&q->j, &q->out);
+	return &q->j;
 }
 
 void
 reply_end(struct request *q)
 {
-	struct writer *w = q->state;
-	struct buf b = w->b;
 	struct err e;
 
-	if (b.overflow) {
-		err_set(&e, ERR_LIMIT, ERR_TO_USER, "%s: the result is larger than %u MiB (ask for less)", q->method->name,
-			WIRE_TAIL_MAX / MIB);
-		reply_error(q, &e);
-	} else {
-		reply_text(q, buf_str(&b));
+	if (!q->out.overflow) {
+		reply_text(q, buf_str(&q->out));
+		return;
 	}
-	buf_fini(&b);
+	err_set(&e, ERR_LIMIT, ERR_TO_USER, "%s: the result is larger than %u MiB (ask for less)", q->method->name,
+		WIRE_TAIL_MAX / MIB);
+	reply_error(q, &e);
 }
 
 /* ---- subscriptions ---- */
 
 static void
-sub_free(struct subscription *s)
+feed_free(struct feed *s)
 {
-	struct subscription **at = &s->client->subs;
+	struct feed **at = &s->client->feeds;
 
 	while (*at != s)
 		at = &(*at)->next;
@@ -133,7 +111,7 @@ on_drain(void *arg)
 	struct client *c = arg;
 
 	c->is_paused = false;
-	for (struct subscription *s = c->subs; s != NULL; s = s->next)
+	for (struct feed *s = c->feeds; s != NULL; s = s->next)
 		events_resume(s->events);
 }
 
@@ -143,7 +121,7 @@ client_throttle(struct client *c)
 	if (c->is_paused || wire_queued(c->w) < SUB_HIGH)
 		return;
 	c->is_paused = true;
-	for (struct subscription *s = c->subs; s != NULL; s = s->next)
+	for (struct feed *s = c->feeds; s != NULL; s = s->next)
 		events_pause(s->events);
 	wire_on_drain(c->w, SUB_LOW, on_drain, c);
 }
@@ -151,7 +129,7 @@ client_throttle(struct client *c)
 static void
 on_event(void *arg, const struct event *ev)
 {
-	struct subscription *s = arg;
+	struct feed *s = arg;
 	struct buf b;
 	struct json j;
 
@@ -165,20 +143,21 @@ on_event(void *arg, const struct event *ev)
 }
 
 static void
-on_caught_up(void *arg)
+on_caught_up(void *arg, bool missed_live)
 {
-	struct subscription *s = arg;
+	struct feed *s = arg;
 	struct json *j = wire_begin(s->client->w, WIRE_EVENT, 0);
 
 	json_kv_int(j, "sub", (int64_t)s->sub);
 	json_kv_bool(j, "caught_up", true);
+	json_kv_bool(j, "missed_live", missed_live);
 	wire_end(s->client->w, STR(""), -1);
 }
 
 static void
-on_broken(void *arg, const struct err *e)
+on_error(void *arg, const struct err *e)
 {
-	struct subscription *s = arg;
+	struct feed *s = arg;
 	struct json *j = wire_begin(s->client->w, WIRE_EVENT, 0);
 
 	json_kv_int(j, "sub", (int64_t)s->sub);
@@ -188,14 +167,14 @@ on_broken(void *arg, const struct err *e)
 }
 
 static const struct event_handler event_handler = { .on_event = on_event, .on_caught_up = on_caught_up,
-	.on_broken = on_broken };
+	.on_error = on_error };
 
 void
 reply_subscribe(struct request *q, const char *session, uint64_t after)
 {
 	struct client *c = q->client;
 	struct gateway *g = q->g;
-	struct subscription *s;
+	struct feed *s;
 	struct json *j;
 
 	if (c == NULL) {
@@ -205,8 +184,8 @@ reply_subscribe(struct request *q, const char *session, uint64_t after)
 	s = xcalloc(1, sizeof *s);
 	s->client = c;
 	s->sub = g->next_sub++;
-	s->next = c->subs;
-	c->subs = s;
+	s->next = c->feeds;
+	c->feeds = s;
 	j = reply_begin(q);
 	json_obj(j);
 	json_kv_int(j, "sub", (int64_t)s->sub);
@@ -272,8 +251,8 @@ client_free(struct client *c)
 	struct gateway *g = c->g;
 	struct client **at = &g->clients;
 
-	while (c->subs != NULL)
-		sub_free(c->subs);
+	while (c->feeds != NULL)
+		feed_free(c->feeds);
 	for (struct request *q = c->requests; q != NULL; q = q->next)
 		q->client = NULL;
 	while (*at != c)

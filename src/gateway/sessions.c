@@ -145,7 +145,7 @@ static void
 on_turns(void *arg, const struct rows *rows, const struct err *e)
 {
 	struct request *q = arg;
-	struct json *j = reply_writer(q);
+	struct json *j = &q->j;
 
 	if (e != NULL) {
 		reply_error(q, e);
@@ -248,22 +248,32 @@ handle_session_delete(struct request *q)
 
 /* ---- events ---- */
 
+struct reading {
+	const char *session;
+	uint64_t after;
+	size_t left;
+};
+
 static void
-on_events(void *arg, const struct event *evs, size_t n, const struct err *e)
+on_events(void *arg, const struct event *evs, size_t n, bool more, const struct err *e)
 {
 	struct request *q = arg;
-	struct json *j;
+	struct reading *rd = q->own;
+	struct json *j = &q->j;
 
 	if (e != NULL) {
 		reply_error(q, e);
 		return;
 	}
-	j = reply_begin(q);
-	json_obj(j);
-	json_key(j, "events");
-	json_arr(j);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		event_envelope(&evs[i], j);
+		rd->after = evs[i].seq;
+	}
+	rd->left -= n;
+	if (more && rd->left > 0 && !j->b->overflow) {
+		events_read(q->g->parts.events, rd->session, rd->after, rd->left, on_events, q);
+		return;
+	}
 	json_arr_end(j);
 	json_obj_end(j);
 	reply_end(q);
@@ -272,12 +282,21 @@ on_events(void *arg, const struct event *evs, size_t n, const struct err *e)
 static void
 read_events(struct request *q, const char *session)
 {
-	uint64_t after = (uint64_t)node_int(q->params, "after", 0);
+	struct reading *rd = arena_alloc(q->a, sizeof *rd);
+	struct json *j;
 
-	if (node_bool(q->params, "follow", false))
-		reply_subscribe(q, session, after);
-	else
-		events_read(q->g->parts.events, session, after, (size_t)node_int(q->params, "limit", 1000), on_events, q);
+	*rd = (struct reading){ session, (uint64_t)node_int(q->params, "after", 0),
+		(size_t)node_int(q->params, "limit", 1000) };
+	if (node_bool(q->params, "follow", false)) {
+		reply_subscribe(q, session, rd->after);
+		return;
+	}
+	q->own = rd;
+	j = reply_begin(q);
+	json_obj(j);
+	json_key(j, "events");
+	json_arr(j);
+	events_read(q->g->parts.events, session, rd->after, rd->left, on_events, q);
 }
 
 void

@@ -251,7 +251,7 @@ static void
 on_turn_first(void *arg, const struct rows *rows, const struct err *e)
 {
 	struct request *q = arg;
-	struct json *j = reply_writer(q);
+	struct json *j = &q->j;
 
 	if (e != NULL) {
 		reply_error(q, e);

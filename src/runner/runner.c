@@ -315,7 +315,7 @@ on_gone(void *arg, struct wire *w, const struct err *e)
 static const struct wire_handler role_handler = { on_msg, on_gone };
 
 static void
-on_exit(void *arg, pid_t pid, int status)
+on_role_exit(void *arg, pid_t pid, int status)
 {
 	struct process *p = arg;
 
@@ -388,7 +388,7 @@ spawn(struct process *p, struct err *e)
 	int fds[] = { -1, log_fd, log_fd, pair[1] };
 	struct child_spec spec = { .path = path, .argv = argv, .env = env, .fds = fds, .fds_n = ARRAY_LEN(fds) };
 
-	rc = child_start(r->loop, &spec, on_exit, p, &p->child, e);
+	rc = child_start(r->loop, &spec, on_role_exit, p, &p->child, e);
 	close(pair[1]);
 	if (log_fd >= 0)
 		close(log_fd);
@@ -637,7 +637,7 @@ runner_main(int argc, char **argv)
 	struct runner r = { .rpc_fd = -1 };
 	const struct node *opts = &node_null;
 	struct err e = { 0 };
-	int rc = args_parse(options, argc, argv, a, &opts, &e);
+	int rc = args_parse(options, argc - 1, argv + 1, a, &opts, &e);
 
 	prctl(PR_SET_DUMPABLE, 0);
 	signal(SIGPIPE, SIG_IGN);

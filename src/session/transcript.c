@@ -230,23 +230,23 @@ int
 transcript_add(struct transcript *tr, enum event_kind kind, const struct node *body, struct err *e)
 {
 	switch (kind) {
-	case EV_USER_MESSAGE:
+	case EVENT_USER_MESSAGE:
 		return add_user(tr, body, e);
-	case EV_MODEL_DONE:
+	case EVENT_MODEL_DONE:
 		return add_answer(tr, body, e);
-	case EV_MODEL_PARTIAL:
-	case EV_MODEL_RESET:
-		add_partial(tr, body, kind == EV_MODEL_RESET);
+	case EVENT_MODEL_PARTIAL:
+	case EVENT_MODEL_RESET:
+		add_partial(tr, body, kind == EVENT_MODEL_RESET);
 		return 0;
-	case EV_TOOL_REQUESTED:
+	case EVENT_TOOL_REQUESTED:
 		return add_requested(tr, body, e);
-	case EV_APPROVAL_RESOLVED:
+	case EVENT_APPROVAL_RESOLVED:
 		return add_resolved(tr, body, e);
-	case EV_EFFECT_OUTCOME:
+	case EVENT_EFFECT_OUTCOME:
 		return add_result(tr, body, node_str(body, "text", STR("")), node_bool(body, "is_error", false), e);
-	case EV_TURN_FINISHED:
+	case EVENT_TURN_FINISHED:
 		return add_finished(tr, e);
-	case EV_NOTICE:
+	case EVENT_NOTICE:
 		return add_notice(tr, body, e);
 	default:
 		return 0;
