@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * The daemon's executable: the runner, or with -x the role that the runner starts it as. */
-#include "base/str.h"
 #include "broker/broker.h"
+#include "config/config.h"
 #include "ithaca-version.h"
 #include "runner/runner.h"
+#include "tool/tool.h"
 
 #include <stdio.h>
 
@@ -15,9 +16,31 @@ static const struct {
 	{ "broker", broker_main },
 };
 
+/* Pages that derive from tables: `make docs`. */
+static int
+print_docs(const char *page)
+{
+	struct registry *r = registry_new();
+	struct buf b;
+
+	buf_init(&b, 4 << 20);
+	registry_add(r, file_tools);
+	registry_add(r, exec_tools);
+	if (strcmp(page, "config") == 0)
+		config_doc(&b);
+	else
+		tool_doc(r, &b);
+	fwrite(b.p, 1, b.n, stdout);
+	buf_fini(&b);
+	registry_free(r);
+	return fflush(stdout) == 0 ? 0 : 1;
+}
+
 int
 main(int argc, char **argv)
 {
+	if (argc == 4 && strcmp(argv[1], "-x") == 0 && strcmp(argv[2], "docs") == 0)
+		return print_docs(argv[3]);
 	if (argc >= 3 && strcmp(argv[1], "-x") == 0) {
 		for (size_t i = 0; i < ARRAY_LEN(roles); i++)
 			if (strcmp(argv[2], roles[i].name) == 0)
