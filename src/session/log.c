@@ -208,7 +208,8 @@ append_new(struct session_log *log, const struct event_draft *drafts, size_t n)
 		if (event_kind_flags(d->kind) & EVENT_LIVE)
 			fatal("event log: %s is never stored", event_kind_name(d->kind));
 		ap->events[i] = (struct event){
-			.id = id_new(), .session = log->id, .time_ms = clock_wall_ms(), .kind = d->kind
+			.id = id_new(), .session = log->id, .time_ms = d->time_ms != 0 ? d->time_ms : clock_wall_ms(),
+			.kind = d->kind
 		};
 		if (d->turn != NULL)
 			ap->events[i].turn = text_copy(&text, d->turn, text_size(d->turn)).p;

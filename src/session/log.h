@@ -18,36 +18,37 @@ enum event_flags {
 /* Rows: constant, name on the wire and in the database, flags. */
 #define EVENT_KINDS(X)                                                                             \
 	X(SESSION_CREATED, "session.created", 0)                                                   \
-	X(USER_MESSAGE, "user.message", EVENT_INPUT)                                               \
+	X(USER_MESSAGE, "user.message", 0)                                               \
 	X(TURN_QUEUED, "turn.queued", 0)                                                           \
-	X(TURN_STARTED, "turn.started", EVENT_OUTPUT)                                              \
-	X(TURN_STEERED, "turn.steered", EVENT_INPUT)                                               \
+	X(TURN_STARTED, "turn.started", EVENT_INPUT)                                              \
+	X(TURN_STEERED, "turn.steered", 0)                                               \
 	X(TURN_STOPPING, "turn.stopping", EVENT_INPUT)                                             \
+	X(TURN_SUSPENDED, "turn.suspended", EVENT_LIVE) /* not ended: taken up again later */      \
 	X(TURN_FINISHED, "turn.finished", EVENT_OUTPUT)                                            \
 	X(CONTEXT_BUILT, "context.built", EVENT_OUTPUT)                                            \
-	X(CONTEXT_COMPACTED, "context.compacted", EVENT_INPUT)                                     \
+	X(CONTEXT_COMPACTED, "context.compacted", 0)                                     \
 	X(MODEL_STARTED, "model.started", EVENT_OUTPUT)                                            \
 	X(MODEL_PARTIAL, "model.partial", 0)                                                       \
 	X(MODEL_RESET, "model.reset", 0)                                                           \
 	X(MODEL_RETRY, "model.retry", 0)                                                           \
 	X(MODEL_DONE, "model.done", EVENT_INPUT)                                                   \
 	X(MODEL_DELTA, "model.delta", EVENT_LIVE)                                                  \
-	X(TOOL_REQUESTED, "tool.requested", EVENT_OUTPUT)                                          \
+	X(TOOL_REQUESTED, "tool.requested", EVENT_INPUT)                                          \
 	X(TOOL_PROGRESS, "tool.progress", EVENT_LIVE)                                              \
 	X(TOOL_PARTIAL, "tool.partial", 0)                                                         \
 	X(APPROVAL_REQUESTED, "approval.requested", EVENT_OUTPUT)                                  \
 	X(APPROVAL_RESOLVED, "approval.resolved", EVENT_INPUT)                                     \
 	X(APPROVAL_EXPIRED, "approval.expired", EVENT_INPUT)                                       \
-	X(EFFECT_INTENT, "effect.intent", EVENT_OUTPUT)                                            \
+	X(EFFECT_INTENT, "effect.intent", EVENT_INPUT)                                            \
 	X(EFFECT_OUTCOME, "effect.outcome", EVENT_INPUT)                                           \
 	X(EXEC_BEGIN, "exec.begin", 0)                                                             \
 	X(EXEC_OUTPUT, "exec.output", 0)                                                           \
 	X(EXEC_END, "exec.end", 0)                                                                 \
 	X(QUESTION_ASKED, "question.asked", EVENT_OUTPUT)                                          \
-	X(QUESTION_ANSWERED, "question.answered", EVENT_INPUT)                                     \
+	X(QUESTION_ANSWERED, "question.answered", 0)                                     \
 	X(PLAN_UPDATED, "plan.updated", 0)                                                         \
 	X(MEDIA_SENT, "media.sent", 0)                                                             \
-	X(MEMORY_RECALLED, "memory.recalled", EVENT_INPUT)                                         \
+	X(MEMORY_RECALLED, "memory.recalled", 0)                                         \
 	X(MEMORY_SAVED, "memory.saved", 0)                                                         \
 	X(MEMORY_FORGOTTEN, "memory.forgotten", 0)                                                 \
 	X(BUDGET_CHANGED, "budget.changed", 0)                                                     \
@@ -89,6 +90,7 @@ void events_close(struct events *v); /* subscriptions end silently; NULL is fine
 struct event_draft {
 	enum event_kind kind; /* a stored one */
 	const char *turn; /* NULL: of no turn */
+	int64_t time_ms; /* 0: now. A turn's inputs give the time that the turn machine was told */
 	struct str body; /* a JSON object of at most EVENT_BODY_MAX bytes */
 };
 /* The events are durable and were published; they are numbered from first_seq (0 when there were none). Or e says why
