@@ -115,6 +115,17 @@ doc_type(const struct field *f, struct buf *b)
 		buf_printf(b, " (%s)", f->unit);
 }
 
+/* In a table of Markdown a bar ends the cell. */
+static void
+doc_cell(struct str s, struct buf *b)
+{
+	for (size_t i = 0; i < s.n; i++) {
+		if (s.p[i] == '|')
+			buf_add_char(b, '\\');
+		buf_add_char(b, s.p[i]);
+	}
+}
+
 static void
 doc_args(const struct field *args, struct buf *b)
 {
@@ -128,7 +139,9 @@ doc_args(const struct field *args, struct buf *b)
 			buf_printf(b, " | `%s`", f->dflt);
 		else
 			buf_add_z(b, " |");
-		buf_printf(b, " | %s |\n", f->text ? f->text : "");
+		buf_add_z(b, " | ");
+		doc_cell(str_of(f->text), b);
+		buf_add_z(b, " |\n");
 	}
 	buf_add_char(b, '\n');
 }
