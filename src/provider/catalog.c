@@ -121,31 +121,37 @@ catalog_find(const char *api, struct str model)
 	return NULL;
 }
 
+static size_t
+common_prefix(struct str s, const char *z)
+{
+	size_t k = 0;
+
+	while (k < s.n && z[k] && z[k] == s.p[k])
+		k++;
+	return k;
+}
+
+/* A typing mistake is near by distance; another version of a family shares the longest beginning. */
 static int
 unknown_model(const struct provider_info *p, struct str model, struct err *e)
 {
 	const char *names[NAMES_MAX];
-	const char *near, *first = NULL;
+	const char *near;
 	size_t n = 0;
 
 	for (size_t i = 0; i < catalog_rows_n && n < NAMES_MAX; i++)
 		if (strcmp(catalog_rows[i].api, p->api->name) == 0)
 			names[n++] = catalog_rows[i].model;
 	near = str_nearest(model, names, n);
-	/* A name too far from all of them still shares its family's first letters with the best hint. */
-	for (size_t i = 0; i < n && !near; i++) {
-		size_t k = 0;
-
-		while (k < model.n && names[i][k] == model.p[k])
-			k++;
-		if (k >= 6 && !first)
-			first = names[i];
+	if (!near && n > 0) {
+		near = names[0];
+		for (size_t i = 1; i < n; i++)
+			if (common_prefix(model, names[i]) > common_prefix(model, near))
+				near = names[i];
 	}
-	if (!near)
-		near = first ? first : n ? names[0] : "";
 	return err_set(e, ERR_CONFIG, ERR_TO_USER,
 		"provider %.*s has no model '%.*s' in the catalog (nearest: %.*s/%s; others: catalog.models, or a base_url)",
-		STR_FMT(p->name), STR_FMT(model), STR_FMT(p->name), near);
+		STR_FMT(p->name), STR_FMT(model), STR_FMT(p->name), near ? near : "");
 }
 
 static int64_t

@@ -17,12 +17,17 @@
 #define SHOWN_MAX    4000       /* bytes of one result that an answer repeats */
 #define SENTENCE_MAX 400
 #define HEADINGS_MAX 6
-#define GROUPS_MAX   16
+#define GROUPS_MAX   20
 
 enum op_kind { OP_LIST, OP_READ, OP_RUN, OP_WRITE, OP_SUMMARISE, OP_COUNT, OP_GREP, OP_FIND };
 
-#define THE  "( the)?"
-#define FILE_ "( files?| contents? of| text of)?"
+#define THE    "( the)?"
+#define FILE_  "( files?| contents? of| text of)?"
+#define QUOTED "\"[^\"]+\"|'[^']+'|`[^`]+`"
+#define NAME   "(" QUOTED "|[^ ]+)"
+/* One group of use, four inside. */
+#define PLACE  "(" QUOTED "|[^ ]+|(the |this )?(current |working )?(directory|folder|workspace|project)( [^ ]+)?)"
+#define END    "( please)?[.!?]*$"
 
 /* First match wins. subject, extra: groups of the expression. */
 static const struct phrase {
@@ -30,23 +35,23 @@ static const struct phrase {
 	int subject, extra;
 	const char *expr;
 } table[] = {
-	{ OP_LIST, 8, 0, "^(list|show|ls)( me)?( all)?" THE
-		" (files|file names|directory|folder|contents)( (in|of|under|below|from) (.+))?$" },
-	{ OP_LIST, 3, 0, "^(what|which) files are( there)?( (in|under|below) .+)?$" },
-	{ OP_LIST, 4, 0, "^(list|ls)" THE "( directory| folder)? (.+)$" },
-	{ OP_LIST, 0, 0, "^(list|ls)$" },
-	{ OP_COUNT, 9, 5, "^(count|how many)( all)?" THE "( number of)? (words|lines|characters|bytes)( are)?( there)?"
-		" (in|of) (.+)$" },
-	{ OP_SUMMARISE, 3, 0, "^(summari[sz]e|sum up|give me a summary of)" THE " (.+)$" },
-	{ OP_GREP, 6, 3, "^(search|grep|look)( for)? (.+) in" THE FILE_ " (.+)$" },
+	{ OP_LIST, 8, 0, "^(list|show|ls)( me)?( all)?" THE " (files|file names|directory|folder)( (in|of|under|below|from) "
+		PLACE ")?" END },
+	{ OP_LIST, 5, 0, "^(what|which) files are( there)?( (in|under|below) " PLACE ")?" END },
+	{ OP_LIST, 3, 0, "^(list|ls)" THE " contents of " PLACE END },
+	{ OP_LIST, 3, 0, "^(list|ls)" THE " " PLACE END },
+	{ OP_LIST, 0, 0, "^(list|ls)" END },
+	{ OP_COUNT, 11, 5, "^(count|how many)( all)?" THE "( number of)? (words|lines|characters|bytes)( are)?( there)?"
+		" (in|of)" THE FILE_ " " NAME END },
+	{ OP_SUMMARISE, 4, 0, "^(summari[sz]e|sum up|give me a summary of)" THE FILE_ " " NAME END },
+	{ OP_GREP, 6, 3, "^(search|grep|look)( for)? (.+) in" THE FILE_ " " PLACE END },
 	{ OP_GREP, 0, 2, "^(search|grep|look) for (.+)$" },
-	{ OP_FIND, 5, 0, "^find( all)?" THE "( files)?( named| called| matching)? (.+)$" },
-	{ OP_WRITE, 6, 10, "^(write|create|save|make)( a| the)?( new)?( file)?( called| named)?"
-		" (\"[^\"]+\"|'[^']+'|`[^`]+`|[^ ]+) (with|containing|saying)" THE
-		"( text| words?| lines?| contents?)?:? (.+)$" },
-	{ OP_WRITE, 6, 2, "^(write|put|save) (.+) (to|into|in)" THE "( file)? ([^ ]+)$" },
+	{ OP_FIND, 5, 0, "^find( all)?" THE "( files)?( named| called| matching)? " NAME END },
+	{ OP_WRITE, 6, 10, "^(write|create|save|make)( a| the)?( new)?( file)?( called| named)? " NAME
+		" (with|containing|saying)" THE "( text| words?| lines?| contents?)?:? (.+)$" },
+	{ OP_WRITE, 6, 2, "^(write|put|save) (.+) (to|into|in)" THE "( file)? " NAME "$" },
 	{ OP_RUN, 5, 0, "^(run|execute|exec)" THE "( shell)?( command)?:? (.+)$" },
-	{ OP_READ, 5, 0, "^(read|open|cat|print|show|display)( me)?" THE FILE_ " (.+)$" },
+	{ OP_READ, 7, 0, "^(read|open|cat|print|show|display)( me)?" THE FILE_ THE "( file)? " NAME END },
 };
 
 /* What a request may begin with: a separator counts only before one of these. */
@@ -339,6 +344,25 @@ count_flag(const struct op *op)
 }
 
 static void
+write_path(struct json *j, const struct op *op)
+{
+	struct buf b;
+
+	if (op->kind != OP_FIND) {
+		json_kv_str(j, "path", op->subject);
+		if (op->kind == OP_WRITE)
+			json_kv_str(j, "content", op->extra);
+		return;
+	}
+	buf_init(&b, 2 * USER_TEXT_MAX);
+	if (str_find_char(op->subject, '/') < 0) /* a name is looked for at any depth */
+		buf_add_z(&b, "**/");
+	buf_add_str(&b, op->subject);
+	json_kv_str(j, "pattern", buf_str(&b));
+	buf_fini(&b);
+}
+
+static void
 write_args(struct json *j, const struct op *op, const char *tool)
 {
 	struct buf cmd;
@@ -357,9 +381,7 @@ write_args(struct json *j, const struct op *op, const char *tool)
 		json_kv_str(j, "pattern", op->extra);
 		json_kv_str(j, "path", op->subject);
 	} else {
-		json_kv_str(j, op->kind == OP_FIND ? "pattern" : "path", op->subject);
-		if (op->kind == OP_WRITE)
-			json_kv_str(j, "content", op->extra);
+		write_path(j, op);
 	}
 }
 
@@ -443,6 +465,24 @@ count_text(struct str s)
 	return c;
 }
 
+/* Tools add a last line in brackets. Takes it off; true when it says that there is more than was read. */
+static bool
+strip_note(struct str *text)
+{
+	struct str t = str_trim(*text), note;
+	size_t from = t.n;
+
+	if (t.n == 0 || t.p[t.n - 1] != ']')
+		return false;
+	while (from > 0 && t.p[from - 1] != '\n')
+		from--;
+	note = str_sub(t, from, t.n);
+	if (note.p[0] != '[')
+		return false;
+	*text = str_sub(t, 0, from);
+	return str_find(note, STR("read on")) >= 0;
+}
+
 /* The first sentence of prose: headings, rules, quotes of code and empty lines are passed over. */
 static struct str
 first_sentence(struct str text)
@@ -490,6 +530,7 @@ add_one_line(struct buf *b, struct str s)
 static void
 add_summary(struct buf *b, const struct op *op, struct str text)
 {
+	bool is_part = strip_note(&text);
 	struct counts c = count_text(text);
 	struct str l, rest = text, sentence = first_sentence(text);
 	size_t headings = 0;
@@ -499,7 +540,8 @@ add_summary(struct buf *b, const struct op *op, struct str text)
 		add_one_line(b, sentence);
 	else
 		buf_add_z(b, "no prose was found.");
-	buf_printf(b, " (%zu lines, %zu words, %zu bytes)", c.lines, c.words, c.bytes);
+	buf_printf(b, " (%zu lines, %zu words, %zu bytes%s)", c.lines, c.words, c.bytes,
+		is_part ? " in the first part, which is all that I read" : "");
 	while (headings < HEADINGS_MAX && str_next(&rest, '\n', &l)) {
 		if (l.n < 3 || l.p[0] != '#' || !strchr("# ", l.p[1]))
 			continue;
@@ -535,17 +577,19 @@ wc_number(struct str text, struct str path, int64_t *n)
 static void
 add_count(struct buf *b, const struct op *op, const char *tool, struct str text)
 {
+	bool by_exec = strcmp(tool, "exec") == 0, is_part = !by_exec && strip_note(&text);
 	struct counts c = count_text(text);
 	char flag = count_flag(op);
 	size_t here = flag == 'w' ? c.words : flag == 'l' ? c.lines : flag == 'c' ? c.bytes : c.characters;
 	int64_t n = (int64_t)here;
 
-	if (strcmp(tool, "exec") == 0 && !wc_number(text, op->subject, &n)) {
+	if (by_exec && !wc_number(text, op->subject, &n)) {
 		buf_add_z(b, "I could not find the number in what the command printed:\n");
 		add_shown(b, text);
 		return;
 	}
-	buf_printf(b, "`%.*s` has %lld %.*s.", STR_FMT(op->subject), (long long)n, STR_FMT(op->extra));
+	buf_printf(b, "`%.*s` has %lld %.*s%s.", STR_FMT(op->subject), (long long)n, STR_FMT(op->extra),
+		is_part ? " in its first part, which is all that I read" : "");
 }
 
 static void
