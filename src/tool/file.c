@@ -119,7 +119,7 @@ static const struct field grep_args[] = {
 		.flags = FIELD_REQUIRED,
 		.max = GREP_PATTERN_MAX,
 		.text = "POSIX extended regular expression, matched line by line; ( ) [ { * + ? . "
-			"| ^ $ are operators, \\\\ "
+			"| ^ $ are operators, \\ "
 			"quotes them. Bytes, not characters, are matched; no back references." },
 	{ .name = "path",
 		.type = FIELD_STR,
