@@ -230,7 +230,8 @@ add_placeholder(struct buf *b, const struct field *f)
 		(void)buf_add_z(b, "NAME=VALUE");
 		return;
 	case FIELD_STR:
-		(void)buf_add_z(b, "TEXT");
+		for (const char *p = f->unit ? f->unit : "TEXT"; *p; p++)
+			(void)buf_add_char(b, *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p);
 		return;
 	default:
 		(void)buf_add_z(b, "YAML");

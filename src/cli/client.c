@@ -70,6 +70,22 @@ on_error(struct client *k, struct wire_msg *m, struct err *e)
 	return 0;
 }
 
+static void
+on_event(struct client *k, struct wire_msg *m)
+{
+	uint64_t sub = (uint64_t)node_int(m->head, "sub", 0);
+	struct err e = { 0 };
+
+	if (!k->h)
+		return;
+	if (node_get(m->head, "code")) {
+		wire_err(m->head, &e);
+		k->h->on_failed(k->arg, sub, &e);
+	} else if (m->tail.n > 0 || node_bool(m->head, "caught_up", false)) {
+		k->h->on_event(k->arg, sub, m->tail);
+	}
+}
+
 static int
 on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 {
@@ -81,10 +97,7 @@ on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 	case WIRE_ERROR:
 		return on_error(k, m, e);
 	case WIRE_EVENT:
-		if (!k->h)
-			return 0;
-		if (m->tail.n > 0 || node_bool(m->head, "caught_up", false))
-			k->h->on_event(k->arg, (uint64_t)node_int(m->head, "sub", 0), m->tail);
+		on_event(k, m);
 		return 0;
 	default:
 		return 0;

@@ -14,8 +14,8 @@ static const char *const tiers[] = { "auto", "cell", "container", "microvm", "mi
 static const char *const shells[] = { "bash", "zsh", "fish", NULL };
 static const char *const documents[] = { "man", "cli", NULL };
 static const struct field word = { .type = FIELD_STR, .max = USER_TEXT_MAX };
-static const struct field pair = { .type = FIELD_STR, .min = 1, .max = 128 * KIB };
-static const struct field file = { .type = FIELD_STR, .min = 1, .max = 4096 };
+static const struct field pair = { .type = FIELD_STR, .min = 1, .max = 128 * KIB, .unit = "NAME=VALUE" };
+static const struct field file = { .type = FIELD_STR, .min = 1, .max = 4096, .unit = "file" };
 
 const struct field global_options[] = {
 	{ .name = "home", .type = FIELD_STR, .min = 1, .max = 4096, .unit = "dir",
@@ -87,8 +87,7 @@ static const struct field session_list_options[] = {
 static const struct field session_options[] = { SESSION_OPERAND, JSON_OPTION, END };
 static const struct field session_events_options[] = {
 	SESSION_OPERAND,
-	{ .name = "after", .type = FIELD_INT, .min = 0, .max = INT64_MAX, .dflt = "0",
-		.text = "Only events with a larger number." },
+	{ .name = "after", .type = FIELD_INT, .dflt = "0", .text = "Only events with a larger number." },
 	{ .name = "follow", .type = FIELD_BOOL, .dflt = "false", .short_opt = 'f',
 		.text = "Go on printing what comes." },
 	{ .name = "json", .type = FIELD_BOOL, .dflt = "false", .text = "Print each event as one line of JSON." },

@@ -163,7 +163,14 @@ follow_answer(void *arg, const struct node *result, const struct err *e)
 	loop_stop(f->loop);
 }
 
-static const struct client_handler follow_handler = { .on_event = follow_event, .on_gone = follow_gone };
+static void
+follow_failed(void *arg, uint64_t sub, const struct err *e)
+{
+	follow_answer(arg, NULL, e);
+}
+
+static const struct client_handler follow_handler = { .on_event = follow_event, .on_failed = follow_failed,
+	.on_gone = follow_gone };
 
 static int
 follow(struct cli *c, struct buf *params, int64_t after, struct err *e)

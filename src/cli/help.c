@@ -227,7 +227,7 @@ roff_fields(struct buf *b, const struct field *table)
 		return;
 	buf_init(&text, 1 * MIB);
 	field_help(table, &text);
-	buf_add_z(b, ".PP\n.nf\n");
+	buf_add_z(b, ".sp\n.nf\n");
 	roff_text(b, buf_str(&text));
 	buf_add_z(b, ".fi\n");
 	buf_fini(&text);

@@ -102,6 +102,8 @@ typedef void (*client_answer_fn)(void *arg, const struct node *result, const str
 struct client_handler {
 	/* One event of the subscription `sub`; an empty envelope: the replay has reached the present. */
 	void (*on_event)(void *arg, uint64_t sub, struct str envelope);
+	/* The subscription is over: no more events come. */
+	void (*on_failed)(void *arg, uint64_t sub, const struct err *e);
 	/* The link broke; calls in flight were answered with ERR_GONE before. The handler closes the
 	 * client. */
 	void (*on_gone)(void *arg, const struct err *e);

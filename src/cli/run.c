@@ -364,7 +364,14 @@ on_gone(void *arg, const struct err *e)
 	timer_again(r->retry, MIN(ms, RETRY_MAX_MS));
 }
 
-static const struct client_handler client_handler = { .on_event = on_event, .on_gone = on_gone };
+static void
+on_failed(void *arg, uint64_t sub, const struct err *e)
+{
+	run_fail(arg, e);
+}
+
+static const struct client_handler client_handler = { .on_event = on_event, .on_failed = on_failed,
+	.on_gone = on_gone };
 
 static void
 run_talk(struct run *r)
