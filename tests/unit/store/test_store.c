@@ -226,6 +226,24 @@ order_is_kept_across_failures(void **state)
 }
 
 static void
+queue_has_a_maximum(void **state)
+{
+	struct fix *f = *state;
+
+	vfs_drop_hold_sync(f->disk, true);
+	fix_commit(f, event_batch("s", 1, 1, 10));
+	vfs_drop_wait_sync(f->disk);
+	for (int i = 2; i <= 5; i++) /* all four are more than may wait */
+		fix_commit(f, event_batch("s", i, 1, STORE_QUEUE_MAX / 4 + 1));
+	vfs_drop_hold_sync(f->disk, false);
+	fix_wait(f);
+	assert_int_equal(f->code, ERR_BUSY);
+	assert_non_null(strstr(f->err.msg, "cannot keep up"));
+	assert_int_equal(fix_count(f, "s"), 4);
+	assert_int_equal(fix_commit_wait(f, event_batch("s", 5, 1, 10)), 0);
+}
+
+static void
 query_sees_what_was_acknowledged(void **state)
 {
 	struct fix *f = *state;
@@ -364,6 +382,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(nothing_is_acknowledged_before_the_sync, setup, teardown),
 		cmocka_unit_test_setup_teardown(chains_share_commits, setup, teardown),
 		cmocka_unit_test_setup_teardown(order_is_kept_across_failures, setup, teardown),
+		cmocka_unit_test_setup_teardown(queue_has_a_maximum, setup, teardown),
 		cmocka_unit_test_setup_teardown(query_sees_what_was_acknowledged, setup, teardown),
 		cmocka_unit_test_setup_teardown(close_flushes, setup, teardown),
 		cmocka_unit_test_setup_teardown(commit_during_close_is_refused, setup, teardown),
