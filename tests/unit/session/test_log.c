@@ -71,7 +71,9 @@ append_kind(struct log_fix *x, struct answer *a, const char *session, enum event
 	struct event_draft drafts[64];
 
 	for (int i = 0; i < n; i++)
-		drafts[i] = (struct event_draft){ kind, i % 2 ? "01turn" : NULL, STR("{\"a\":1}") };
+		drafts[i] = (struct event_draft){
+			.kind = kind, .turn = i % 2 ? "01turn" : NULL, .body = STR("{\"a\":1}")
+		};
 	a->x = x;
 	x->f.waiting++;
 	events_append(x->v, session, drafts, (size_t)n, NULL, on_appended, a);
@@ -161,7 +163,7 @@ extra_batch_shares_the_commit(void **state)
 {
 	struct log_fix *x = *state;
 	struct answer a = { .x = x };
-	struct event_draft d = { EVENT_TURN_QUEUED, "t1", STR("{}") };
+	struct event_draft d = { .kind = EVENT_TURN_QUEUED, .turn = "t1", .body = STR("{}") };
 	struct batch *b = batch_new();
 	struct rows *r = NULL;
 
@@ -197,7 +199,7 @@ too_large_event_is_refused_alone(void **state)
 	struct log_fix *x = *state;
 	struct answer before = { 0 }, large = { .x = x }, after = { 0 };
 	char *text = xcalloc(1, EVENT_BODY_MAX + 1);
-	struct event_draft d = { EVENT_NOTICE, NULL, { text, EVENT_BODY_MAX + 1 } };
+	struct event_draft d = { .kind = EVENT_NOTICE, .body = { text, EVENT_BODY_MAX + 1 } };
 
 	append(x, &before, "s", 1);
 	x->f.waiting++;
@@ -263,7 +265,7 @@ static void
 on_retry(void *arg, uint64_t first_seq, const struct err *e)
 {
 	struct retry *r = arg;
-	struct event_draft d = { EVENT_NOTICE, NULL, STR("{}") };
+	struct event_draft d = { .kind = EVENT_NOTICE, .body = STR("{}") };
 
 	r->first_seq = first_seq;
 	if (e == NULL) {
@@ -280,7 +282,7 @@ append_again_from_the_answer(void **state)
 {
 	struct log_fix *x = *state;
 	struct retry r = { .x = x };
-	struct event_draft d = { EVENT_NOTICE, NULL, STR("{}") };
+	struct event_draft d = { .kind = EVENT_NOTICE, .body = STR("{}") };
 
 	assert_int_equal(append_wait(x, "s", 1), 1);
 	vfs_drop_fail(x->f.disk, DISK_WRITE, SQLITE_FULL, 1);
@@ -716,7 +718,7 @@ large_events_are_replayed(void **state)
 	struct reader r;
 	struct answer a = { .x = x };
 	char *text = xcalloc(1, EVENT_BODY_MAX);
-	struct event_draft d = { EVENT_NOTICE, NULL, { text, EVENT_BODY_MAX } };
+	struct event_draft d = { .kind = EVENT_NOTICE, .body = { text, EVENT_BODY_MAX } };
 
 	memset(text, ' ', EVENT_BODY_MAX);
 	for (int i = 0; i < 9; i++) {
