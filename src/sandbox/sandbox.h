@@ -59,6 +59,7 @@ struct exec_request {
 	int64_t output_max; /* bytes kept of its output; the rest is counted and dropped */
 	bool background; /* on_status comes when it began; then poll with sandbox_job */
 	bool only_resume; /* after a crash: attach to a run of this key, never start one */
+	bool input; /* exec_call_input will be used; otherwise its standard input is empty */
 };
 enum exec_state {
 	EXEC_DONE, /* ended: exit, signal, ... are set */
@@ -91,7 +92,10 @@ int sandbox_exec(struct sandbox *sb, const struct exec_request *r, const struct 
 void exec_call_kill(struct exec_call *c);
 /* No callbacks any more; the command goes on. */
 void exec_call_forget(struct exec_call *c);
-void exec_call_input(struct exec_call *c, struct str bytes);
+void exec_call_input(struct exec_call *c, struct str bytes); /* empty: the end of its input */
+
+/* Makes the cell ahead of its first use, while the model still thinks. No answer: a failure shows at the first use. */
+void sandbox_warm(struct sandbox *sb, const char *cell, const struct cell_plan *plan);
 
 /* ---- requests with one answer ---- */
 

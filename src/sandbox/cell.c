@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT
+ * Cell init: pid 1 of a cell. It builds the cell, keeps only the capabilities that starting a command takes, and then
+ * obeys its socket, whose other end is shelld: one exec init per command, one child per file operation. It reads
+ * nothing that a command wrote and cannot be reached by one: commands live in nested process namespaces. Invariant: it
+ * ends with its socket, and everything in the cell ends with it. */
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <fcntl.h>
+#include <unistd.h>
+#include "base/mem.h"
+#include "base/path.h"
+#include "sandbox/internal.h"
+
+struct cell_init {
+	const struct order *cell;
+	enum cell_kind kind;
+	int sock, ruleset;
+	char mem[ORDER_MAX];
+};
+
+/* A v1 or v2 group takes a process that writes "0" to its cgroup.procs; shelld opened it with the right to do so. */
+static int
+join_cgroups(const struct order *cell, struct err *e)
+{
+	for (int64_t i = 1; i <= cell->num[CELL_NUM_CGROUPS]; i++) {
+		if (fd_write_all(cell->fd[i], "0\n", 2) != 0)
+			return err_errno(e, errno, ERR_TO_USER, "cannot enter the cell's cgroup");
+		close(cell->fd[i]);
+	}
+	return 0;
+}
+
+static int
+set_up_full(struct cell_init *c, const int *binds, const struct survey *s, struct err *e)
+{
+	if (root_user(c->cell, e) != 0)
+		return e->code;
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (join_cgroups(c->cell, e) != 0)
+		return e->code;
+	if (sethostname("cell", 4) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "cannot name the cell's host");
+	if (root_network(e) != 0 || root_build(c->cell, binds, s, e) != 0)
+		return e->code;
+	fds_keep(&c->sock, 1);
+	if (landlock_full((int)c->cell->num[CELL_NUM_ACCESS], &c->ruleset, e) != 0)
+		return e->code;
+	return caps_reduce(e);
+}
+
+/* Without namespaces the end of the cell is not the end of its commands: the cell init adopts them and kills them. */
+static int
+set_up_host(struct cell_init *c, struct err *e)
+{
+	if (join_cgroups(c->cell, e) != 0)
+		return e->code;
+	fds_keep(&c->sock, 1);
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	if (c->kind == KIND_BASIC && landlock_basic(c->cell, &c->ruleset, e) != 0)
+		return e->code;
+	return 0;
+}
+
+/* The first set of flags that the kernel grants here; *has_namespace tells whether SIGKILL to the child kills all. */
+static pid_t
+clone_command(const struct cell_init *c, int *pidfd, bool *has_namespace)
+{
+	*has_namespace = true;
+	pid_t pid = process_clone(CLONE_NEWPID | CLONE_NEWNS, pidfd);
+	if (pid >= 0 || c->kind == KIND_FULL)
+		return pid;
+	*has_namespace = false;
+	return process_clone(0, pidfd);
+}
+
+static void
+begin(struct cell_init *c, struct order *o, int control)
+{
+	struct err e = { 0 };
+	bool has_namespace = true;
+	int pidfd = -1;
+	pid_t pid = o->kind == ORDER_EXEC ? clone_command(c, &pidfd, &has_namespace) : process_clone(0, &pidfd);
+
+	if (pid == 0) {
+		close(c->sock);
+		if (o->kind == ORDER_EXEC)
+			exec_main(c->cell, o, c->ruleset, has_namespace);
+		file_main(c->cell, o, c->ruleset);
+	}
+	if (pid < 0) {
+		err_errno(&e, errno, ERR_TO_MODEL, "cannot start a process in the cell (its process limit may be reached)");
+		report_fail(control, o->id, &e);
+		return;
+	}
+	struct report r = { .kind = REPORT_BEGUN, .id = o->id, .status = has_namespace };
+	report_send(control, &r, pidfd);
+	close(pidfd);
+}
+
+void
+cell_main(const struct order *cell, const int *binds, const struct survey *s)
+{
+	struct cell_init *c = xcalloc(1, sizeof(*c));
+	struct err e = { 0 };
+	struct order o;
+
+	c->cell = cell;
+	c->kind = (enum cell_kind)cell->num[CELL_NUM_KIND];
+	c->sock = cell->fd[0];
+	c->ruleset = -1;
+	prctl(PR_SET_NAME, "ithaca-cell", 0, 0, 0);
+	signals_reset();
+	signal(SIGCHLD, SIG_IGN);
+	if ((c->kind == KIND_FULL ? set_up_full(c, binds, s, &e) : set_up_host(c, &e)) != 0) {
+		report_fail(c->sock, 0, &e);
+		_exit(1);
+	}
+	report_send(c->sock, &(struct report){ .kind = REPORT_READY }, -1);
+	for (;;) {
+		int r = order_recv(c->sock, c->mem, &o);
+		if (r == 0 || (r < 0 && errno != EPROTO))
+			break;
+		if (r == 1) {
+			if (o.kind == ORDER_EXEC && o.fd_n == 4)
+				begin(c, &o, o.fd[3]);
+			else if (o.kind == ORDER_FILE && o.fd_n == 3)
+				begin(c, &o, o.fd[2]);
+			order_close_fds(&o);
+		}
+	}
+	if (c->kind != KIND_FULL)
+		children_kill();
+	_exit(0);
+}

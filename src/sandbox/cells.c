@@ -1,0 +1,628 @@
+/* SPDX-License-Identifier: MIT
+ * The cells of shelld: one per key while its plan stays equal, made by the zygote, reached through a socket to their
+ * cell init, ended by SIGKILL to that. The self-test is a cell without a workspace. Invariant: a cell object lives until
+ * its processes, its jobs and its cgroup are gone, so nothing is forgotten half-way. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/path.h"
+#include "sandbox/shelld.h"
+
+#define GRAVE_MS    20 /* between attempts to remove the cgroup of a dead cell */
+#define WATCHDOG_MS 250 /* between looks at the memory of a cell without cgroup */
+#define PROBE_BYTES (1 * MIB)
+
+/* ---- the end of a cell ---- */
+
+static void closing_check(struct shelld *d);
+
+static void
+cell_free(struct cell *c)
+{
+	struct shelld *d = c->d;
+	struct cell **p = &d->cells;
+
+	while (*p != c)
+		p = &(*p)->next;
+	*p = c->next;
+	timer_close(c->grave);
+	timer_close(c->watchdog);
+	waiters_free(&c->spawned);
+	arena_free(c->arena);
+	free(c);
+	closing_check(d);
+	shelld_progress(d);
+}
+
+static void
+on_grave(void *arg)
+{
+	struct cell *c = arg;
+	if (c->jobs_n > 0)
+		return;
+	if (c->has_group && !cgroup_remove(&c->group))
+		timer_again(c->grave, GRAVE_MS); /* its processes are still on their way out */
+	else
+		cell_free(c);
+}
+
+static void
+bury(struct cell *c)
+{
+	if (c->grave == NULL)
+		c->grave = timer_start(c->d->l, 0, on_grave, c);
+	else
+		timer_again(c->grave, 0);
+}
+
+/* The runtime waits for SPAWNED of this cell. */
+static void
+answer_spawned(struct cell *c)
+{
+	struct wire *w = c->d->runtime;
+	for (struct waiter *x = c->spawned; x != NULL && w != NULL; x = x->next) {
+		if (c->state == CELL_READY) {
+			wire_begin(w, WIRE_SPAWNED, x->id);
+			(void)wire_end(w, STR(""), -1);
+		} else {
+			wire_error(w, x->id, &c->why);
+		}
+	}
+	waiters_free(&c->spawned);
+}
+
+static void probe_done(struct cell *c);
+
+static void
+cell_dead(struct cell *c)
+{
+	if (c->state == CELL_DEAD)
+		return;
+	c->state = CELL_DEAD;
+	if (c->why.code == 0)
+		err_set(&c->why, ERR_GONE, ERR_TO_LOG, "the cell ended");
+	watch_close(c->out.watch);
+	c->out.watch = NULL;
+	outbox_fini(&c->out);
+	close(c->sock);
+	c->sock = c->out.sock = -1;
+	if (c->pidfd >= 0) {
+		(void)pidfd_send_signal(c->pidfd, SIGKILL, NULL, 0);
+		close(c->pidfd);
+		c->pidfd = -1;
+	}
+	timer_close(c->watchdog);
+	c->watchdog = NULL;
+	if (c->is_probe)
+		probe_done(c);
+	answer_spawned(c);
+	bury(c);
+}
+
+/* Without namespaces the cell init kills what it adopted when its socket ends; with them SIGKILL does it all. */
+void
+cell_kill(struct cell *c)
+{
+	if (c->state == CELL_DEAD)
+		return;
+	if (c->kind == KIND_FULL && c->pidfd >= 0)
+		(void)pidfd_send_signal(c->pidfd, SIGKILL, NULL, 0);
+	if (c->kind != KIND_FULL && c->pidfd >= 0) {
+		close(c->pidfd); /* not SIGKILL: it has work left */
+		c->pidfd = -1;
+	}
+	cell_dead(c);
+}
+
+void
+cell_job_begins(struct cell *c)
+{
+	c->jobs_n++;
+	c->used_at_ms = loop_now_ms(c->d->l);
+}
+
+void
+cell_job_ends(struct cell *c)
+{
+	c->jobs_n--;
+	c->used_at_ms = loop_now_ms(c->d->l);
+	if (c->jobs_n > 0)
+		return;
+	if (c->state == CELL_DEAD)
+		bury(c);
+	else if (c->is_retired)
+		cell_kill(c);
+}
+
+/* ---- what it reports ---- */
+
+static void
+cell_report(struct cell *c, const struct report *r)
+{
+	switch (r->kind) {
+	case REPORT_READY:
+		c->state = CELL_READY;
+		c->was_ready = true;
+		answer_spawned(c);
+		if (c->is_probe)
+			cell_kill(c);
+		break;
+	case REPORT_FAILED:
+		err_set(&c->why, r->code, ERR_TO_USER, "%s", r->text);
+		break;
+	default:
+		break; /* not for this socket */
+	}
+}
+
+void
+cell_read(struct cell *c)
+{
+	struct report r;
+	int fd = -1;
+	while (c->state != CELL_DEAD) {
+		int n = report_recv(c->sock, &r, &fd);
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n <= 0) {
+			cell_dead(c);
+			return;
+		}
+		if (fd >= 0)
+			close(fd);
+		cell_report(c, &r);
+	}
+}
+
+static void
+on_cell(void *arg, int events)
+{
+	struct cell *c = arg;
+	if ((events & LOOP_WRITE) != 0)
+		outbox_flush(&c->out);
+	if ((events & (LOOP_READ | LOOP_HANGUP)) != 0)
+		cell_read(c);
+}
+
+static struct cell *
+cell_by_id(struct shelld *d, uint32_t id)
+{
+	for (struct cell *c = d->cells; c != NULL; c = c->next) {
+		if (c->id == id)
+			return c;
+	}
+	return NULL;
+}
+
+/* The zygote says that a cell init exists, or why none does. */
+void
+zygote_read(struct shelld *d)
+{
+	struct report r;
+	int fd;
+	while (report_recv(d->zygote_sock, &r, &fd) == 1) {
+		struct cell *c = cell_by_id(d, r.id);
+		if (c != NULL && c->state != CELL_DEAD && r.kind == REPORT_STARTED) {
+			c->pid = r.pid;
+			c->pidfd = fd;
+			continue;
+		}
+		if (c != NULL && r.kind == REPORT_FAILED)
+			err_set(&c->why, r.code, ERR_TO_USER, "%s", r.text);
+		/* Killed before it was born: its socket has ended, and so will it. */
+		if (c != NULL && c->state == CELL_DEAD && fd >= 0 && c->kind == KIND_FULL)
+			(void)pidfd_send_signal(fd, SIGKILL, NULL, 0);
+		if (fd >= 0)
+			close(fd);
+	}
+}
+
+/* ---- making one ---- */
+
+static int64_t
+soft(const struct cell *c, int64_t value)
+{
+	return c->has_group ? 0 : value;
+}
+
+static void
+on_watchdog(void *arg)
+{
+	struct cell *c = arg;
+	if (c->jobs_n > 0 && c->pid > 0 && tree_resident_bytes(c->pid) > c->plan.memory_bytes) {
+		log_warn("a cell passed its memory limit", LOG_S("cell", c->key), LOG_I("bytes", c->plan.memory_bytes));
+		jobs_kill_cell(c, true);
+	}
+	if (c->watchdog != NULL)
+		timer_again(c->watchdog, WATCHDOG_MS);
+}
+
+static int
+cell_order(struct cell *c, struct order *o, struct err *e)
+{
+	int fds[CGROUP_DIRS];
+	size_t n = 0;
+
+	o->num[CELL_NUM_KIND] = c->kind;
+	o->num[CELL_NUM_ACCESS] = c->plan.access;
+	o->num[CELL_NUM_TMP] = c->plan.tmp_bytes;
+	o->num[CELL_NUM_FILE] = c->plan.file_bytes;
+	if (cgroups_level(&c->d->cgroups) == LIMITS_CGROUP && !c->is_probe) {
+		if (cgroup_new(&c->d->cgroups, &c->plan, &c->group, fds, &n, e) != 0)
+			return e->code;
+		c->has_group = true;
+	}
+	for (size_t i = 0; i < n; i++)
+		o->fd[o->fd_n++] = fds[i];
+	o->num[CELL_NUM_CGROUPS] = (int64_t)n;
+	o->num[CELL_NUM_PROCESSES] = soft(c, c->plan.processes);
+	return 0;
+}
+
+static int
+cell_start(struct cell *c, struct err *e)
+{
+	struct order o = { .kind = ORDER_CELL, .id = c->id };
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+		return err_errno(e, errno, ERR_TO_LOG, "cell: socketpair");
+	c->sock = pair[0];
+	fd_set_nonblock(c->sock);
+	o.fd[o.fd_n++] = pair[1];
+	o.num[CELL_NUM_UID] = geteuid();
+	o.num[CELL_NUM_GID] = getegid();
+	if (cell_order(c, &o, e) != 0 ||
+		(!c->is_probe && plan_open(&c->d->ceiling, &c->plan, c->kind, c->arena, &o, e) != 0)) {
+		order_close_fds(&o);
+		close(c->sock);
+		if (c->has_group)
+			cgroup_remove(&c->group);
+		return e->code;
+	}
+	/* The plan as the cell will have it: paths resolved. */
+	c->plan.shared = o.text[BIND_SHARED].p;
+	outbox_init(&c->out, c->sock);
+	c->out.watch = watch_start(c->d->l, c->sock, LOOP_READ, on_cell, c);
+	outbox_post(&c->d->zygote, &o);
+	if (!c->has_group && !c->is_probe && c->kind != KIND_HOST)
+		c->watchdog = timer_start(c->d->l, WATCHDOG_MS, on_watchdog, c);
+	return 0;
+}
+
+static struct cell *
+cell_new(struct shelld *d, struct str key)
+{
+	struct cell *c = xcalloc(1, sizeof(*c));
+	c->d = d;
+	c->id = ++d->next_cell;
+	c->pidfd = c->sock = -1;
+	c->arena = arena_new(256 * KIB);
+	memcpy(c->key, key.p, key.n);
+	c->used_at_ms = loop_now_ms(d->l);
+	return c;
+}
+
+static void
+cell_link(struct cell *c)
+{
+	c->next = c->d->cells;
+	c->d->cells = c;
+}
+
+static int
+choose_kind(const struct shelld *d, const struct cell_plan *p, enum cell_kind *out, struct err *e)
+{
+	if (p->access > d->ceiling.mode_max)
+		return err_set(e, ERR_DENIED, ERR_TO_USER, "mode %s is above what this daemon allows (mode_max: %s)",
+			access_name(p->access), access_name(d->ceiling.mode_max));
+	if (p->access == CELL_HOST) {
+		*out = KIND_HOST;
+		return 0;
+	}
+	if (p->require_limits && cgroups_level(&d->cgroups) != LIMITS_CGROUP)
+		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
+			"memory and processes of a cell cannot be limited by a cgroup here (start through: systemd-run "
+			"--user --scope -p Delegate=yes, or set cell.require_limits: false)");
+	if (d->facts.level == CELL_FULL) {
+		*out = KIND_FULL;
+		return 0;
+	}
+	if (d->facts.level == CELL_BASIC && p->allow_basic) {
+		*out = KIND_BASIC;
+		return 0;
+	}
+	return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "no cell: %s", d->facts.reason);
+}
+
+/* An idle cell goes when there are too many. */
+static int
+make_room(struct shelld *d, struct err *e)
+{
+	struct cell *oldest = NULL;
+	size_t n = 0;
+	for (struct cell *c = d->cells; c != NULL; c = c->next) {
+		n++;
+		if (c->state == CELL_READY && c->jobs_n == 0 && (oldest == NULL || c->used_at_ms < oldest->used_at_ms))
+			oldest = c;
+	}
+	if (n < CELLS_MAX)
+		return 0;
+	if (oldest == NULL)
+		return err_set(e, ERR_BUSY, ERR_TO_USER, "%u cells are at work (try again later)", CELLS_MAX);
+	cell_kill(oldest);
+	return 0;
+}
+
+int
+cell_get(struct shelld *d, struct str key, const struct node *plan, struct cell **out, struct err *e)
+{
+	struct buf text;
+	struct cell *c;
+
+	if (!key_valid(key))
+		return err_set(e, ERR_INVALID, ERR_TO_LOG, "bad cell key");
+	if (d->is_stopping || !d->has_facts)
+		return err_set(e, ERR_BUSY, ERR_TO_LOG, "shelld is %s", d->is_stopping ? "stopping" : "starting");
+	buf_init(&text, WIRE_HEAD_MAX);
+	if (json_canonical(&text, plan != NULL ? plan : &node_null) != 0) {
+		buf_fini(&text);
+		return err_set(e, ERR_LIMIT, ERR_TO_LOG, "cell plan too large");
+	}
+	for (c = d->cells; c != NULL; c = c->next) {
+		if (c->state == CELL_DEAD || c->is_retired || !str_is(key, c->key))
+			continue;
+		if (str_eq(c->plan_text, buf_str(&text))) {
+			buf_fini(&text);
+			*out = c;
+			return 0;
+		}
+		c->is_retired = true;
+		if (c->jobs_n == 0)
+			cell_kill(c);
+		break;
+	}
+	c = cell_new(d, key);
+	c->plan_text = arena_str(c->arena, buf_str(&text));
+	buf_fini(&text);
+	if (make_room(d, e) != 0 || plan_read(node_copy(c->arena, plan != NULL ? plan : &node_null), &c->plan, e) != 0 ||
+		choose_kind(d, &c->plan, &c->kind, e) != 0 || cell_start(c, e) != 0) {
+		arena_free(c->arena);
+		free(c);
+		return e->code;
+	}
+	spool_cell(&d->spool, c->key, c->plan.state);
+	cell_link(c);
+	*out = c;
+	return 0;
+}
+
+void
+cell_post(struct cell *c, struct order *o)
+{
+	outbox_post(&c->out, o);
+}
+
+void
+cells_waiters_drop(struct shelld *d)
+{
+	for (struct cell *c = d->cells; c != NULL; c = c->next)
+		waiters_free(&c->spawned);
+}
+
+/* ---- closing ---- */
+
+/* A CLOSE that waits until no cell of its key is left, and then for the removal of its files. */
+struct closing {
+	struct closing *next;
+	struct shelld *d;
+	char key[CELL_KEY_MAX + 1];
+	bool forget, is_removing;
+	uint64_t id;
+	const struct wire *asked_by; /* compared, never followed */
+	struct spool spool;
+};
+
+static void
+remove_line(void *arg, const char *line, bool is_state)
+{
+	const struct closing *x = arg;
+	if (is_state)
+		state_remove(line);
+	else
+		spool_forget(&x->spool, line);
+}
+
+/* On a pool thread: only descriptors and paths. */
+static void
+closing_work(void *arg)
+{
+	struct closing *x = arg;
+	(void)spool_cell_read(&x->spool, x->key, remove_line, x);
+	spool_cell_forget(&x->spool, x->key);
+}
+
+static void
+closing_done(void *arg)
+{
+	struct closing *x = arg, **p = &x->d->closings;
+	while (*p != x)
+		p = &(*p)->next;
+	*p = x->next;
+	if (x->d->runtime != NULL && x->d->runtime == x->asked_by) {
+		wire_begin(x->d->runtime, WIRE_CLOSED, x->id);
+		(void)wire_end(x->d->runtime, STR(""), -1);
+	}
+	free(x);
+}
+
+static void
+closing_check(struct shelld *d)
+{
+	for (struct closing *x = d->closings, *next; x != NULL; x = next) {
+		bool is_alive = false;
+		next = x->next;
+		for (struct cell *c = d->cells; c != NULL; c = c->next)
+			is_alive = is_alive || strcmp(c->key, x->key) == 0;
+		if (is_alive || x->is_removing)
+			continue;
+		x->is_removing = true;
+		if (x->forget)
+			loop_work(d->l, closing_work, closing_done, x);
+		else
+			loop_defer(d->l, closing_done, x);
+	}
+}
+
+void
+cell_close(struct shelld *d, struct str key, bool forget, uint64_t id)
+{
+	struct closing *x = xcalloc(1, sizeof(*x));
+	*x = (struct closing){ .d = d, .forget = forget, .id = id, .asked_by = d->runtime, .spool = d->spool,
+		.next = d->closings };
+	memcpy(x->key, key.p, key.n);
+	d->closings = x;
+	for (struct cell *c = d->cells; c != NULL; c = c->next) {
+		if (strcmp(c->key, x->key) == 0) {
+			jobs_kill_cell(c, false);
+			cell_kill(c);
+		}
+	}
+	closing_check(d);
+}
+
+/* ---- environment ---- */
+
+struct variable {
+	const char *name, *value;
+};
+
+static bool
+is_overridden(struct str additions, const char *name)
+{
+	struct str one;
+	size_t n = strlen(name);
+	while (str_next(&additions, '\0', &one)) {
+		if (one.n > n && one.p[n] == '=' && memcmp(one.p, name, n) == 0)
+			return true;
+	}
+	return false;
+}
+
+int
+cell_env(const struct cell *c, struct str additions, struct buf *out, struct err *e)
+{
+	const char *path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	bool is_full = c->kind == KIND_FULL;
+	const char *own_path = getenv("PATH"), *own_home = getenv("HOME"), *own_user = getenv("USER");
+	const char *home = is_full ? "/home/agent" : arena_printf(c->arena, "%s/home", c->plan.state);
+	const char *tmp = is_full ? "/tmp" : arena_printf(c->arena, "%s/runs/tmp", c->plan.state);
+	bool is_host = c->kind == KIND_HOST;
+	const struct variable vars[] = {
+		{ "PATH", is_host && own_path != NULL ? own_path : path },
+		{ "HOME", is_host && own_home != NULL ? own_home : home },
+		{ "USER", is_host && own_user != NULL ? own_user : "agent" },
+		{ "LOGNAME", is_host && own_user != NULL ? own_user : "agent" },
+		{ "SHELL", "/bin/sh" }, { "LANG", "C.UTF-8" }, { "TERM", "dumb" }, { "TMPDIR", is_host ? "/tmp" : tmp },
+	};
+	struct str rest = additions, one;
+
+	for (size_t i = 0; i < ARRAY_LEN(vars); i++) {
+		if (!is_overridden(additions, vars[i].name)) {
+			buf_printf(out, "%s=%s", vars[i].name, vars[i].value);
+			buf_add_char(out, '\0');
+		}
+	}
+	while (str_next(&rest, '\0', &one)) {
+		ptrdiff_t eq = str_find_char(one, '=');
+		if (one.n > 0 && eq <= 0)
+			return err_set(e, ERR_INVALID, ERR_TO_LOG, "environment: \"%.*s\" is not NAME=VALUE", (int)MIN(one.n, 40),
+				one.p);
+		if (one.n > 0) {
+			buf_add_str(out, one);
+			buf_add_char(out, '\0');
+		}
+	}
+	return out->overflow ? err_set(e, ERR_LIMIT, ERR_TO_MODEL, "the environment is larger than %u bytes", EXEC_ENV_MAX)
+			     : 0;
+}
+
+const char *
+cell_cwd(const struct cell *c, struct arena *a, struct str cwd)
+{
+	const char *base = c->kind == KIND_FULL ? "/shared" : c->plan.shared;
+	return cwd.n == 0 ? base : path_clean(a, path_join(a, base, arena_strdup(a, cwd)));
+}
+
+/* ---- the self-test ---- */
+
+#define PROBE_FILE "selftest"
+
+/* What the result depends on: this boot and this program. */
+static void
+probe_stamp(const struct shelld *d, char out[160])
+{
+	struct stat st = { 0 };
+	(void)stat("/proc/self/exe", &st);
+	snprintf(out, 160, "%s %lld.%09ld %lld full\n", d->spool.boot, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
+		(long long)st.st_size);
+}
+
+static void
+probe_done(struct cell *c)
+{
+	struct shelld *d = c->d;
+	struct sandbox_facts *f = &d->facts;
+
+	f->level = c->was_ready ? CELL_FULL : f->landlock_abi >= 2 ? CELL_BASIC : CELL_NONE;
+	if (c->was_ready) {
+		char stamp[160];
+		AUTO_FREE char *path = xasprintf("%s/" PROBE_FILE, d->ceiling.run_dir);
+		probe_stamp(d, stamp);
+		AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (fd >= 0)
+			(void)fd_write_all(fd, stamp, strlen(stamp));
+	} else {
+		snprintf(f->reason, sizeof(f->reason), "%.*s", (int)sizeof(f->reason) - 1, c->why.msg);
+	}
+	if (!d->has_facts)
+		shelld_facts(d);
+}
+
+void
+cells_probe(struct shelld *d)
+{
+	char stamp[160], got[160] = { 0 };
+	AUTO_FREE char *path = xasprintf("%s/" PROBE_FILE, d->ceiling.run_dir);
+	struct err e = { 0 };
+
+	d->facts.landlock_abi = landlock_abi();
+	d->facts.limits = cgroups_level(&d->cgroups);
+	probe_stamp(d, stamp);
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0 && read(fd, got, sizeof(got) - 1) > 0 && strcmp(got, stamp) == 0) {
+		d->facts.level = CELL_FULL;
+		shelld_facts(d);
+		return;
+	}
+	struct cell *c = cell_new(d, STR("self-test"));
+	c->is_probe = true;
+	c->kind = KIND_FULL;
+	c->plan = (struct cell_plan){ .access = CELL_READ_ONLY, .tmp_bytes = PROBE_BYTES, .file_bytes = PROBE_BYTES };
+	if (cell_start(c, &e) != 0) {
+		snprintf(d->facts.reason, sizeof(d->facts.reason), "%.*s", (int)sizeof(d->facts.reason) - 1, e.msg);
+		arena_free(c->arena);
+		free(c);
+		shelld_facts(d);
+		return;
+	}
+	cell_link(c);
+}

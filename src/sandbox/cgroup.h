@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT
+ * Limits of a cell by cgroups (v2 where it is delegated to us, else v1 where it can be written), and the measure that
+ * stands in for them where there are none. A cgroup only limits; cells are ended through their namespace. */
+#ifndef SANDBOX_CGROUP_H
+#define SANDBOX_CGROUP_H
+
+#include "sandbox/internal.h"
+
+#define CGROUP_PATH_MAX 512
+#define CGROUP_DIRS     3 /* memory, pids, cpu; with v2 one directory holds them all */
+
+enum cgroup_version { CGROUP_NONE, CGROUP_V1, CGROUP_V2 };
+enum cgroup_controller { CGROUP_MEMORY, CGROUP_PIDS, CGROUP_CPU, CGROUP_CONTROLLERS };
+
+struct cgroups {
+	enum cgroup_version version;
+	char base[CGROUP_DIRS][CGROUP_PATH_MAX]; /* "": not there */
+	unsigned next;
+};
+struct cgroup {
+	char dir[CGROUP_DIRS][CGROUP_PATH_MAX]; /* "": not used */
+	enum cgroup_version version;
+	int64_t oom_seen;
+};
+
+/* Finds out what can be limited; proc_root and so on are "/proc/self" outside tests. */
+void cgroups_open(struct cgroups *g, const char *proc_self);
+enum limit_level cgroups_level(const struct cgroups *g);
+/* Makes the group of one cell; fds are its cgroup.procs files, for the cell init to write to. */
+int cgroup_new(struct cgroups *g, const struct cell_plan *p, struct cgroup *out, int fds[CGROUP_DIRS], size_t *fd_n,
+	struct err *e) MUST_USE;
+bool cgroup_saw_oom(struct cgroup *c); /* a process of it was killed for memory since the last call */
+bool cgroup_remove(struct cgroup *c); /* false: processes are still in it, try again */
+
+/* Resident bytes of a process and all its descendants. */
+int64_t tree_resident_bytes(pid_t root);
+
+#endif

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT
+ * Takes rights away from the calling process: capabilities, Landlock, seccomp, descriptors, signal state. It gives none
+ * back. The order in confine_self matters: capabilities first (they are needed by nothing after), Landlock next,
+ * seccomp last, because its filter has no row for what the others do. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/landlock.h>
+#include <linux/seccomp.h>
+#include <linux/securebits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "sandbox/internal.h"
+#include "sandbox/sandbox-seccomp.h"
+
+/* Newer than Debian 12's header (which ends at ABI 2). */
+#define LL_TRUNCATE     (1ull << 14) /* ABI 3 */
+#define LL_IOCTL_DEV    (1ull << 15) /* ABI 5 */
+#define LL_NET          3ull /* ABI 4: bind and connect of TCP */
+#define LL_SCOPE        3ull /* ABI 6: abstract Unix sockets and signals */
+
+#define LL_READ  (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+#define LL_WRITE                                                                                   \
+	(LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE | \
+		LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK | \
+		LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER |   \
+		LL_TRUNCATE)
+#define LL_NODES (LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK) /* handled, granted nowhere */
+#define LL_FILE  (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | \
+		LL_TRUNCATE | LL_IOCTL_DEV) /* what a rule on something else than a directory may grant */
+
+struct ruleset_attr {
+	uint64_t fs, net, scoped;
+};
+
+int
+landlock_abi(void)
+{
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+	return abi < 0 ? 0 : (int)abi;
+}
+
+static uint64_t
+rights_of_abi(int abi)
+{
+	uint64_t rights = LL_READ | LL_WRITE | LL_NODES;
+	if (abi < 3)
+		rights &= ~LL_TRUNCATE;
+	if (abi >= 5)
+		rights |= LL_IOCTL_DEV;
+	return rights;
+}
+
+/* ABI 1 cannot grant renames between directories, which git and compilers need: there Landlock is left out, and the
+ * facts say so. */
+static int
+ruleset_new(int abi, bool has_net, int *out, struct err *e)
+{
+	struct ruleset_attr attr = { .fs = rights_of_abi(abi) };
+	size_t size = sizeof(attr.fs);
+
+	if (abi >= 4) {
+		attr.net = has_net ? 0 : LL_NET;
+		size = sizeof(attr.fs) + sizeof(attr.net);
+	}
+	if (abi >= 6) {
+		attr.scoped = LL_SCOPE;
+		size = sizeof(attr);
+	}
+	long fd = syscall(SYS_landlock_create_ruleset, &attr, size, 0);
+	if (fd < 0)
+		return err_errno(e, errno, ERR_TO_USER, "Landlock: cannot create a ruleset");
+	*out = (int)fd;
+	return 0;
+}
+
+static int
+ruleset_add(int ruleset, int abi, const char *path, uint64_t rights, struct err *e)
+{
+	AUTO_CLOSE int fd = open(path, O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : err_errno(e, errno, ERR_TO_USER, "Landlock: %s", path);
+	struct stat st;
+	if (fstat(fd, &st) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "Landlock: %s", path);
+	if (!S_ISDIR(st.st_mode))
+		rights &= LL_FILE;
+	struct landlock_path_beneath_attr rule = { .allowed_access = rights & rights_of_abi(abi), .parent_fd = fd };
+	if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "Landlock: rule for %s", path);
+	return 0;
+}
+
+/* Everything that is mounted in a cell may be read: what must not be read is not mounted. Writing is granted place by
+ * place, so a mount that were writable by mistake still could not be written. */
+int
+landlock_full(int access, int *out, struct err *e)
+{
+	static const struct {
+		const char *path;
+		uint64_t rights;
+		bool is_workspace;
+	} rules[] = {
+		{ "/", LL_READ, false },
+		{ "/dev", LANDLOCK_ACCESS_FS_WRITE_FILE | LL_TRUNCATE | LL_IOCTL_DEV, false },
+		{ "/dev/shm", LL_WRITE, false },
+		{ "/tmp", LL_WRITE, false },
+		{ "/home/agent", LL_WRITE, false },
+		{ "/run/work", LL_WRITE, false },
+		{ "/scratch", LL_WRITE, false },
+		{ "/shared", LL_WRITE, true },
+	};
+	int abi = landlock_abi(), fd;
+
+	*out = -1;
+	if (abi < 2)
+		return 0;
+	if (ruleset_new(abi, true, &fd, e) != 0)
+		return e->code;
+	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+		if (rules[i].is_workspace && access == CELL_READ_ONLY)
+			continue;
+		if (ruleset_add(fd, abi, rules[i].path, rules[i].rights, e) != 0) {
+			close(fd);
+			return e->code;
+		}
+	}
+	*out = fd;
+	return 0;
+}
+
+/* On the host's own tree: the system for reading, the plan's directories for writing. */
+int
+landlock_basic(const struct order *cell, int *out, struct err *e)
+{
+	static const char *const readable[] = { "/usr", "/bin", "/lib", "/lib64", "/lib32", "/sbin", "/etc/ld.so.cache",
+		"/etc/alternatives", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/localtime", "/etc/passwd",
+		"/etc/group", "/etc/nsswitch.conf", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/proc/cpuinfo",
+		"/proc/meminfo", "/proc/stat", "/dev" };
+	static const char *const devices[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/tty" };
+	int abi = landlock_abi(), fd, r = 0;
+
+	if (abi < 2)
+		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
+			"cell-basic needs Landlock ABI 2 (Linux 5.19 with the landlock LSM), found %d", abi);
+	if (ruleset_new(abi, false, &fd, e) != 0)
+		return e->code;
+	for (size_t i = 0; i < ARRAY_LEN(readable) && r == 0; i++)
+		r = ruleset_add(fd, abi, readable[i], LL_READ, e);
+	for (size_t i = 0; i < ARRAY_LEN(devices) && r == 0; i++)
+		r = ruleset_add(fd, abi, devices[i], LL_FILE, e);
+	for (size_t i = 0; i < BIND_COUNT && r == 0; i++) {
+		bool is_readonly = i == BIND_APP || (i == BIND_SHARED && cell->num[CELL_NUM_ACCESS] == CELL_READ_ONLY);
+		if (cell->text[i].n > 0)
+			r = ruleset_add(fd, abi, cell->text[i].p, LL_READ | (is_readonly ? 0 : LL_WRITE), e);
+	}
+	if (r != 0) {
+		close(fd);
+		return r;
+	}
+	*out = fd;
+	return 0;
+}
+
+static int
+caps_set(uint64_t keep)
+{
+	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct d[2] = {
+		{ .permitted = (uint32_t)keep, .effective = (uint32_t)keep },
+		{ .permitted = (uint32_t)(keep >> 32), .effective = (uint32_t)(keep >> 32) },
+	};
+	return (int)syscall(SYS_capset, &h, d);
+}
+
+static bool
+caps_can(uint64_t need)
+{
+	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct d[2] = { { 0 } };
+	if (syscall(SYS_capget, &h, d) != 0)
+		return false;
+	uint64_t have = d[0].effective | (uint64_t)d[1].effective << 32;
+	return (have & need) == need;
+}
+
+int
+caps_reduce(struct err *e)
+{
+	if (caps_set(1ull << CAP_SYS_ADMIN | 1ull << CAP_SETPCAP) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "cannot drop capabilities");
+	return 0;
+}
+
+/* The bounding set needs CAP_SETPCAP to shrink; without it (cell-basic) no_new_privs alone keeps exec from gaining. */
+static int
+caps_drop(struct err *e)
+{
+	if (caps_can(1ull << CAP_SETPCAP)) {
+		for (int cap = 0; cap < 64 && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+			if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0)
+				return err_errno(e, errno, ERR_TO_USER, "cannot drop capability %d", cap);
+		}
+		if (prctl(PR_SET_SECUREBITS, SECURE_ALL_BITS | SECURE_ALL_LOCKS, 0, 0, 0) != 0)
+			return err_errno(e, errno, ERR_TO_USER, "cannot lock the secure bits");
+	}
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 || caps_set(0) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "cannot drop capabilities");
+	return 0;
+}
+
+static int
+filter_load(const struct sock_filter *f, size_t n)
+{
+	struct sock_fprog prog = { .len = (unsigned short)n, .filter = (struct sock_filter *)(uintptr_t)f };
+	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog);
+}
+
+int
+confine_self(enum cell_kind kind, int ruleset, struct err *e)
+{
+	if (kind == KIND_HOST)
+		return 0;
+	if (caps_drop(e) != 0)
+		return e->code;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "cannot set no_new_privs");
+	if (ruleset >= 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "Landlock: cannot restrict");
+	/* The walls first: loading the second filter is a system call that the first one must allow. */
+	if (filter_load(filter_walls, ARRAY_LEN(filter_walls)) != 0 ||
+		(kind == KIND_FULL ? filter_load(filter_full, ARRAY_LEN(filter_full))
+				   : filter_load(filter_basic, ARRAY_LEN(filter_basic))) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "seccomp: cannot load the filter");
+	return 0;
+}
+
+void
+signals_reset(void)
+{
+	sigset_t none;
+	struct sigaction dfl = { .sa_handler = SIG_DFL };
+	for (int s = 1; s < NSIG; s++)
+		sigaction(s, &dfl, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int
+compare_fds(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+void
+fds_keep(const int *keep, size_t n)
+{
+	int sorted[ORDER_FDS * 2 + 4];
+	size_t count = 0;
+	unsigned from = 3;
+
+	for (size_t i = 0; i < n && count < ARRAY_LEN(sorted); i++) {
+		if (keep[i] > 2)
+			sorted[count++] = keep[i];
+	}
+	qsort(sorted, count, sizeof(sorted[0]), compare_fds);
+	for (size_t i = 0; i < count; i++) {
+		if ((unsigned)sorted[i] > from)
+			close_range(from, (unsigned)sorted[i] - 1, 0);
+		from = (unsigned)sorted[i] + 1;
+	}
+	close_range(from, ~0u, 0);
+}

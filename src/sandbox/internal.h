@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT
+ * What the files of ithaca-guest share: orders and reports between shelld, the zygote and cell inits, the confinement
+ * of one process, the root of a cell, cgroups and the spool. Processes: shelld has the event loop and forks once, at
+ * its start; the zygote makes cell inits; a cell init makes one exec init per command and one child per file
+ * operation. Only the last two run foreign code or read foreign data, and both are confined first. */
+#ifndef SANDBOX_INTERNAL_H
+#define SANDBOX_INTERNAL_H
+
+#include <sys/types.h>
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/limits.h"
+#include "base/node.h"
+#include "sandbox/sandbox.h"
+
+/* ---- limits ---- */
+
+#define ORDER_MAX        (200u * KIB) /* one packet; the kernel's default takes 208 KiB */
+#define ORDER_NUMS       8
+#define ORDER_TEXTS      8
+#define ORDER_FDS        16
+#define EXEC_COMMAND_MAX (128u * KIB - 1u) /* what execve takes as one argument */
+#define EXEC_ENV_MAX     (60u * KIB)
+#define EXEC_ENV_N       512u
+#define EXEC_INPUT_MAX   (1u * MIB) /* queued for one command */
+#define EXEC_RUNS_MAX    4096u /* alternations of the two outputs that a replay keeps apart */
+#define CELLS_MAX        1024u
+#define CELL_EXECS_MAX   64u /* commands and file operations at once in one cell */
+#define CELL_KEY_MAX     64u
+#define HIDE_MAX         16u
+#define ANSWER_HEAD_MAX  (WIRE_HEAD_MAX - 8u * KIB) /* of the answer of a file operation, inside a head */
+#define FILE_OP_MS       30000 /* a file operation is killed after this */
+#define SHELLD_ORPHAN_MS 60000 /* without a runner or a runtime shelld ends after this */
+#define CELL_UID         1000 /* inside every cell */
+
+/* ---- words of the link (status.c) ---- */
+
+#define PLAN_PATH_MAX 4096u
+int access_parse(struct str s) MUST_USE; /* enum cell_access or -1 */
+const char *access_name(enum cell_access access);
+const char *level_name(enum cell_level level);
+void status_write(struct json *j, const struct exec_status *st); /* keys of an open object */
+int status_read(const struct node *n, struct exec_status *st) MUST_USE;
+void facts_write(struct json *j, const struct sandbox_facts *f);
+int facts_read(const struct node *n, struct sandbox_facts *f) MUST_USE;
+void plan_write(struct json *j, const struct cell_plan *p);
+int plan_read(const struct node *n, struct cell_plan *p, struct err *e) MUST_USE; /* strings are borrowed from n */
+bool key_valid(struct str s); /* of a cell or an effect: letters, digits, '-', '_', '.', not first '.' */
+
+/* ---- orders: shelld to the zygote and to a cell init; reports: back. Packets of a SOCK_SEQPACKET pair. ---- */
+
+enum order_kind { ORDER_CELL = 1, ORDER_EXEC, ORDER_FILE, ORDER_KIND_END };
+
+/* What is around a command. */
+enum cell_kind {
+	KIND_FULL, /* namespaces, own root, Landlock, seccomp */
+	KIND_BASIC, /* Landlock and seccomp */
+	KIND_HOST, /* nothing: danger_full_access */
+};
+
+/* ORDER_CELL: fds: the cell's socket, cgroup.procs files (CELL_NUM_CGROUPS of them), then one per bind text that is
+ * not empty. Texts from CELL_TEXT_HIDE on are what must not be seen below the binds. */
+enum { CELL_NUM_KIND, CELL_NUM_ACCESS, CELL_NUM_UID, CELL_NUM_GID, CELL_NUM_CGROUPS, CELL_NUM_TMP, CELL_NUM_FILE,
+	CELL_NUM_PROCESSES /* by rlimit; 0: a cgroup does it */ };
+enum { BIND_SHARED, BIND_SCRATCH, BIND_APP, BIND_HOME, BIND_WORK, BIND_COUNT };
+enum { CELL_TEXT_HIDE = BIND_COUNT /* NUL-terminated entries: a digit of enum BIND_*, then a path below it */ };
+/* ORDER_EXEC: fds: stdin, stdout, stderr, control. Numbers: memory for RLIMIT_DATA (0: a cgroup does it). */
+enum { EXEC_TEXT_COMMAND, EXEC_TEXT_CWD, EXEC_TEXT_ENV };
+enum { EXEC_NUM_DATA };
+/* ORDER_FILE: fds: request (a memory file: parameters then content), answer (a pipe), control. */
+enum { FILE_TEXT_OP };
+enum { FILE_NUM_PARAMS, FILE_NUM_TOTAL, FILE_NUM_DATA };
+
+struct order {
+	enum order_kind kind;
+	uint32_t id;
+	int64_t num[ORDER_NUMS];
+	struct str text[ORDER_TEXTS]; /* NUL-terminated in memory when parsed */
+	int fd[ORDER_FDS];
+	size_t fd_n;
+};
+
+int order_encode(const struct order *o, struct buf *b) MUST_USE;
+/* Texts point into `in`. Descriptors are not part of it. */
+int order_parse(struct str in, struct order *o) MUST_USE;
+/* 0, or -1 with errno (EAGAIN: the socket is full). */
+int order_send(int sock, const struct order *o) MUST_USE;
+/* 1: *o is filled, its descriptors are owned by the caller; 0: the other end is gone; -1 with errno (EPROTO: not an
+ * order). mem has ORDER_MAX bytes. */
+int order_recv(int sock, char *mem, struct order *o) MUST_USE;
+void order_close_fds(struct order *o);
+
+enum report_kind {
+	REPORT_STARTED = 1, /* zygote: cell init exists; id, pid, descriptor: pidfd */
+	REPORT_READY, /* cell init: takes orders */
+	REPORT_BEGUN, /* on a control socket: the exec init exists; descriptor: pidfd; status: 1 when it is pid 1 of a
+		       * namespace, so that SIGKILL to it kills the tree */
+	REPORT_ENDED, /* exec init: the command and all its descendants are gone; status as from waitpid */
+	REPORT_FAILED, /* whatever was asked did not happen; text says why */
+	REPORT_KIND_END,
+};
+struct report {
+	uint32_t kind, id;
+	int32_t pid, status;
+	int32_t code; /* enum err_code of REPORT_FAILED */
+	int64_t memory_bytes; /* REPORT_ENDED: largest resident set of one process */
+	char text[ERR_MSG_MAX];
+};
+int report_send(int sock, const struct report *r, int fd); /* 0 or -1 */
+int report_fail(int sock, uint32_t id, const struct err *e);
+/* As order_recv; *fd is -1 or owned by the caller. */
+int report_recv(int sock, struct report *r, int *fd) MUST_USE;
+
+/* Frame of a file operation's answer on its pipe: this, head_n bytes of JSON, tail_n bytes. */
+struct file_answer {
+	uint32_t magic;
+	int32_t code, to; /* 0, or the error; then the head is its message */
+	uint32_t head_n, tail_n;
+};
+#define FILE_ANSWER_MAGIC 0x69746661u
+/* 1: whole, 0: more bytes are needed, -1: a lie. *head and *tail point into in. */
+int file_answer_parse(struct str in, struct file_answer *a, struct str *head, struct str *tail) MUST_USE;
+
+/* ---- confinement of one process (confine.c) ---- */
+
+int landlock_abi(void); /* 0: none */
+/* The ruleset of a cell for its commands: -1 with *e set, or a descriptor; 0 descriptors' worth of Landlock (ABI 0 and
+ * 1) gives *out = -1 and success. roots: see landlock_rules. */
+int landlock_full(int access, int *out, struct err *e) MUST_USE;
+int landlock_basic(const struct order *cell, int *out, struct err *e) MUST_USE;
+/* No capability (permitted, bounding, ambient), no way back, then Landlock, then seccomp. */
+int confine_self(enum cell_kind kind, int ruleset, struct err *e) MUST_USE;
+/* Keeps only what a cell init needs to start commands: mount and namespaces, dropping the rest. */
+int caps_reduce(struct err *e) MUST_USE;
+void signals_reset(void);
+/* Closes every descriptor but keep[0..n) and 0, 1, 2. */
+void fds_keep(const int *keep, size_t n);
+
+/* ---- the root of a cell (root.c) ---- */
+
+struct survey;
+/* What the host has of what cells see of it; the zygote keeps it. */
+struct survey *survey_new(void);
+void survey_free(struct survey *s);
+bool survey_is_stale(const struct survey *s);
+int root_user(const struct order *cell, struct err *e) MUST_USE; /* uid and gid maps of a new user namespace */
+int root_build(const struct order *cell, const int *binds, const struct survey *s, struct err *e) MUST_USE;
+int root_proc(bool is_nested, struct err *e) MUST_USE; /* a /proc of the pid namespace of the caller */
+int root_network(struct err *e) MUST_USE; /* lo up */
+
+/* ---- processes ---- */
+
+/* Like clone3(2) with CLONE_PIDFD. Only in single-threaded processes; most of them ignore SIGCHLD, so that the kernel
+ * reaps, and learn of an end through the pidfd. */
+pid_t process_clone(uint64_t flags, int *pidfd);
+/* Starts the zygote; called before anything else of shelld. The socket to it; *pidfd. */
+int zygote_start(int *sock, int *pidfd, struct err *e) MUST_USE;
+void cell_main(const struct order *cell, const int *binds, const struct survey *s) NORETURN;
+void children_kill(void); /* SIGKILL to all descendants, one generation after the other, and reaps them */
+void exec_main(const struct order *cell, const struct order *o, int ruleset, bool has_namespace) NORETURN;
+void file_main(const struct order *cell, const struct order *o, int ruleset) NORETURN;
+
+#endif

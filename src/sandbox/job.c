@@ -1,0 +1,814 @@
+/* SPDX-License-Identifier: MIT
+ * Commands: each runs once per effect id, writes into the spool, and is shown to whoever attaches. Live output is read
+ * back from the spool file at the pace of the stream's credit, so a flood costs disk up to output_max and no memory.
+ * Invariant: begun is in the spool before the order leaves, and a status only when everything of the command is gone. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/path.h"
+#include "sandbox/shelld.h"
+
+#define CHUNKS_PER_RUN 8 /* of one pipe, before others get a turn */
+#define STUCK_MS       5000 /* after its timeout, for a command to have begun */
+#define OUTPUT_CHANNEL 1
+#define ERROR_CHANNEL  2
+
+/* Bytes of one channel, in the order in which they arrived. */
+struct run {
+	int ch;
+	int64_t n;
+};
+
+struct pipe_end {
+	struct job *j;
+	int ch, fd;
+	struct watch *watch;
+};
+
+struct job {
+	struct shelld *d;
+	struct job *next;
+	struct cell *cell; /* NULL once it ended */
+	char effect[CELL_KEY_MAX + 1];
+	enum { JOB_STARTING, JOB_RUNNING, JOB_ENDED } state;
+	bool has_namespace; /* SIGKILL to its init kills the tree */
+	bool is_sure; /* an init reported its end, or that it never began */
+	struct exec_status st;
+	struct err fail; /* it did not begin */
+	int64_t output_max, began_at_ms;
+	int control, pidfd, spool_fd;
+	struct watch *control_watch, *pidfd_watch;
+	struct pipe_end out[2];
+	struct timer *timeout;
+	struct run *runs;
+	size_t runs_n, runs_cap;
+	/* standard input */
+	int in;
+	struct watch *in_watch;
+	struct buf input;
+	bool input_ended;
+	/* who watches */
+	struct stream *stream;
+	uint64_t id;
+	int64_t sent;
+	size_t run_at;
+	int64_t run_sent;
+	struct waiter *killed; /* KILL requests that wait for the end */
+};
+
+static void job_finish(struct job *j);
+
+static struct job *
+job_find(struct shelld *d, struct str effect)
+{
+	for (struct job *j = d->jobs; j != NULL; j = j->next) {
+		if (str_is(effect, j->effect))
+			return j;
+	}
+	return NULL;
+}
+
+static void
+job_free(struct job *j)
+{
+	struct job **p = &j->d->jobs;
+	while (*p != NULL && *p != j)
+		p = &(*p)->next;
+	if (*p == j)
+		*p = j->next;
+	if (j->spool_fd >= 0)
+		close(j->spool_fd);
+	waiters_free(&j->killed);
+	buf_fini(&j->input);
+	free(j->runs);
+	free(j);
+}
+
+/* ---- who watches ---- */
+
+static void
+send_status(struct job *j)
+{
+	struct wire *w = j->d->runtime;
+	if (j->fail.code != 0) {
+		wire_error(w, j->id, &j->fail);
+		return;
+	}
+	status_write(wire_begin(w, WIRE_EXEC_STATUS, j->id), &j->st);
+	(void)wire_end(w, STR(""), -1);
+}
+
+/* The call is over for its watcher: everything it should see was sent. */
+static void
+dismiss(struct job *j)
+{
+	struct stream *s = j->stream;
+	j->stream = NULL;
+	stream_eof(s);
+	stream_close(s, NULL);
+}
+
+/* Sends what the watcher has credit for; after the last byte the status. A job that ended goes with its watcher. */
+static void
+pump(struct job *j)
+{
+	char *chunk = j->d->chunk;
+
+	while (j->stream != NULL && j->sent < j->st.kept_bytes) {
+		size_t want = MIN(SHELLD_CHUNK, stream_credit(j->stream));
+		struct run r = j->run_at < j->runs_n ? j->runs[j->run_at] : (struct run){ OUTPUT_CHANNEL, INT64_MAX };
+		want = (size_t)MIN((int64_t)want, MIN(r.n - j->run_sent, j->st.kept_bytes - j->sent));
+		if (want == 0)
+			return;
+		ssize_t n = pread(j->spool_fd, chunk, want, j->sent);
+		if (n <= 0) {
+			log_error("kept output cannot be read", LOG_S("effect", j->effect), LOG_I("errno", errno));
+			break;
+		}
+		size_t taken = stream_write(j->stream, r.ch, (struct str){ chunk, (size_t)n });
+		j->sent += (int64_t)taken;
+		j->run_sent += (int64_t)taken;
+		if (j->run_sent == r.n) {
+			j->run_at++;
+			j->run_sent = 0;
+		}
+		if (taken == 0)
+			return;
+	}
+	if (j->state != JOB_ENDED)
+		return;
+	if (j->stream != NULL) {
+		send_status(j);
+		dismiss(j);
+	}
+	job_free(j);
+}
+
+static void
+on_stream_data(void *arg, int ch, struct str bytes)
+{
+	struct job *j = arg;
+	stream_consume(j->stream, bytes.n); /* input has a message of its own */
+}
+
+static void
+on_stream_credit(void *arg)
+{
+	pump(arg);
+}
+
+static void
+on_stream_eof(void *arg)
+{
+}
+
+static void
+on_stream_reset(void *arg, const struct err *e)
+{
+	struct job *j = arg;
+	j->stream = NULL;
+	if (j->state == JOB_ENDED)
+		job_free(j);
+}
+
+static const struct stream_handler watcher = { on_stream_data, on_stream_credit, on_stream_eof, on_stream_reset };
+
+static void
+attach(struct job *j, uint64_t id, bool is_background)
+{
+	static const struct err taken_over = { .code = ERR_CONFLICT, .msg = "someone else attached to this effect" };
+	if (j->stream != NULL && !is_background) {
+		struct stream *old = j->stream;
+		j->stream = NULL;
+		stream_close(old, &taken_over);
+	}
+	struct stream *s = stream_open(j->d->runtime, id, &watcher, j);
+	if (is_background && j->state != JOB_ENDED) {
+		wire_begin(j->d->runtime, WIRE_EXEC_BEGUN, id);
+		(void)wire_end(j->d->runtime, STR(""), -1);
+		stream_eof(s);
+		stream_close(s, NULL);
+		return;
+	}
+	j->stream = s;
+	j->id = id;
+	j->sent = j->run_sent = 0;
+	j->run_at = 0;
+	pump(j);
+}
+
+/* A stream only to say one thing on: the client opened its end when it asked. */
+static void
+answer(struct shelld *d, uint64_t id, const struct exec_status *st, const struct err *e)
+{
+	static const struct stream_handler nobody = { on_stream_data, NULL, on_stream_eof, on_stream_reset };
+	struct job none = { .state = JOB_STARTING };
+	struct stream *s = stream_open(d->runtime, id, &nobody, &none);
+	if (e != NULL) {
+		wire_error(d->runtime, id, e);
+	} else {
+		status_write(wire_begin(d->runtime, WIRE_EXEC_STATUS, id), st);
+		(void)wire_end(d->runtime, STR(""), -1);
+	}
+	stream_eof(s);
+	stream_close(s, NULL);
+}
+
+/* ---- output ---- */
+
+static void
+note_run(struct job *j, int ch, int64_t n)
+{
+	if (j->runs_n > 0 && (j->runs[j->runs_n - 1].ch == ch || j->runs_n >= EXEC_RUNS_MAX)) {
+		j->runs[j->runs_n - 1].n += n;
+		return;
+	}
+	j->runs = vec_grow(j->runs, &j->runs_cap, j->runs_n + 1, sizeof(j->runs[0]));
+	j->runs[j->runs_n++] = (struct run){ ch, n };
+}
+
+static void
+keep(struct job *j, int ch, const char *p, size_t n)
+{
+	int64_t room = j->output_max - j->st.kept_bytes;
+	size_t kept = (size_t)MIN((int64_t)n, MAX(room, 0));
+
+	j->st.output_bytes += (int64_t)n;
+	if (kept == 0)
+		return;
+	if (j->spool_fd < 0)
+		j->spool_fd = spool_out(&j->d->spool, j->effect, true);
+	if (j->spool_fd < 0 || fd_write_all(j->spool_fd, p, kept) != 0) {
+		log_error("output cannot be kept", LOG_S("effect", j->effect), LOG_I("errno", errno));
+		j->output_max = j->st.kept_bytes; /* the rest is counted only */
+		return;
+	}
+	j->st.kept_bytes += (int64_t)kept;
+	note_run(j, ch, (int64_t)kept);
+}
+
+static void
+pipe_close(struct pipe_end *x)
+{
+	watch_close(x->watch);
+	x->watch = NULL;
+	if (x->fd >= 0)
+		close(x->fd);
+	x->fd = -1;
+}
+
+/* False when there is nothing more for now. */
+static bool
+pipe_read(struct pipe_end *x)
+{
+	char *chunk = x->j->d->chunk;
+	ssize_t n = x->fd < 0 ? -1 : read(x->fd, chunk, SHELLD_CHUNK);
+	if (n > 0) {
+		keep(x->j, x->ch, chunk, (size_t)n);
+		return n == SHELLD_CHUNK;
+	}
+	if (n == 0 || (x->fd >= 0 && errno != EAGAIN && errno != EINTR))
+		pipe_close(x);
+	return false;
+}
+
+static void
+on_pipe(void *arg, int events)
+{
+	struct pipe_end *x = arg;
+	for (int i = 0; i < CHUNKS_PER_RUN && pipe_read(x); i++) {
+	}
+	pump(x->j);
+}
+
+/* ---- input ---- */
+
+static void
+input_close(struct job *j)
+{
+	watch_close(j->in_watch);
+	j->in_watch = NULL;
+	if (j->in >= 0)
+		close(j->in);
+	j->in = -1;
+	buf_reset(&j->input);
+}
+
+static void
+input_flush(struct job *j)
+{
+	while (j->in >= 0 && j->input.n > 0) {
+		ssize_t n = write(j->in, j->input.p, j->input.n);
+		if (n < 0 && errno == EAGAIN)
+			break;
+		if (n <= 0) {
+			input_close(j); /* it reads no more */
+			return;
+		}
+		buf_consume(&j->input, (size_t)n);
+	}
+	if (j->in_watch != NULL)
+		watch_update(j->in_watch, j->input.n > 0 ? LOOP_WRITE : 0);
+	if (j->input.n == 0 && j->input_ended)
+		input_close(j);
+}
+
+static void
+on_input(void *arg, int events)
+{
+	input_flush(arg);
+}
+
+void
+job_input(struct shelld *d, const struct wire_msg *m)
+{
+	struct job *j = d->jobs;
+	while (j != NULL && (j->stream == NULL || j->id != m->id))
+		j = j->next;
+	if (j == NULL || j->in < 0 || j->input_ended)
+		return; /* it ended meanwhile, or takes no input */
+	if (m->tail.n == 0)
+		j->input_ended = true;
+	else if (buf_add_str(&j->input, m->tail) != 0)
+		log_warn("input was dropped: the command does not read", LOG_S("effect", j->effect));
+	input_flush(j);
+}
+
+/* ---- end ---- */
+
+static void
+kill_tree(struct job *j)
+{
+	if (j->pidfd >= 0)
+		(void)pidfd_send_signal(j->pidfd, j->has_namespace ? SIGKILL : SIGTERM, NULL, 0);
+}
+
+static void
+set_end(struct job *j, int status)
+{
+	j->is_sure = true;
+	if (WIFSIGNALED(status)) {
+		j->st.signal = WTERMSIG(status);
+		j->st.exit_code = 0;
+	} else {
+		j->st.signal = 0;
+		j->st.exit_code = WEXITSTATUS(status);
+	}
+}
+
+static void
+on_report(struct job *j, const struct report *r, int fd)
+{
+	switch (r->kind) {
+	case REPORT_BEGUN:
+		if (j->pidfd >= 0 || fd < 0)
+			break;
+		j->state = JOB_RUNNING;
+		j->has_namespace = r->status != 0;
+		j->pidfd = fd;
+		if (j->st.killed || j->st.timed_out)
+			kill_tree(j);
+		return;
+	case REPORT_ENDED:
+		set_end(j, r->status);
+		break;
+	case REPORT_FAILED:
+		err_set(&j->fail, r->code, ERR_TO_MODEL, "%s", r->text);
+		j->is_sure = true;
+		break;
+	default:
+		break;
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+/* Takes what was reported. True when the job has come to its end. */
+static bool
+control_read(struct job *j)
+{
+	struct report r;
+	int fd = -1;
+	for (;;) {
+		int n = report_recv(j->control, &r, &fd);
+		if (n < 0 && errno == EAGAIN)
+			return j->is_sure;
+		if (n <= 0)
+			return true;
+		on_report(j, &r, fd);
+	}
+}
+
+static void
+on_pidfd(void *arg, int events)
+{
+	job_finish(arg);
+}
+
+/* The control socket ends before the namespace does: when the init was killed its pidfd has the last word. */
+static void
+on_control(void *arg, int events)
+{
+	struct job *j = arg;
+	if (!control_read(j))
+		return;
+	if (j->is_sure || j->pidfd < 0) {
+		job_finish(j);
+		return;
+	}
+	watch_close(j->control_watch);
+	j->control_watch = NULL;
+	j->pidfd_watch = watch_start(j->d->l, j->pidfd, LOOP_READ, on_pidfd, j);
+}
+
+/* Nobody reported an end. Either the order never reached a cell init, or the tree was killed. */
+static void
+set_unreported(struct job *j)
+{
+	cell_read(j->cell);
+	if (j->pidfd < 0 && !j->cell->was_ready) {
+		j->fail = j->cell->why.code != 0 ? j->cell->why
+						 : (struct err){ .code = ERR_GONE, .msg = "the cell ended" };
+		return;
+	}
+	j->st.signal = SIGKILL;
+}
+
+static void
+close_all(struct job *j)
+{
+	timer_close(j->timeout);
+	j->timeout = NULL;
+	watch_close(j->control_watch);
+	watch_close(j->pidfd_watch);
+	j->control_watch = j->pidfd_watch = NULL;
+	close(j->control);
+	if (j->pidfd >= 0)
+		close(j->pidfd);
+	j->control = j->pidfd = -1;
+	input_close(j);
+	for (int i = 0; i < 2; i++) {
+		while (pipe_read(&j->out[i])) {
+		}
+		pipe_close(&j->out[i]);
+	}
+}
+
+static void
+answer_killers(struct job *j)
+{
+	for (struct waiter *x = j->killed; x != NULL && j->d->runtime != NULL; x = x->next) {
+		status_write(wire_begin(j->d->runtime, WIRE_SPOOLED, x->id), &j->st);
+		(void)wire_end(j->d->runtime, STR(""), -1);
+	}
+	waiters_free(&j->killed);
+}
+
+static void
+job_finish(struct job *j)
+{
+	struct cell *c = j->cell;
+
+	if (!j->is_sure)
+		set_unreported(j);
+	close_all(j);
+	j->state = JOB_ENDED;
+	j->st.state = EXEC_DONE;
+	j->st.duration_ms = loop_now_ms(j->d->l) - j->began_at_ms;
+	if ((j->st.signal == SIGKILL || j->st.exit_code == 128 + SIGKILL) && c->has_group && cgroup_saw_oom(&c->group))
+		j->st.out_of_memory = true;
+	if (j->fail.code != 0)
+		spool_forget(&j->d->spool, j->effect); /* nothing ran: the key may be used again */
+	else if (spool_end(&j->d->spool, j->effect, &j->st) != 0)
+		log_error("a status cannot be kept", LOG_S("effect", j->effect), LOG_I("errno", errno));
+	j->cell = NULL;
+	answer_killers(j);
+	cell_job_ends(c);
+	pump(j);
+}
+
+static void
+on_timeout(void *arg)
+{
+	struct job *j = arg;
+	bool is_second = j->st.timed_out;
+	j->st.timed_out = true;
+	kill_tree(j);
+	if (is_second && j->state == JOB_STARTING)
+		cell_kill(j->cell); /* its init takes no orders */
+	else
+		timer_again(j->timeout, STUCK_MS);
+}
+
+void
+jobs_kill_cell(struct cell *c, bool out_of_memory)
+{
+	for (struct job *j = c->d->jobs; j != NULL; j = j->next) {
+		if (j->cell != c)
+			continue;
+		j->st.killed = j->st.killed || !out_of_memory;
+		j->st.out_of_memory = j->st.out_of_memory || out_of_memory;
+		kill_tree(j);
+	}
+}
+
+void
+jobs_runtime_gone(struct shelld *d)
+{
+	for (struct job *j = d->jobs, *next; j != NULL; j = next) {
+		next = j->next;
+		waiters_free(&j->killed);
+		if (j->stream == NULL)
+			continue;
+		struct stream *s = j->stream;
+		j->stream = NULL;
+		stream_close(s, NULL);
+		if (j->state == JOB_ENDED)
+			job_free(j);
+	}
+}
+
+/* ---- begin ---- */
+
+struct exec_args {
+	struct str cell, effect, command, env, cwd;
+	int64_t timeout_ms, output_max;
+	bool is_background, only_resume, wants_input;
+	const struct node *plan;
+};
+
+static int
+read_args(const struct wire_msg *m, struct exec_args *a, struct err *e)
+{
+	int64_t n = node_int(m->head, "command_bytes", -1);
+
+	*a = (struct exec_args){
+		.cell = node_str(m->head, "cell", STR("")),
+		.effect = node_str(m->head, "effect", STR("")),
+		.cwd = node_str(m->head, "cwd", STR("")),
+		.timeout_ms = node_int(m->head, "timeout_ms", 0),
+		.output_max = node_int(m->head, "output_max", 0),
+		.is_background = node_bool(m->head, "background", false),
+		.only_resume = node_bool(m->head, "only_resume", false),
+		.wants_input = node_bool(m->head, "input", false),
+		.plan = node_get(m->head, "plan"),
+	};
+	if (!key_valid(a->effect))
+		return err_set(e, ERR_INVALID, ERR_TO_LOG, "bad effect key");
+	if (n < 0 || (uint64_t)n > m->tail.n)
+		return err_set(e, ERR_INVALID, ERR_TO_LOG, "exec: command_bytes is not within the tail");
+	a->command = str_sub(m->tail, 0, (size_t)n);
+	a->env = str_sub(m->tail, (size_t)n, m->tail.n);
+	if (a->command.n > EXEC_COMMAND_MAX || memchr(a->command.p, '\0', a->command.n) != NULL)
+		return err_set(e, ERR_INVALID, ERR_TO_MODEL,
+			"the command is longer than %u bytes or holds a NUL (write a long script to a file and run that)",
+			EXEC_COMMAND_MAX);
+	if (a->timeout_ms < 1 || a->output_max < 0 || a->output_max > (int64_t)TOOL_OUTPUT_MAX)
+		return err_set(e, ERR_INVALID, ERR_TO_LOG, "exec: timeout_ms must be at least 1, output_max 0..%u",
+			TOOL_OUTPUT_MAX);
+	return 0;
+}
+
+static struct job *
+job_new(struct shelld *d, struct str effect)
+{
+	struct job *j = xcalloc(1, sizeof(*j));
+	j->d = d;
+	memcpy(j->effect, effect.p, effect.n);
+	j->control = j->pidfd = j->spool_fd = j->in = -1;
+	for (int i = 0; i < 2; i++)
+		j->out[i] = (struct pipe_end){ .j = j, .ch = i == 0 ? OUTPUT_CHANNEL : ERROR_CHANNEL, .fd = -1 };
+	buf_init(&j->input, EXEC_INPUT_MAX);
+	j->began_at_ms = loop_now_ms(d->l);
+	j->next = d->jobs;
+	d->jobs = j;
+	return j;
+}
+
+/* Descriptors of the order: the command's ends. Ours stay in j. */
+static int
+open_ends(struct job *j, struct order *o, bool wants_input, struct err *e)
+{
+	int in[2], out[2], err[2], control[2];
+
+	if (wants_input ? pipe2(in, O_CLOEXEC) != 0 : (in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+		return err_errno(e, errno, ERR_TO_LOG, "exec: standard input");
+	o->fd[o->fd_n++] = in[0];
+	j->in = wants_input ? in[1] : -1;
+	if (pipe2(out, O_CLOEXEC) != 0)
+		return err_errno(e, errno, ERR_TO_LOG, "exec: pipe");
+	o->fd[o->fd_n++] = out[1];
+	j->out[0].fd = out[0];
+	if (pipe2(err, O_CLOEXEC) != 0)
+		return err_errno(e, errno, ERR_TO_LOG, "exec: pipe");
+	o->fd[o->fd_n++] = err[1];
+	j->out[1].fd = err[0];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) != 0)
+		return err_errno(e, errno, ERR_TO_LOG, "exec: socketpair");
+	o->fd[o->fd_n++] = control[1];
+	j->control = control[0];
+	fd_set_nonblock(j->control);
+	fd_set_nonblock(j->out[0].fd);
+	fd_set_nonblock(j->out[1].fd);
+	if (j->in >= 0)
+		fd_set_nonblock(j->in);
+	return 0;
+}
+
+static void
+watch_ends(struct job *j, int64_t timeout_ms)
+{
+	struct loop *l = j->d->l;
+	j->control_watch = watch_start(l, j->control, LOOP_READ, on_control, j);
+	for (int i = 0; i < 2; i++)
+		j->out[i].watch = watch_start(l, j->out[i].fd, LOOP_READ, on_pipe, &j->out[i]);
+	if (j->in >= 0)
+		j->in_watch = watch_start(l, j->in, 0, on_input, j);
+	j->timeout = timer_start(l, timeout_ms, on_timeout, j);
+}
+
+static int
+job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct err *e)
+{
+	struct order o = { .kind = ORDER_EXEC };
+	struct cell *c;
+	struct buf env;
+
+	if (cell_get(d, a->cell, a->plan, &c, e) != 0)
+		return e->code;
+	buf_init(&env, EXEC_ENV_MAX);
+	struct arena *arena = arena_new(256 * KIB);
+	struct job *j = job_new(d, a->effect);
+	j->cell = c;
+	j->output_max = a->output_max;
+	int r = cell_env(c, a->env, &env, e);
+	if (r == 0)
+		r = open_ends(j, &o, a->wants_input, e);
+	if (r == 0)
+		r = spool_begin(&d->spool, j->effect, c->key, e);
+	if (r == 0) {
+		o.text[EXEC_TEXT_COMMAND] = a->command;
+		o.text[EXEC_TEXT_CWD] = str_of(cell_cwd(c, arena, a->cwd));
+		o.text[EXEC_TEXT_ENV] = buf_str(&env);
+		o.num[EXEC_NUM_DATA] = c->has_group || c->kind == KIND_HOST ? 0 : c->plan.memory_bytes;
+		cell_job_begins(c);
+		watch_ends(j, a->timeout_ms);
+		cell_post(c, &o);
+		*out = j;
+	} else {
+		order_close_fds(&o);
+		if (j->control >= 0)
+			close(j->control);
+		pipe_close(&j->out[0]);
+		pipe_close(&j->out[1]);
+		input_close(j);
+		job_free(j);
+	}
+	arena_free(arena);
+	buf_fini(&env);
+	return r;
+}
+
+/* A finished command, to be shown from what is kept. */
+static struct job *
+job_replay(struct shelld *d, struct str effect, const struct exec_status *st)
+{
+	struct job *j = job_new(d, effect);
+	j->state = JOB_ENDED;
+	j->st = *st;
+	if (st->kept_bytes > 0)
+		j->spool_fd = spool_out(&d->spool, j->effect, false);
+	return j;
+}
+
+int
+job_exec(struct shelld *d, const struct wire_msg *m, struct err *e)
+{
+	struct exec_args a;
+	struct exec_status st;
+	struct err why = { 0 };
+	struct job *j;
+
+	if (read_args(m, &a, &why) != 0) {
+		answer(d, m->id, NULL, &why);
+		return 0;
+	}
+	j = job_find(d, a.effect);
+	if (j != NULL) {
+		attach(j, m->id, a.is_background);
+		return 0;
+	}
+	char effect[CELL_KEY_MAX + 1] = { 0 };
+	memcpy(effect, a.effect.p, a.effect.n);
+	spool_find(&d->spool, effect, &st);
+	if (st.state == EXEC_DONE) {
+		attach(job_replay(d, a.effect, &st), m->id, false);
+	} else if (a.only_resume || (st.state == EXEC_UNKNOWN && spool_has_begun(&d->spool, effect))) {
+		answer(d, m->id, &st, NULL);
+	} else if (job_begin(d, &a, &j, &why) != 0) {
+		answer(d, m->id, NULL, &why);
+	} else {
+		attach(j, m->id, a.is_background);
+	}
+	return 0;
+}
+
+/* ---- requests about a command ---- */
+
+static int
+read_effect(const struct wire_msg *m, char out[CELL_KEY_MAX + 1], struct err *e)
+{
+	struct str effect = node_str(m->head, "effect", STR(""));
+	if (!key_valid(effect))
+		return err_set(e, ERR_INVALID, ERR_TO_LOG, "bad effect key");
+	memcpy(out, effect.p, effect.n);
+	out[effect.n] = '\0';
+	return 0;
+}
+
+/* State of an effect, running or not. */
+static struct job *
+look_up(struct shelld *d, const char *effect, struct exec_status *st)
+{
+	struct job *j = job_find(d, str_of(effect));
+	if (j == NULL) {
+		spool_find(&d->spool, effect, st);
+		return NULL;
+	}
+	*st = j->st;
+	if (j->state != JOB_ENDED) {
+		st->state = EXEC_RUNNING;
+		st->duration_ms = loop_now_ms(d->l) - j->began_at_ms;
+	}
+	return j;
+}
+
+int
+job_kill(struct shelld *d, const struct wire_msg *m, struct err *e)
+{
+	char effect[CELL_KEY_MAX + 1];
+	struct exec_status st;
+
+	if (read_effect(m, effect, e) != 0)
+		return e->code;
+	struct job *j = look_up(d, effect, &st);
+	if (j != NULL && j->state != JOB_ENDED) {
+		j->st.killed = true;
+		waiter_add(&j->killed, m->id);
+		kill_tree(j);
+		return 0;
+	}
+	status_write(wire_begin(d->runtime, WIRE_SPOOLED, m->id), &st);
+	(void)wire_end(d->runtime, STR(""), -1);
+	return 0;
+}
+
+int
+job_spool(struct shelld *d, const struct wire_msg *m, struct err *e)
+{
+	char effect[CELL_KEY_MAX + 1];
+	struct exec_status st;
+	int64_t offset = node_int(m->head, "offset", 0), n = node_int(m->head, "n", 0);
+	struct buf b;
+
+	if (read_effect(m, effect, e) != 0)
+		return e->code;
+	if (offset < 0 || n < 0)
+		return err_set(e, ERR_INVALID, ERR_TO_LOG, "spool: offset and n must not be negative");
+	(void)look_up(d, effect, &st);
+	n = MIN(MIN(n, (int64_t)WIRE_TAIL_MAX), MAX(st.kept_bytes - offset, 0));
+	buf_init(&b, WIRE_TAIL_MAX);
+	AUTO_CLOSE int fd = n > 0 ? spool_out(&d->spool, effect, false) : -1;
+	char *room = fd >= 0 ? buf_reserve(&b, (size_t)n) : NULL;
+	ssize_t got = room != NULL ? pread(fd, room, (size_t)n, offset) : 0;
+	if (got > 0)
+		buf_added(&b, (size_t)got);
+	struct json *j = wire_begin(d->runtime, WIRE_SPOOLED, m->id);
+	status_write(j, &st);
+	json_kv_int(j, "offset", offset);
+	json_kv_bool(j, "is_end", st.state != EXEC_RUNNING && offset + (int64_t)b.n >= st.kept_bytes);
+	int r = wire_end(d->runtime, buf_str(&b), -1);
+	buf_fini(&b);
+	return r;
+}
+
+int
+job_forget(struct shelld *d, const struct wire_msg *m, struct err *e)
+{
+	char effect[CELL_KEY_MAX + 1];
+	if (read_effect(m, effect, e) != 0)
+		return e->code;
+	struct job *j = job_find(d, str_of(effect));
+	if (j != NULL && j->state != JOB_ENDED)
+		return err_set(e, ERR_BUSY, ERR_TO_LOG, "effect %s is still running (kill it first)", effect);
+	spool_forget(&d->spool, effect);
+	wire_begin(d->runtime, WIRE_CLOSED, m->id);
+	return wire_end(d->runtime, STR(""), -1);
+}

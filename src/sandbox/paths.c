@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT
+ * The directories of a plan: opened once with shelld's rights, made where they are the cell's own, and checked against
+ * what the runner allows. What must stay hidden is turned into the list of masks that the cell's root is built with.
+ * Invariant: nothing of the daemon's own directories becomes visible in a cell but what `show` or the state names. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/mem.h"
+#include "base/path.h"
+#include "sandbox/shelld.h"
+
+/* below("/a", "/a/b"): "b"; below("/a", "/a"): ""; NULL when it is not. */
+static const char *
+below(const char *dir, const char *path)
+{
+	size_t n = strlen(dir);
+	if (strcmp(dir, "/") == 0)
+		return path + 1;
+	if (strncmp(dir, path, n) != 0 || (path[n] != '/' && path[n] != '\0'))
+		return NULL;
+	return path[n] == '/' ? path + n + 1 : path + n;
+}
+
+static bool
+is_below_any(const char *const *dirs, size_t n, const char *path)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (dirs[i] != NULL && below(dirs[i], path) != NULL)
+			return true;
+	}
+	return false;
+}
+
+/* A directory of the host that a cell shall see. */
+static int
+open_visible(const struct ceiling *k, const char *path, bool is_host, struct arena *a, const char **real, struct err *e)
+{
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(e, errno, ERR_TO_USER, "workspace %s", path);
+	AUTO_FREE char *resolved = realpath(path, NULL);
+	if (resolved == NULL || strlen(resolved) > PLAN_PATH_MAX) {
+		close(fd);
+		return err_errno(e, errno, ERR_TO_USER, "workspace %s", path);
+	}
+	if (!is_host && (strcmp(resolved, "/") == 0 || (is_below_any(k->hide, k->hide_n, resolved) &&
+							       !is_below_any(k->show, k->show_n, resolved)))) {
+		close(fd);
+		return err_set(e, ERR_DENIED, ERR_TO_USER,
+			"%s cannot be a workspace: it is %s (choose a project directory with --workspace)", resolved,
+			strcmp(resolved, "/") == 0 ? "the whole system" : "the daemon's own");
+	}
+	*real = arena_strdup(a, str_of(resolved));
+	return fd;
+}
+
+/* A directory of the cell itself, owned by the user that the cell is mapped to. */
+static int
+make_own(int parent, const char *name, uid_t uid, gid_t gid)
+{
+	if (mkdirat(parent, name, 0700) != 0 && errno != EEXIST)
+		return -1;
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) != 0)
+		return -1;
+	if (geteuid() == 0 && (st.st_uid != uid || st.st_gid != gid) && fchown(fd, uid, gid) != 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static int
+open_state(const struct ceiling *k, const char *state, struct order *o, struct arena *a, int *home, int *work,
+	struct err *e)
+{
+	static const char *const work_dirs[] = { "inbox", "outbox", "work", "tmp" };
+	uid_t uid = (uid_t)o->num[CELL_NUM_UID];
+	gid_t gid = (gid_t)o->num[CELL_NUM_GID];
+
+	if (path_mkdirs(state, 0700, e) != 0)
+		return e->code;
+	AUTO_FREE char *real = realpath(state, NULL);
+	if (real == NULL)
+		return err_errno(e, errno, ERR_TO_USER, "cell state %s", state);
+	if (k->state_root != NULL && (below(k->state_root, real) == NULL || below(k->state_root, real)[0] == '\0'))
+		return err_set(e, ERR_DENIED, ERR_TO_LOG, "cell state %s is not below %s", real, k->state_root);
+	AUTO_CLOSE int dir = open(real, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int h = make_own(dir, "home", uid, gid), w = make_own(dir, "runs", uid, gid);
+	for (size_t i = 0; w >= 0 && i < ARRAY_LEN(work_dirs); i++) {
+		AUTO_CLOSE int fd = make_own(w, work_dirs[i], uid, gid);
+		if (fd < 0) {
+			close(w);
+			w = -1;
+		}
+	}
+	if (h < 0 || w < 0) {
+		err_errno(e, errno, ERR_TO_USER, "cell state %s", real);
+		if (h >= 0)
+			close(h);
+		if (w >= 0)
+			close(w);
+		return e->code;
+	}
+	o->text[BIND_HOME] = str_of(arena_printf(a, "%s/home", real));
+	o->text[BIND_WORK] = str_of(arena_printf(a, "%s/runs", real));
+	*home = h;
+	*work = w;
+	return 0;
+}
+
+/* For each hidden path below a bind one entry "Ipath": see ORDER_CELL. */
+static int
+add_hides(const struct ceiling *k, struct order *o, struct arena *a, struct err *e)
+{
+	struct buf b;
+	buf_init(&b, HIDE_MAX * BIND_COUNT * 512u);
+	for (int i = BIND_SHARED; i <= BIND_APP; i++) {
+		for (size_t h = 0; o->text[i].n > 0 && h < k->hide_n; h++) {
+			const char *rest = k->hide[h] == NULL ? NULL : below(o->text[i].p, k->hide[h]);
+			if (rest != NULL && rest[0] != '\0') {
+				buf_printf(&b, "%d%s", i, rest);
+				buf_add_char(&b, '\0');
+			}
+		}
+	}
+	int r = b.overflow ? err_set(e, ERR_LIMIT, ERR_TO_USER, "too many hidden paths below the workspace") : 0;
+	o->text[CELL_TEXT_HIDE] = arena_str(a, buf_str(&b));
+	buf_fini(&b);
+	return r;
+}
+
+/* The cell's user: ours, or, when that is root, the owner of the workspace. */
+static int
+choose_user(int shared, enum cell_kind kind, struct order *o, struct err *e)
+{
+	struct stat st;
+	if (fstat(shared, &st) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "workspace");
+	bool is_owner = geteuid() == 0 && kind == KIND_FULL && st.st_uid != 0;
+	o->num[CELL_NUM_UID] = is_owner ? st.st_uid : geteuid();
+	o->num[CELL_NUM_GID] = is_owner ? st.st_gid : getegid();
+	return 0;
+}
+
+int
+plan_open(const struct ceiling *k, const struct cell_plan *p, enum cell_kind kind, struct arena *a, struct order *o,
+	struct err *e)
+{
+	const char *const visible[] = { p->shared, p->scratch, p->app };
+	int fds[BIND_COUNT] = { -1, -1, -1, -1, -1 }, r = 0;
+
+	for (int i = 0; i < (int)ARRAY_LEN(visible) && r == 0; i++) {
+		const char *real = NULL;
+		if (visible[i] == NULL)
+			continue;
+		fds[i] = open_visible(k, visible[i], kind == KIND_HOST, a, &real, e);
+		o->text[i] = str_of(real);
+		r = fds[i] < 0 ? e->code : 0;
+	}
+	if (r == 0)
+		r = choose_user(fds[BIND_SHARED], kind, o, e);
+	if (r == 0)
+		r = open_state(k, p->state, o, a, &fds[BIND_HOME], &fds[BIND_WORK], e);
+	if (r == 0 && kind != KIND_HOST)
+		r = add_hides(k, o, a, e);
+	if (r == 0 && kind == KIND_BASIC && o->text[CELL_TEXT_HIDE].n > 0)
+		r = err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
+			"the workspace %s holds the daemon's own files, which cell-basic cannot hide (choose a project "
+			"directory)", o->text[BIND_SHARED].p);
+	for (int i = 0; i < BIND_COUNT; i++) {
+		if (fds[i] >= 0 && r == 0)
+			o->fd[o->fd_n++] = fds[i];
+		else if (fds[i] >= 0)
+			close(fds[i]);
+	}
+	return r;
+}
+
+/* ---- removal ---- */
+
+/* What is in `from` is unlinked; a directory in it moves up into top, under a name of ours. The tree was made by a cell
+ * that is gone: it may be deeper than we have descriptors, so it is flattened instead of walked. */
+static void
+flatten(int from, int top, unsigned *number)
+{
+	int fd = openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	char name[32];
+
+	if (d == NULL)
+		return;
+	for (const struct dirent *x = readdir(d); x != NULL; x = readdir(d)) {
+		if (strcmp(x->d_name, ".") == 0 || strcmp(x->d_name, "..") == 0 || unlinkat(from, x->d_name, 0) == 0)
+			continue;
+		if (from == top || unlinkat(from, x->d_name, AT_REMOVEDIR) == 0)
+			continue;
+		snprintf(name, sizeof(name), ".removed-%u", (*number)++);
+		if (fchmodat(from, x->d_name, 0700, 0) == 0)
+			(void)renameat(from, x->d_name, top, name);
+	}
+	closedir(d);
+}
+
+static int
+remove_level(int top, unsigned *number)
+{
+	int fd = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), removed = 0;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+	if (d == NULL)
+		return 0;
+	for (const struct dirent *x = readdir(d); x != NULL; x = readdir(d)) {
+		if (strcmp(x->d_name, ".") == 0 || strcmp(x->d_name, "..") == 0)
+			continue;
+		if (fchmodat(top, x->d_name, 0700, 0) != 0)
+			continue;
+		AUTO_CLOSE int sub = openat(top, x->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (sub >= 0)
+			flatten(sub, top, number);
+		removed += unlinkat(top, x->d_name, AT_REMOVEDIR) == 0;
+	}
+	closedir(d);
+	return removed;
+}
+
+static void
+empty_dir(int top)
+{
+	unsigned number = 0;
+	flatten(top, top, &number);
+	while (remove_level(top, &number) > 0) {
+	}
+}
+
+void
+state_remove(const char *state)
+{
+	static const char *const names[] = { "home", "runs" };
+	AUTO_CLOSE int dir = open(state, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		int fd = openat(dir, names[i], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd >= 0) {
+			empty_dir(fd);
+			close(fd);
+		}
+		unlinkat(dir, names[i], AT_REMOVEDIR);
+	}
+	rmdir(state);
+}

@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: MIT
+ * shelld: the process that owns cells and what they run. Here are its links and its life: BOOT and STOP from the
+ * runner, requests from the runtime through one table, adoption by a new runner, and the end. Commands go on while a
+ * link is broken and results are kept. Invariant: without a runner or a runtime for orphan_ms everything it made ends. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/path.h"
+#include "sandbox/shelld.h"
+
+#define STOP_MS 2000 /* for cells to be gone before shelld is */
+
+/* ---- small things that the others use ---- */
+
+void
+waiter_add(struct waiter **list, uint64_t id)
+{
+	struct waiter *w = xcalloc(1, sizeof(*w));
+	*w = (struct waiter){ id, *list };
+	*list = w;
+}
+
+void
+waiters_free(struct waiter **list)
+{
+	while (*list != NULL) {
+		struct waiter *w = *list;
+		*list = w->next;
+		free(w);
+	}
+}
+
+void
+outbox_init(struct outbox *b, int sock)
+{
+	*b = (struct outbox){ .sock = sock, .tail = &b->head };
+}
+
+static void
+packet_keep(struct outbox *b, const struct order *o)
+{
+	struct packet *p = xcalloc(1, sizeof(*p));
+	size_t n = 0;
+	for (size_t i = 0; i < ORDER_TEXTS; i++)
+		n += o->text[i].n;
+	p->o = *o;
+	p->mem = xmalloc(n + 1);
+	n = 0;
+	for (size_t i = 0; i < ORDER_TEXTS; i++) {
+		if (o->text[i].n > 0)
+			memcpy(p->mem + n, o->text[i].p, o->text[i].n);
+		p->o.text[i].p = p->mem + n;
+		n += o->text[i].n;
+	}
+	*b->tail = p;
+	b->tail = &p->next;
+}
+
+void
+outbox_post(struct outbox *b, struct order *o)
+{
+	if (b->head == NULL && (b->sock < 0 || order_send(b->sock, o) == 0 || errno != EAGAIN)) {
+		order_close_fds(o);
+		return;
+	}
+	packet_keep(b, o);
+	if (b->watch != NULL)
+		watch_update(b->watch, LOOP_READ | LOOP_WRITE);
+}
+
+static void
+packet_drop(struct outbox *b)
+{
+	struct packet *p = b->head;
+	b->head = p->next;
+	if (b->head == NULL)
+		b->tail = &b->head;
+	order_close_fds(&p->o);
+	free(p->mem);
+	free(p);
+}
+
+void
+outbox_flush(struct outbox *b)
+{
+	while (b->head != NULL) {
+		if (order_send(b->sock, &b->head->o) != 0 && errno == EAGAIN)
+			return;
+		packet_drop(b);
+	}
+	watch_update(b->watch, LOOP_READ);
+}
+
+void
+outbox_fini(struct outbox *b)
+{
+	while (b->head != NULL)
+		packet_drop(b);
+}
+
+/* ---- the end ---- */
+
+void
+shelld_progress(struct shelld *d)
+{
+	if (d->is_stopping && d->cells == NULL)
+		loop_stop(d->l);
+}
+
+static void
+stop_now(void *arg)
+{
+	struct shelld *d = arg;
+	loop_stop(d->l);
+}
+
+static void
+stop(struct shelld *d, int status)
+{
+	if (d->is_stopping)
+		return;
+	d->is_stopping = true;
+	d->status = status;
+	for (struct cell *c = d->cells; c != NULL; c = c->next) {
+		jobs_kill_cell(c, false);
+		cell_kill(c);
+	}
+	d->stop_timer = timer_start(d->l, STOP_MS, stop_now, d);
+	shelld_progress(d);
+}
+
+static void
+on_term(void *arg)
+{
+	stop(arg, 0);
+}
+
+static void
+on_orphan(void *arg)
+{
+	struct shelld *d = arg;
+	log_warn("nobody came back: everything ends", LOG_S("missing", d->runner == NULL ? "runner" : "runtime"));
+	stop(d, 0);
+}
+
+static void
+orphan_check(struct shelld *d)
+{
+	if (d->runner != NULL && d->runtime != NULL)
+		timer_stop(d->orphan);
+	else
+		timer_again(d->orphan, d->ceiling.orphan_ms);
+}
+
+static void
+on_zygote_dead(void *arg, int events)
+{
+	struct shelld *d = arg;
+	log_error("the zygote ended: no cell can be made, so shelld ends", LOG_I("pid", getpid()));
+	stop(d, 1);
+}
+
+/* ---- the runtime ---- */
+
+typedef int (*request_fn)(struct shelld *d, const struct wire_msg *m, struct err *e);
+
+static int
+on_spawn(struct shelld *d, const struct wire_msg *m, struct err *e)
+{
+	struct cell *c;
+	if (cell_get(d, node_str(m->head, "cell", STR("")), node_get(m->head, "plan"), &c, e) != 0)
+		return e->code;
+	if (c->state == CELL_READY) {
+		wire_begin(d->runtime, WIRE_SPAWNED, m->id);
+		return wire_end(d->runtime, STR(""), -1);
+	}
+	waiter_add(&c->spawned, m->id);
+	return 0;
+}
+
+static int
+on_input(struct shelld *d, const struct wire_msg *m, struct err *e)
+{
+	job_input(d, m);
+	return 0;
+}
+
+static int
+on_close(struct shelld *d, const struct wire_msg *m, struct err *e)
+{
+	struct str cell = node_str(m->head, "cell", STR(""));
+	if (cell.n == 0)
+		return job_forget(d, m, e);
+	if (!key_valid(cell))
+		return err_set(e, ERR_INVALID, ERR_TO_LOG, "bad cell key");
+	cell_close(d, cell, node_bool(m->head, "forget", false), m->id);
+	return 0;
+}
+
+static const struct {
+	enum wire_kind kind;
+	request_fn fn;
+} requests[] = {
+	{ WIRE_SPAWN, on_spawn }, { WIRE_EXEC, job_exec }, { WIRE_INPUT, on_input }, { WIRE_KILL, job_kill },
+	{ WIRE_SPOOL, job_spool }, { WIRE_FILE, file_begin }, { WIRE_CLOSE, on_close },
+};
+
+static int
+on_runtime_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
+{
+	struct shelld *d = arg;
+	for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
+		struct err why = { 0 };
+		if (requests[i].kind != m->kind)
+			continue;
+		if (requests[i].fn(d, m, &why) != 0)
+			wire_error(w, m->id, &why);
+		return 0;
+	}
+	return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s is not a request that shelld knows", wire_kind_name(m->kind));
+}
+
+static void
+runtime_left(struct shelld *d)
+{
+	d->runtime = NULL;
+	jobs_runtime_gone(d);
+	files_runtime_gone(d);
+	cells_waiters_drop(d);
+}
+
+static void
+on_runtime_gone(void *arg, struct wire *w, const struct err *e)
+{
+	struct shelld *d = arg;
+	if (d->runtime != w)
+		return;
+	runtime_left(d);
+	orphan_check(d);
+}
+
+static const struct wire_handler runtime_handler = { on_runtime_msg, on_runtime_gone };
+
+static void
+send_hello(struct shelld *d)
+{
+	facts_write(wire_begin(d->runtime, WIRE_HELLO, 0), &d->facts);
+	(void)wire_end(d->runtime, STR(""), -1);
+}
+
+static void
+runtime_came(struct shelld *d, int fd)
+{
+	if (d->runtime != NULL) {
+		struct wire *old = d->runtime;
+		runtime_left(d);
+		wire_close(old);
+	}
+	d->runtime = wire_open(d->l, fd, ROLE_SHELLD, ROLE_RUNTIME, &runtime_handler, d);
+	if (d->has_facts)
+		send_hello(d);
+	orphan_check(d);
+}
+
+/* ---- the runner ---- */
+
+static void
+send_ready(struct shelld *d, bool is_adopted)
+{
+	struct json *j = wire_begin(d->runner, WIRE_READY, 0);
+	json_kv_bool(j, "adopted", is_adopted);
+	json_key(j, "facts");
+	json_obj(j);
+	facts_write(j, &d->facts);
+	json_obj_end(j);
+	(void)wire_end(d->runner, STR(""), -1);
+}
+
+void
+shelld_facts(struct shelld *d)
+{
+	d->has_facts = true;
+	if (d->facts.level != CELL_FULL)
+		log_warn("commands cannot be fully isolated here", LOG_S("level", level_name(d->facts.level)),
+			LOG_S("reason", d->facts.reason));
+	if (d->runner != NULL)
+		send_ready(d, false);
+	if (d->runtime != NULL)
+		send_hello(d);
+}
+
+static const char *
+real_path(struct shelld *d, struct str path)
+{
+	char z[PLAN_PATH_MAX + 1];
+	if (path.n == 0 || path.n > PLAN_PATH_MAX)
+		return NULL;
+	memcpy(z, path.p, path.n);
+	z[path.n] = '\0';
+	AUTO_FREE char *real = realpath(z, NULL);
+	return real == NULL ? NULL : arena_strdup(d->arena, str_of(real));
+}
+
+static size_t
+read_paths(struct shelld *d, const struct node *list, const char **out, size_t n)
+{
+	for (size_t i = 0; i < node_len(list) && n < HIDE_MAX; i++) {
+		const struct node *x = node_at(list, i);
+		const char *path = node_is(x, NODE_STR) ? real_path(d, x->s) : NULL;
+		if (path != NULL)
+			out[n++] = path;
+	}
+	return n;
+}
+
+static int
+read_ceiling(struct shelld *d, const struct node *boot, struct err *e)
+{
+	const struct node *n = node_get(boot, "ceiling");
+	struct ceiling *k = &d->ceiling;
+	int mode = access_parse(node_str(n, "mode_max", STR("workspace_write")));
+	struct str run_dir = node_str(n, "run_dir", STR("")), spool_dir = node_str(n, "spool_dir", STR(""));
+	struct str state_root = node_str(n, "state_root", STR(""));
+
+	if (run_dir.n == 0 || run_dir.p[0] != '/' || spool_dir.n == 0 || spool_dir.p[0] != '/' || mode < 0)
+		return err_set(e, ERR_CONFIG, ERR_TO_USER,
+			"boot envelope of shelld: run_dir and spool_dir must be absolute paths, mode_max a mode");
+	k->mode_max = (enum cell_access)mode;
+	k->orphan_ms = node_int(n, "orphan_ms", SHELLD_ORPHAN_MS);
+	k->run_dir = arena_strdup(d->arena, run_dir);
+	k->spool_dir = arena_strdup(d->arena, spool_dir);
+	if (path_mkdirs(k->run_dir, 0700, e) != 0 || spool_open(&d->spool, k->spool_dir, e) != 0)
+		return e->code;
+	if (state_root.n > 0) {
+		k->state_root = arena_strdup(d->arena, state_root);
+		if (path_mkdirs(k->state_root, 0700, e) != 0)
+			return e->code;
+		k->state_root = real_path(d, state_root);
+	}
+	k->hide_n = read_paths(d, node_get(n, "hide"), k->hide, 0);
+	k->show_n = read_paths(d, node_get(n, "show"), k->show, 0);
+	if (k->hide_n + 2 > HIDE_MAX)
+		return err_set(e, ERR_LIMIT, ERR_TO_USER, "boot envelope of shelld: more than %u hidden paths", HIDE_MAX - 2);
+	/* Whatever the runner says, these two are nobody's business. */
+	k->hide[k->hide_n++] = real_path(d, run_dir);
+	k->hide[k->hide_n++] = real_path(d, spool_dir);
+	return 0;
+}
+
+static void on_adopter(void *arg, int events);
+
+static int
+on_boot(struct shelld *d, const struct wire_msg *m, struct err *e)
+{
+	const struct node *boot;
+	char path[PLAN_PATH_MAX];
+	enum log_level level = LOG_WARN;
+
+	if (d->is_booted)
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "boot envelope twice");
+	if (json_parse(d->arena, m->tail, &boot, e) != 0 || read_ceiling(d, boot, e) != 0)
+		return e->code;
+	if (log_level_parse(node_str(boot, "log_level", STR("warn")), &level) == 0)
+		log_open("shelld", STDERR_FILENO, level, LOG_LOGFMT);
+	snprintf(path, sizeof(path), "%s/shelld.sock", d->ceiling.run_dir);
+	d->listen_fd = unix_listen(path, 0600, e);
+	if (d->listen_fd < 0)
+		return e->code;
+	d->listen_watch = watch_start(d->l, d->listen_fd, LOOP_READ, on_adopter, d);
+	d->is_booted = true;
+	orphan_check(d);
+	cgroups_open(&d->cgroups, "/proc/self");
+	cells_probe(d);
+	return 0;
+}
+
+static int
+on_runner_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
+{
+	struct shelld *d = arg;
+	switch (m->kind) {
+	case WIRE_BOOT:
+		if (on_boot(d, m, e) != 0) {
+			struct json *j = wire_begin(w, WIRE_FAULT, 0);
+			json_kv_z(j, "code", err_name(e->code));
+			json_kv_z(j, "message", e->msg);
+			(void)wire_end(w, STR(""), -1);
+			stop(d, 1);
+		}
+		return 0;
+	case WIRE_PEER:
+		if (!str_is(node_str(m->head, "role", STR("")), role_name(ROLE_RUNTIME)) || m->fd < 0 || !d->is_booted)
+			return err_set(e, ERR_PROTO, ERR_TO_LOG, "shelld takes one peer, the runtime, after boot");
+		runtime_came(d, take_fd(&m->fd));
+		return 0;
+	case WIRE_STOP:
+		stop(d, 0);
+		return 0;
+	default:
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s is not for shelld", wire_kind_name(m->kind));
+	}
+}
+
+static void
+on_runner_gone(void *arg, struct wire *w, const struct err *e)
+{
+	struct shelld *d = arg;
+	if (d->runner != w)
+		return;
+	d->runner = NULL;
+	if (d->is_booted)
+		orphan_check(d);
+	else
+		stop(d, 1);
+}
+
+static const struct wire_handler runner_handler = { on_runner_msg, on_runner_gone };
+
+/* A new runner takes a shelld over whose own is gone. It must be the same user. */
+static void
+on_adopter(void *arg, int events)
+{
+	struct shelld *d = arg;
+	uid_t uid;
+	pid_t pid;
+	int fd = unix_accept(d->listen_fd);
+
+	if (fd < 0)
+		return;
+	if (d->runner != NULL || unix_peer(fd, &uid, &pid) != 0 || uid != geteuid()) {
+		log_warn("a runner was turned away", LOG_S("why", d->runner != NULL ? "there is one" : "another user"));
+		close(fd);
+		return;
+	}
+	d->runner = wire_open(d->l, fd, ROLE_SHELLD, ROLE_RUNNER, &runner_handler, d);
+	if (d->has_facts)
+		send_ready(d, true);
+	orphan_check(d);
+}
+
+/* ---- life ---- */
+
+static void
+on_zygote(void *arg, int events)
+{
+	struct shelld *d = arg;
+	if ((events & LOOP_WRITE) != 0)
+		outbox_flush(&d->zygote);
+	if ((events & LOOP_READ) != 0)
+		zygote_read(d);
+}
+
+int
+shelld_main(int runner_fd, int zygote_sock, int zygote_pidfd)
+{
+	struct shelld *d = xcalloc(1, sizeof(*d));
+	struct err e = { 0 };
+
+	if (loop_open(&d->l, &e) != 0) {
+		log_error("no event loop", LOG_E(&e));
+		return 1;
+	}
+	d->listen_fd = -1;
+	d->spool.dir = -1;
+	d->zygote_sock = zygote_sock;
+	d->zygote_pidfd = zygote_pidfd;
+	d->arena = arena_new(MIB);
+	fd_set_nonblock(zygote_sock);
+	outbox_init(&d->zygote, zygote_sock);
+	d->zygote.watch = watch_start(d->l, zygote_sock, LOOP_READ, on_zygote, d);
+	d->zygote_dead = watch_start(d->l, zygote_pidfd, LOOP_READ, on_zygote_dead, d);
+	d->term = signal_start(d->l, SIGTERM, on_term, d);
+	d->ceiling.orphan_ms = SHELLD_ORPHAN_MS;
+	d->orphan = timer_start(d->l, SHELLD_ORPHAN_MS, on_orphan, d);
+	d->runner = wire_open(d->l, runner_fd, ROLE_SHELLD, ROLE_RUNNER, &runner_handler, d);
+	loop_run(d->l);
+	if (d->runner != NULL)
+		wire_close(d->runner);
+	if (d->ceiling.run_dir != NULL && d->listen_fd >= 0) {
+		char path[PLAN_PATH_MAX];
+		snprintf(path, sizeof(path), "%s/shelld.sock", d->ceiling.run_dir);
+		unlink(path);
+	}
+	return d->status; /* the kernel takes the rest: the process ends here */
+}

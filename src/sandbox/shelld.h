@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT
+ * What the files of shelld share: the process itself, its cells and its jobs (commands and file operations). Cells and
+ * jobs are found by key, never by pointers kept across a wait of someone else. */
+#ifndef SANDBOX_SHELLD_H
+#define SANDBOX_SHELLD_H
+
+#include "loop/loop.h"
+#include "loop/wire.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/spool.h"
+
+/* What the runner allows this shelld, from BOOT. Strings live in shelld's arena. */
+struct ceiling {
+	const char *run_dir, *spool_dir;
+	const char *state_root; /* plan.state must lie below it; NULL: anywhere */
+	const char *hide[HIDE_MAX], *show[HIDE_MAX]; /* real paths; a cell sees nothing below hide that is not below show */
+	size_t hide_n, show_n;
+	enum cell_access mode_max;
+	int64_t orphan_ms;
+};
+
+/* Requests of the runtime that are answered later. */
+struct waiter {
+	uint64_t id;
+	struct waiter *next;
+};
+void waiter_add(struct waiter **list, uint64_t id);
+void waiters_free(struct waiter **list);
+
+/* Orders that a socket did not take yet. */
+struct packet {
+	struct packet *next;
+	struct order o; /* texts point into mem */
+	char *mem;
+};
+struct outbox {
+	int sock;
+	struct watch *watch;
+	struct packet *head, **tail;
+};
+void outbox_init(struct outbox *b, int sock);
+/* Takes the descriptors of *o in any case. An order for a dead socket is dropped: its sockets tell by their end. */
+void outbox_post(struct outbox *b, struct order *o);
+void outbox_flush(struct outbox *b);
+void outbox_fini(struct outbox *b);
+
+#define SHELLD_CHUNK 65536
+
+struct cell;
+struct job;
+struct file_job;
+struct closing;
+
+struct shelld {
+	struct loop *l;
+	int zygote_sock, zygote_pidfd;
+	struct outbox zygote;
+	struct wire *runner, *runtime;
+	int listen_fd;
+	struct watch *listen_watch, *zygote_dead;
+	struct signal_watch *term;
+	struct arena *arena;
+	struct ceiling ceiling;
+	bool is_booted, has_facts, is_stopping;
+	struct sandbox_facts facts;
+	struct spool spool;
+	struct cgroups cgroups;
+	struct cell *cells;
+	struct job *jobs;
+	struct file_job *file_jobs;
+	struct closing *closings;
+	uint32_t next_cell;
+	struct timer *orphan, *stop_timer;
+	int status; /* to exit with */
+	char chunk[SHELLD_CHUNK]; /* for one read or write at a time */
+};
+
+/* ---- cells (cells.c) ---- */
+
+enum cell_state { CELL_MAKING, CELL_READY, CELL_DEAD };
+
+struct cell {
+	struct shelld *d;
+	struct cell *next;
+	char key[CELL_KEY_MAX + 1];
+	uint32_t id;
+	enum cell_state state;
+	struct err why; /* CELL_DEAD, or why it is about to be */
+	bool is_retired; /* a newer plan took the key; it ends with its last job */
+	bool is_probe; /* the self-test */
+	bool was_ready;
+	enum cell_kind kind;
+	struct arena *arena;
+	struct cell_plan plan;
+	struct str plan_text;
+	int sock, pidfd;
+	pid_t pid;
+	struct outbox out;
+	struct cgroup group;
+	bool has_group;
+	size_t jobs_n;
+	struct waiter *spawned;
+	struct timer *grave, *watchdog;
+	int64_t used_at_ms;
+};
+
+void cells_probe(struct shelld *d); /* starts the self-test; shelld_facts follows */
+int cell_get(struct shelld *d, struct str key, const struct node *plan, struct cell **out, struct err *e) MUST_USE;
+void cell_post(struct cell *c, struct order *o);
+void cell_read(struct cell *c); /* takes what it reported by now */
+void cell_job_begins(struct cell *c);
+void cell_job_ends(struct cell *c);
+void cell_kill(struct cell *c);
+void cell_close(struct shelld *d, struct str key, bool forget, uint64_t id);
+void zygote_read(struct shelld *d);
+void cells_waiters_drop(struct shelld *d);
+/* NULL-terminated environment of a command, as NUL-terminated entries: ours, then additions over it. */
+int cell_env(const struct cell *c, struct str additions, struct buf *out, struct err *e) MUST_USE;
+/* The working directory as a command of this cell must see it. */
+const char *cell_cwd(const struct cell *c, struct arena *a, struct str cwd);
+
+/* ---- the root of trouble: paths of a plan (paths.c) ---- */
+
+/* Opens, makes and checks the directories of a plan and fills the texts and descriptors of a cell order. */
+int plan_open(const struct ceiling *k, const struct cell_plan *p, enum cell_kind kind, struct arena *a, struct order *o,
+	struct err *e) MUST_USE;
+/* Removes home/ and runs/ of a state directory, then the directory itself if it is empty. Never follows a link. */
+void state_remove(const char *state);
+
+/* ---- jobs (job.c, filejob.c) ---- */
+
+int job_exec(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
+void job_input(struct shelld *d, const struct wire_msg *m);
+int job_kill(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
+int job_spool(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
+int job_forget(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
+void jobs_runtime_gone(struct shelld *d);
+void jobs_kill_cell(struct cell *c, bool out_of_memory);
+int file_begin(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
+void files_runtime_gone(struct shelld *d);
+
+/* ---- shelld.c ---- */
+
+void shelld_facts(struct shelld *d); /* facts are known: tell everyone */
+void shelld_progress(struct shelld *d); /* something ended: a stop may be complete */
+int shelld_main(int runner_fd, int zygote_sock, int zygote_pidfd);
+
+#endif
