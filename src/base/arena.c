@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The arena: a chain of blocks, newest first, that is dropped at once. Small requests share a block; a request larger
- * than a quarter of the block size gets a block of its own behind the newest, so that the rest of the newest stays
- * usable. The maximum counts bytes handed out. */
+ * The arena: a chain of blocks, newest first, that is dropped at once. Small requests share a
+ * block; a request larger than a quarter of the block size gets a block of its own behind the
+ * newest, so that the rest of the newest stays usable. The maximum counts bytes handed out. */
 #include "base/arena.h"
 
 #include <stdalign.h>

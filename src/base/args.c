@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Command lines over a field table. Words become values through field_parse, so an option has the type, range and
- * message of its row; the rules of the command line alone (dashes, bundles, operands, repetition) live here. */
+ * Command lines over a field table. Words become values through field_parse, so an option has the
+ * type, range and message of its row; the rules of the command line alone (dashes, bundles,
+ * operands, repetition) live here. */
 #include "base/args.h"
 
 #include <stdlib.h>
@@ -15,13 +16,15 @@ struct line {
 	struct arena *a;
 	struct err *e;
 	char *const *argv;
-	int argc, at; /* at: the next word */
+	int argc, at;                /* at: the next word */
 	const struct field *operand; /* the row that takes the next operand; NULL at the end */
-	struct node_pair *pairs; /* one for each row at most */
+	struct node_pair *pairs;     /* one for each row at most */
 	size_t n;
 };
 
-PRINTF_LIKE(2, 3) static int
+static int usage(struct line *l, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+static int
 usage(struct line *l, const char *fmt, ...)
 {
 	struct buf b;
@@ -107,7 +110,8 @@ unknown_option(struct line *l, struct str typed)
 	const char *nearest = str_nearest(typed, names, n);
 	int len = (int)MIN(typed.n, NAME_MAX_LEN);
 	if (nearest)
-		return usage(l, "unknown option --%.*s (did you mean --%s?)", len, typed.p, nearest);
+		return usage(
+			l, "unknown option --%.*s (did you mean --%s?)", len, typed.p, nearest);
 	return usage(l, "unknown option --%.*s (--help lists them)", len, typed.p);
 }
 
@@ -122,7 +126,8 @@ slot(struct line *l, const struct field *f)
 	return &l->pairs[l->n++].value;
 }
 
-/* The list or map with room for one more; one word adds one item, so copying is bounded by the command line. */
+/* The list or map with room for one more; one word adds one item, so copying is bounded by the
+ * command line. */
 static struct node *
 add_item(struct line *l, struct node *list)
 {
@@ -151,7 +156,8 @@ add_key(struct line *l, struct node *map, struct str key)
 }
 
 static int
-parse_into(struct line *l, const struct field *f, const struct field *row, struct str text, struct node *to)
+parse_into(struct line *l, const struct field *f, const struct field *row, struct str text,
+	struct node *to)
 {
 	struct field named = *row;
 	const struct node *n;
@@ -169,14 +175,17 @@ put(struct line *l, const struct field *f, struct str text)
 {
 	static const struct field any_text = { .type = FIELD_STR };
 	if (f->type == FIELD_LIST)
-		return parse_into(l, f, f->item ? f->item : &any_text, text, add_item(l, slot(l, f)));
+		return parse_into(
+			l, f, f->item ? f->item : &any_text, text, add_item(l, slot(l, f)));
 	if (f->type != FIELD_MAP)
 		return parse_into(l, f, f, text, slot(l, f));
 	ptrdiff_t equals = str_find_char(text, '=');
 	if (equals < 1)
-		return usage(l, "%s needs NAME=VALUE, not %.*s", spelling(l, f), (int)MIN(text.n, NAME_MAX_LEN), text.p);
+		return usage(l, "%s needs NAME=VALUE, not %.*s", spelling(l, f),
+			(int)MIN(text.n, NAME_MAX_LEN), text.p);
 	struct node *value = add_key(l, slot(l, f), str_sub(text, 0, (size_t)equals));
-	return parse_into(l, f, f->item ? f->item : &any_text, str_sub(text, (size_t)equals + 1, text.n), value);
+	return parse_into(l, f, f->item ? f->item : &any_text,
+		str_sub(text, (size_t)equals + 1, text.n), value);
 }
 
 static void
@@ -227,8 +236,11 @@ short_options(struct line *l, struct str word)
 		if (!f) {
 			uint32_t cp;
 			size_t len = utf8_decode(word.p + i, word.n - i, &cp);
-			return usage(l, "unknown option -%.*s (--help lists them; write -- before an operand that "
-				"begins with a dash)", (int)len, word.p + i);
+			return usage(l,
+				"unknown option -%.*s (--help lists them; write -- before an "
+				"operand that "
+				"begins with a dash)",
+				(int)len, word.p + i);
 		}
 		if (f->type != FIELD_BOOL) {
 			struct str value = str_sub(word, i + 1, word.n);
@@ -244,7 +256,8 @@ operand(struct line *l, struct str word)
 {
 	const struct field *f = l->operand;
 	if (!f)
-		return usage(l, "unexpected operand \"%.*s\"", (int)MIN(word.n, NAME_MAX_LEN), word.p);
+		return usage(
+			l, "unexpected operand \"%.*s\"", (int)MIN(word.n, NAME_MAX_LEN), word.p);
 	if (f->type != FIELD_LIST)
 		l->operand = next_operand(f + 1);
 	return put(l, f, word);
@@ -268,7 +281,8 @@ one_word(struct line *l, struct str word, bool *only_operands)
 		put_flag(l, f, true);
 		return 0;
 	}
-	return word.p[1] == '-' ? long_option(l, str_sub(word, 2, word.n)) : short_options(l, str_sub(word, 1, word.n));
+	return word.p[1] == '-' ? long_option(l, str_sub(word, 2, word.n))
+				: short_options(l, str_sub(word, 1, word.n));
 }
 
 /* Required rows and the number of items; everything else was checked word by word. */
@@ -280,8 +294,8 @@ check_whole(struct line *l, const struct node *map)
 	for (const struct field *f = l->table; f->type != FIELD_END; f++) {
 		const struct node *v = node_get(map, f->name);
 		if (!v && (f->flags & FIELD_REQUIRED))
-			return usage(l, "%s is missing%s%s%s", spelling(l, f), f->text ? " (" : "", f->text ? f->text : "",
-				f->text ? ")" : "");
+			return usage(l, "%s is missing%s%s%s", spelling(l, f), f->text ? " (" : "",
+				f->text ? f->text : "", f->text ? ")" : "");
 		if (v && field_check_value(f, v, NULL, spelling(l, f), ERR_TO_USER, l->e) != 0) {
 			if (l->e)
 				l->e->code = ERR_USAGE;
@@ -292,8 +306,8 @@ check_whole(struct line *l, const struct node *map)
 }
 
 int
-args_parse(const struct field *table, int argc, char *const *argv, struct arena *a, const struct node **out,
-	struct err *e)
+args_parse(const struct field *table, int argc, char *const *argv, struct arena *a,
+	const struct node **out, struct err *e)
 {
 	struct line l = { .table = table, .a = a, .e = e, .argv = argv, .argc = argc };
 	size_t rows = 0;

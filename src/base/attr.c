@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The helpers behind the cleanup attributes. They get the address of the variable, not its value, and must keep
- * errno, because they run after a return expression was evaluated but before the caller looks at errno. */
+ * The helpers behind the cleanup attributes. They get the address of the variable, not its value,
+ * and must keep errno, because they run after a return expression was evaluated but before the
+ * caller looks at errno. */
 #include "base/attr.h"
 
 #include <errno.h>
@@ -8,7 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The variable may be a pointer to any type, so it is moved as bytes: that is what -fstrict-aliasing allows. */
+/* The variable may be a pointer to any type, so it is moved as bytes: that is what
+ * -fstrict-aliasing allows. */
 void
 auto_free_(void *pointer_to_pointer)
 {

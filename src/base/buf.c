@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The bounded buffer. After the first write that does not fit (or finds no memory) every further write is refused
- * too, so what is in the buffer is always an unbroken beginning of what was written. One byte beyond the content is
- * kept for a NUL, so buf_z costs nothing. */
+ * The bounded buffer. After the first write that does not fit (or finds no memory) every further
+ * write is refused too, so what is in the buffer is always an unbroken beginning of what was
+ * written. One byte beyond the content is kept for a NUL, so buf_z costs nothing. */
 #include "base/buf.h"
 
 #include <stdio.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Clocks and the one way time is written. gmtime_r(3) would read the zone file on first use; the civil date is
- * computed here instead (days since 0000-03-01 in 400-year eras), which needs no file and no lock. */
+ * Clocks and the one way time is written. gmtime_r(3) would read the zone file on first use; the
+ * civil date is computed here instead (days since 0000-03-01 in 400-year eras), which needs no file
+ * and no lock. */
 #include "base/clock.h"
 
 #include <time.h>

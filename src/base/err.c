@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Filling and naming errors. Every message is first formatted into a local array, so an argument may point into the
- * error itself, and then copied as UTF-8: bytes that are not become U+FFFD, and the end is cut between characters.
- * Nothing here allocates: an error can be reported when memory is gone. */
+ * Filling and naming errors. Every message is first formatted into a local array, so an argument
+ * may point into the error itself, and then copied as UTF-8: bytes that are not become U+FFFD, and
+ * the end is cut between characters. Nothing here allocates: an error can be reported when memory
+ * is gone. */
 #include "base/err.h"
 
 #include <errno.h>

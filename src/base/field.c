@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Checking a tree against a field table, making a value from text, filling in defaults, and money. A message names the
- * place (document, line, path of keys) and what was expected; the value of a FIELD_SECRET never appears in it. A null
- * counts as absent, because that is what YAML's `key:` and many models mean by it. */
+ * Checking a tree against a field table, making a value from text, filling in defaults, and money.
+ * A message names the place (document, line, path of keys) and what was expected; the value of a
+ * FIELD_SECRET never appears in it. A null counts as absent, because that is what YAML's `key:` and
+ * many models mean by it. */
 #include "base/field.h"
 
 #include <stdio.h>
@@ -13,7 +14,8 @@
 
 #define MONEY_DIGITS 6 /* micro-dollars */
 
-/* Where a value is: a chain on the stack that is only written out when there is something to say. */
+/* Where a value is: a chain on the stack that is only written out when there is something to say.
+ */
 struct place {
 	const struct place *up;
 	struct str name; /* of a key; NULL for an item */
@@ -26,7 +28,10 @@ struct check {
 	struct err *e;
 };
 
-static int check_value(const struct check *c, const struct place *at, const struct field *f, const struct node *v);
+static int check_value(
+	const struct check *c, const struct place *at, const struct field *f, const struct node *v);
+static int fail(const struct check *c, const struct place *at, uint32_t line, const char *fmt, ...)
+	PRINTF_LIKE(4, 5);
 
 static void
 add_path(struct buf *b, const struct place *at)
@@ -40,8 +45,9 @@ add_path(struct buf *b, const struct place *at)
 		(void)buf_printf(b, "%s%.*s", b->n ? "." : "", STR_FMT(str_sub(at->name, 0, 80)));
 }
 
-/* "config.yaml line 12: limits.turn_steps: <what>". A model wrote its arguments in one line: it gets no line. */
-PRINTF_LIKE(4, 5) static int
+/* "config.yaml line 12: limits.turn_steps: <what>". A model wrote its arguments in one line: it
+ * gets no line. */
+static int
 fail(const struct check *c, const struct place *at, uint32_t line, const char *fmt, ...)
 {
 	struct buf path, what;
@@ -100,7 +106,8 @@ add_names(struct buf *b, const struct field *table)
 }
 
 static int
-unknown_key(const struct check *c, const struct place *up, const struct field *table, const struct node_pair *pair)
+unknown_key(const struct check *c, const struct place *up, const struct field *table,
+	const struct node_pair *pair)
 {
 	struct place at = { .up = up, .name = pair->key };
 	size_t n = table_length(table);
@@ -119,8 +126,8 @@ unknown_key(const struct check *c, const struct place *up, const struct field *t
 }
 
 static int
-check_table(const struct check *c, const struct place *up, const struct field *table, unsigned flags,
-	const struct node *map)
+check_table(const struct check *c, const struct place *up, const struct field *table,
+	unsigned flags, const struct node *map)
 {
 	for (size_t i = 0; i < map->map.n; i++) {
 		const struct node_pair *pair = &map->map.pairs[i];
@@ -137,39 +144,46 @@ check_table(const struct check *c, const struct place *up, const struct field *t
 	for (const struct field *f = table; f->type != FIELD_END; f++) {
 		struct place at = { .up = up, .name = str_of(f->name) };
 		if ((f->flags & FIELD_REQUIRED) && is_absent(node_get(map, f->name)))
-			return fail(c, &at, map->line, "is required%s%s%s", f->text ? " (" : "", f->text ? f->text : "",
-				f->text ? ")" : "");
+			return fail(c, &at, map->line, "is required%s%s%s", f->text ? " (" : "",
+				f->text ? f->text : "", f->text ? ")" : "");
 	}
 	return 0;
 }
 
 static int
-check_int(const struct check *c, const struct place *at, const struct field *f, const struct node *v)
+check_int(
+	const struct check *c, const struct place *at, const struct field *f, const struct node *v)
 {
 	int64_t i;
 	if (!node_as_int(v, &i))
-		return fail(c, at, v->line, "must be a whole number, not %s", node_type_name(v->type));
+		return fail(
+			c, at, v->line, "must be a whole number, not %s", node_type_name(v->type));
 	if (f->max <= f->min || (i >= f->min && i <= f->max))
 		return 0;
 	const char *space = f->unit ? " " : "", *unit = f->unit ? f->unit : "";
 	if (f->flags & FIELD_SECRET)
-		return fail(c, at, v->line, "is outside %lld..%lld", (long long)f->min, (long long)f->max);
-	return fail(c, at, v->line, "%lld is outside %lld..%lld%s%s", (long long)i, (long long)f->min, (long long)f->max,
-		space, unit);
+		return fail(c, at, v->line, "is outside %lld..%lld", (long long)f->min,
+			(long long)f->max);
+	return fail(c, at, v->line, "%lld is outside %lld..%lld%s%s", (long long)i,
+		(long long)f->min, (long long)f->max, space, unit);
 }
 
 static int
-check_str(const struct check *c, const struct place *at, const struct field *f, const struct node *v)
+check_str(
+	const struct check *c, const struct place *at, const struct field *f, const struct node *v)
 {
 	if (v->type != NODE_STR)
 		return fail(c, at, v->line, "must be a string, not %s%s", node_type_name(v->type),
-			v->type == NODE_LIST || v->type == NODE_MAP ? "" : " (put it in double quotes)");
+			v->type == NODE_LIST || v->type == NODE_MAP ? ""
+								    : " (put it in double quotes)");
 	if (f->max > 0 && v->s.n > (uint64_t)f->max)
-		return fail(c, at, v->line, "has %zu bytes, at most %lld are allowed", v->s.n, (long long)f->max);
+		return fail(c, at, v->line, "has %zu bytes, at most %lld are allowed", v->s.n,
+			(long long)f->max);
 	if (f->min > 0 && v->s.n == 0)
 		return fail(c, at, v->line, "must not be empty");
 	if (f->min > 0 && v->s.n < (uint64_t)f->min)
-		return fail(c, at, v->line, "has %zu bytes, at least %lld are needed", v->s.n, (long long)f->min);
+		return fail(c, at, v->line, "has %zu bytes, at least %lld are needed", v->s.n,
+			(long long)f->min);
 	return 0;
 }
 
@@ -183,7 +197,8 @@ count_choices(const struct field *f)
 }
 
 static int
-check_enum(const struct check *c, const struct place *at, const struct field *f, const struct node *v)
+check_enum(
+	const struct check *c, const struct place *at, const struct field *f, const struct node *v)
 {
 	size_t n = count_choices(f);
 	for (size_t i = 0; v->type == NODE_STR && i < n; i++) {
@@ -197,10 +212,11 @@ check_enum(const struct check *c, const struct place *at, const struct field *f,
 	const char *nearest = v->type == NODE_STR ? str_nearest(v->s, f->choices, n) : NULL;
 	int rc;
 	if (nearest)
-		rc = fail(c, at, v->line, "\"%.*s\" is not one of %s (did you mean %s?)", STR_FMT(str_sub(v->s, 0, 40)),
-			buf_z(&known), nearest);
+		rc = fail(c, at, v->line, "\"%.*s\" is not one of %s (did you mean %s?)",
+			STR_FMT(str_sub(v->s, 0, 40)), buf_z(&known), nearest);
 	else if (v->type == NODE_STR && !(f->flags & FIELD_SECRET))
-		rc = fail(c, at, v->line, "\"%.*s\" is not one of %s", STR_FMT(str_sub(v->s, 0, 40)), buf_z(&known));
+		rc = fail(c, at, v->line, "\"%.*s\" is not one of %s",
+			STR_FMT(str_sub(v->s, 0, 40)), buf_z(&known));
 	else
 		rc = fail(c, at, v->line, "must be one of %s", buf_z(&known));
 	buf_fini(&known);
@@ -208,25 +224,31 @@ check_enum(const struct check *c, const struct place *at, const struct field *f,
 }
 
 static int
-check_money(const struct check *c, const struct place *at, const struct field *f, const struct node *v)
+check_money(
+	const struct check *c, const struct place *at, const struct field *f, const struct node *v)
 {
 	int64_t micro;
 	if (field_money(v, &micro) != 0)
 		return fail(c, at, v->line, "must be an amount of US dollars such as 2.50");
 	if (f->max <= f->min || (micro >= f->min && micro <= f->max))
 		return 0;
-	return fail(c, at, v->line, "is outside %.6g..%.6g US dollars", (double)f->min / 1e6, (double)f->max / 1e6);
+	return fail(c, at, v->line, "is outside %.6g..%.6g US dollars", (double)f->min / 1e6,
+		(double)f->max / 1e6);
 }
 
 static int
-check_list(const struct check *c, const struct place *at, const struct field *f, const struct node *v)
+check_list(
+	const struct check *c, const struct place *at, const struct field *f, const struct node *v)
 {
 	if (v->type != NODE_LIST)
-		return fail(c, at, v->line, "must be a list, not %s (write [a, b])", node_type_name(v->type));
+		return fail(c, at, v->line, "must be a list, not %s (write [a, b])",
+			node_type_name(v->type));
 	if (f->max > 0 && v->list.n > (uint64_t)f->max)
-		return fail(c, at, v->line, "has %zu items, at most %lld are allowed", v->list.n, (long long)f->max);
+		return fail(c, at, v->line, "has %zu items, at most %lld are allowed", v->list.n,
+			(long long)f->max);
 	if (f->min > 0 && v->list.n < (uint64_t)f->min)
-		return fail(c, at, v->line, "has %zu items, at least %lld are needed", v->list.n, (long long)f->min);
+		return fail(c, at, v->line, "has %zu items, at least %lld are needed", v->list.n,
+			(long long)f->min);
 	for (size_t i = 0; f->item && i < v->list.n; i++) {
 		struct place item = { .up = at, .index = i };
 		int rc = check_value(c, &item, f->item, &v->list.items[i]);
@@ -237,14 +259,19 @@ check_list(const struct check *c, const struct place *at, const struct field *f,
 }
 
 static int
-check_map(const struct check *c, const struct place *at, const struct field *f, const struct node *v)
+check_map(
+	const struct check *c, const struct place *at, const struct field *f, const struct node *v)
 {
-	const struct field object = { .type = FIELD_OBJECT, .flags = f->flags & FIELD_OPEN, .sub = f->sub };
+	const struct field object = {
+		.type = FIELD_OBJECT, .flags = f->flags & FIELD_OPEN, .sub = f->sub
+	};
 	const struct field *item = f->sub ? &object : f->item;
 	if (v->type != NODE_MAP)
-		return fail(c, at, v->line, "must be a map, not %s (write {key: value})", node_type_name(v->type));
+		return fail(c, at, v->line, "must be a map, not %s (write {key: value})",
+			node_type_name(v->type));
 	if (f->max > 0 && v->map.n > (uint64_t)f->max)
-		return fail(c, at, v->line, "has %zu keys, at most %lld are allowed", v->map.n, (long long)f->max);
+		return fail(c, at, v->line, "has %zu keys, at most %lld are allowed", v->map.n,
+			(long long)f->max);
 	for (size_t i = 0; item && i < v->map.n; i++) {
 		struct place key = { .up = at, .name = v->map.pairs[i].key };
 		const struct node *value = &v->map.pairs[i].value;
@@ -258,12 +285,14 @@ check_map(const struct check *c, const struct place *at, const struct field *f, 
 }
 
 static int
-check_value(const struct check *c, const struct place *at, const struct field *f, const struct node *v)
+check_value(
+	const struct check *c, const struct place *at, const struct field *f, const struct node *v)
 {
 	switch (f->type) {
 	case FIELD_BOOL:
 		return v->type == NODE_BOOL ? 0
-			: fail(c, at, v->line, "must be true or false, not %s", node_type_name(v->type));
+					    : fail(c, at, v->line, "must be true or false, not %s",
+						      node_type_name(v->type));
 	case FIELD_INT:
 		return check_int(c, at, f, v);
 	case FIELD_STR:
@@ -278,7 +307,8 @@ check_value(const struct check *c, const struct place *at, const struct field *f
 		return check_map(c, at, f, v);
 	case FIELD_OBJECT:
 		if (v->type != NODE_MAP)
-			return fail(c, at, v->line, "must be a map, not %s (write {key: value})", node_type_name(v->type));
+			return fail(c, at, v->line, "must be a map, not %s (write {key: value})",
+				node_type_name(v->type));
 		return f->sub ? check_table(c, at, f->sub, f->flags, v) : 0;
 	case FIELD_ANY:
 	case FIELD_END:
@@ -288,7 +318,8 @@ check_value(const struct check *c, const struct place *at, const struct field *f
 }
 
 int
-field_check(const struct field *table, const struct node *map, const char *where, enum err_to to, struct err *e)
+field_check(const struct field *table, const struct node *map, const char *where, enum err_to to,
+	struct err *e)
 {
 	struct check c = { where, to, e };
 	map = map ? map : &node_null;
@@ -296,13 +327,14 @@ field_check(const struct field *table, const struct node *map, const char *where
 	if (map->type == NODE_NULL)
 		map = &empty;
 	if (map->type != NODE_MAP)
-		return fail(&c, NULL, map->line, "must be a map of keys, not %s", node_type_name(map->type));
+		return fail(&c, NULL, map->line, "must be a map of keys, not %s",
+			node_type_name(map->type));
 	return check_table(&c, NULL, table, 0, map);
 }
 
 int
-field_check_value(const struct field *f, const struct node *value, const char *where, const char *path,
-	enum err_to to, struct err *e)
+field_check_value(const struct field *f, const struct node *value, const char *where,
+	const char *path, enum err_to to, struct err *e)
 {
 	struct check c = { where, to, e };
 	struct place at = { .name = str_of(path) };
@@ -326,7 +358,8 @@ parse_scalar(const struct field *f, struct str text, struct arena *a, struct nod
 		n->type = NODE_INT;
 		return str_i64(text, &n->i) == 0;
 	case FIELD_MONEY:
-		return yaml_scalar(a, text, n, &reason) == 0 && (n->type == NODE_INT || n->type == NODE_NUM);
+		return yaml_scalar(a, text, n, &reason) == 0 &&
+		       (n->type == NODE_INT || n->type == NODE_NUM);
 	default:
 		n->type = NODE_STR;
 		n->s = arena_str(a, text);
@@ -335,15 +368,20 @@ parse_scalar(const struct field *f, struct str text, struct arena *a, struct nod
 }
 
 int
-field_parse(const struct field *f, struct str text, struct arena *a, const struct node **out, struct err *e)
+field_parse(const struct field *f, struct str text, struct arena *a, const struct node **out,
+	struct err *e)
 {
-	static const char *const expected[] = { [FIELD_BOOL] = "true or false", [FIELD_INT] = "a whole number",
-		[FIELD_MONEY] = "an amount of US dollars such as 2.50", [FIELD_ANY] = NULL };
+	static const char *const expected[FIELD_ANY + 1] = {
+		[FIELD_BOOL] = "true or false",
+		[FIELD_INT] = "a whole number",
+		[FIELD_MONEY] = "an amount of US dollars such as 2.50",
+	};
 	const char *name = f->name ? f->name : "value";
 	struct check c = { NULL, ERR_TO_USER, e };
 	struct place at = { .name = str_of(name) };
 	const struct node *n;
-	if (f->type == FIELD_LIST || f->type == FIELD_OBJECT || f->type == FIELD_MAP || f->type == FIELD_ANY) {
+	if (f->type == FIELD_LIST || f->type == FIELD_OBJECT || f->type == FIELD_MAP ||
+		f->type == FIELD_ANY) {
 		int rc = yaml_parse(a, name, text, &n, e);
 		if (rc != 0)
 			return rc;
@@ -363,7 +401,8 @@ field_parse(const struct field *f, struct str text, struct arena *a, const struc
 	return rc;
 }
 
-static void fill_table(const struct field *table, const struct node *map, struct arena *a, struct node *out);
+static void fill_table(
+	const struct field *table, const struct node *map, struct arena *a, struct node *out);
 
 /* v (may be absent) as a copy with the defaults below f. false when there is nothing to put. */
 static bool
@@ -383,7 +422,8 @@ fill_value(const struct field *f, const struct node *v, struct arena *a, struct 
 		*out = *made;
 		return true;
 	}
-	if (f->type == FIELD_LIST && f->item && f->item->type == FIELD_OBJECT && v->type == NODE_LIST) {
+	if (f->type == FIELD_LIST && f->item && f->item->type == FIELD_OBJECT &&
+		v->type == NODE_LIST) {
 		struct node *items = arena_alloc(a, v->list.n * sizeof(*items));
 		for (size_t i = 0; i < v->list.n; i++)
 			(void)fill_value(f->item, &v->list.items[i], a, &items[i]);
@@ -449,7 +489,8 @@ field_defaults(const struct field *table, const struct node *map, struct arena *
 static bool
 money_digit(int64_t *v, int digit)
 {
-	return !__builtin_mul_overflow(*v, INT64_C(10), v) && !__builtin_add_overflow(*v, (int64_t)digit, v);
+	return !__builtin_mul_overflow(*v, INT64_C(10), v) &&
+	       !__builtin_add_overflow(*v, (int64_t)digit, v);
 }
 
 /* Exact: the decimal point is moved by six places and whatever is left behind it rounds up. */
@@ -462,7 +503,7 @@ money_text(struct str s, int64_t *out)
 	ptrdiff_t e = str_find_char(s, 'e') >= 0 ? str_find_char(s, 'e') : str_find_char(s, 'E');
 	if (e >= 0) {
 		struct str power = str_sub(s, (size_t)e + 1, s.n);
-		if (str_starts(power, "+"))
+		if (str_starts(power, "+") && !str_starts(power, "+-"))
 			power = str_sub(power, 1, power.n);
 		if (str_i64(power, &exponent) != 0 || exponent < -400 || exponent > 18)
 			return -1;
@@ -472,7 +513,8 @@ money_text(struct str s, int64_t *out)
 	size_t whole = dot < 0 ? s.n : (size_t)dot, digits = s.n - (dot >= 0);
 	if (whole == 0 || (dot >= 0 && whole + 1 == s.n))
 		return -1;
-	int64_t places = (int64_t)whole + exponent + MONEY_DIGITS; /* digits before the point of the result */
+	int64_t places = (int64_t)whole + exponent +
+			 MONEY_DIGITS; /* digits before the point of the result */
 	for (size_t i = 0; i < digits; i++) {
 		char c = s.p[i + (dot >= 0 && i >= whole)];
 		if (c < '0' || c > '9')

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * What a field table says to others: JSON Schema for models and editors, the option list of --help and the man page,
- * and the key table of the manual. All of it is derived, so that none of it can drift from what is checked. */
+ * What a field table says to others: JSON Schema for models and editors, the option list of --help
+ * and the man page, and the key table of the manual. All of it is derived, so that none of it can
+ * drift from what is checked. */
 #include "base/field.h"
 
 #include <stdio.h>
@@ -11,8 +12,14 @@
 #define HELP_TEXT_AT 30 /* column where the text of an option begins */
 
 static const char *const type_names[] = {
-	[FIELD_BOOL] = "bool", [FIELD_INT] = "int", [FIELD_STR] = "string", [FIELD_ENUM] = "enum",
-	[FIELD_MONEY] = "US dollars", [FIELD_LIST] = "list", [FIELD_OBJECT] = "object", [FIELD_MAP] = "map",
+	[FIELD_BOOL] = "bool",
+	[FIELD_INT] = "int",
+	[FIELD_STR] = "string",
+	[FIELD_ENUM] = "enum",
+	[FIELD_MONEY] = "US dollars",
+	[FIELD_LIST] = "list",
+	[FIELD_OBJECT] = "object",
+	[FIELD_MAP] = "map",
 	[FIELD_ANY] = "any",
 };
 
@@ -119,8 +126,8 @@ schema_enum(const struct field *f, struct json *j)
 	json_arr_end(j);
 }
 
-/* A string's limits are bytes with us and characters in JSON Schema: a maximum still holds there (it only allows
- * more), a minimum above 1 would not. */
+/* A string's limits are bytes with us and characters in JSON Schema: a maximum still holds there
+ * (it only allows more), a minimum above 1 would not. */
 static void
 schema_string(const struct field *f, struct json *j)
 {
@@ -191,13 +198,17 @@ field_schema(const struct field *table, struct json *j)
 static void
 add_range(struct buf *b, const struct field *f)
 {
-	const char *unit = f->unit ? f->unit : f->type == FIELD_STR ? "bytes" : f->type == FIELD_LIST ? "items" : "";
+	const char *unit = f->unit                 ? f->unit
+			   : f->type == FIELD_STR  ? "bytes"
+			   : f->type == FIELD_LIST ? "items"
+						   : "";
 	const char *space = *unit ? " " : "";
 	if (f->type == FIELD_ENUM) {
 		for (size_t i = 0; f->choices && f->choices[i]; i++)
 			(void)buf_printf(b, "%s%s", i ? ", " : "", f->choices[i]);
 	} else if (has_range(f)) {
-		(void)buf_printf(b, "%lld..%lld%s%s", (long long)f->min, (long long)f->max, space, unit);
+		(void)buf_printf(
+			b, "%lld..%lld%s%s", (long long)f->min, (long long)f->max, space, unit);
 	} else if (f->type == FIELD_MONEY && f->max > f->min) {
 		(void)buf_printf(b, "%.6g..%.6g", (double)f->min / 1e6, (double)f->max / 1e6);
 	} else if ((f->type == FIELD_STR || f->type == FIELD_LIST) && f->max > 0) {
@@ -287,9 +298,11 @@ add_help_text(struct buf *b, const struct field *f, bool choices_shown)
 	buf_init(&notes, 4096);
 	if (f->flags & FIELD_REQUIRED)
 		(void)buf_add_z(&notes, "required");
-	if (f->dflt && *f->dflt && !(f->flags & FIELD_SECRET) && !(f->type == FIELD_BOOL && strcmp(f->dflt, "false") == 0))
+	if (f->dflt && *f->dflt && !(f->flags & FIELD_SECRET) &&
+		!(f->type == FIELD_BOOL && strcmp(f->dflt, "false") == 0))
 		(void)buf_printf(&notes, "%sdefault: %s", notes.n ? "; " : "", f->dflt);
-	if (f->type != FIELD_STR && f->type != FIELD_LIST && !(f->type == FIELD_ENUM && choices_shown)) {
+	if (f->type != FIELD_STR && f->type != FIELD_LIST &&
+		!(f->type == FIELD_ENUM && choices_shown)) {
 		size_t before = notes.n;
 		(void)buf_add_z(&notes, notes.n ? "; " : "");
 		size_t after = notes.n;
@@ -305,7 +318,8 @@ add_help_text(struct buf *b, const struct field *f, bool choices_shown)
 	buf_fini(&notes);
 }
 
-/* Appends text word by word, going on at HELP_TEXT_AT of the next line where it would pass HELP_COLUMNS. */
+/* Appends text word by word, going on at HELP_TEXT_AT of the next line where it would pass
+ * HELP_COLUMNS. */
 static void
 add_wrapped(struct buf *b, struct str text)
 {
@@ -349,7 +363,7 @@ help_row(const struct field *f, struct buf *b)
 void
 field_help(const struct field *table, struct buf *b)
 {
-	for (unsigned operand = FIELD_POSITIONAL; ; operand = 0) {
+	for (unsigned operand = FIELD_POSITIONAL;; operand = 0) {
 		for (const struct field *f = table; f->type != FIELD_END; f++) {
 			if ((f->flags & FIELD_POSITIONAL) == operand && !(f->flags & FIELD_HIDDEN))
 				help_row(f, b);
@@ -417,7 +431,9 @@ markdown_rows(const struct field *table, const char *prefix, struct buf *b)
 		if (!sub || f->type != FIELD_OBJECT || f->text)
 			markdown_row(f, buf_z(&path), b);
 		if (sub) {
-			(void)buf_add_z(&path, f->type == FIELD_MAP ? ".<name>." : f->type == FIELD_LIST ? "[]." : ".");
+			(void)buf_add_z(&path, f->type == FIELD_MAP    ? ".<name>."
+					       : f->type == FIELD_LIST ? "[]."
+								       : ".");
 			markdown_rows(sub, buf_z(&path), b);
 		}
 		buf_fini(&path);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
- * SHA-256 through libsodium, whose state lives in an opaque array so that no other room sees the library, and
- * FNV-1a for tables in memory (never for identity: it is easy to collide on purpose). */
+ * SHA-256 through libsodium, whose state lives in an opaque array so that no other room sees the
+ * library, and FNV-1a for tables in memory (never for identity: it is easy to collide on purpose).
+ */
 #include "base/hash.h"
 
 #include <sodium.h>
 
-_Static_assert(sizeof(struct sha256) >= sizeof(crypto_hash_sha256_state), "struct sha256 is too small");
+_Static_assert(
+	sizeof(struct sha256) >= sizeof(crypto_hash_sha256_state), "struct sha256 is too small");
 _Static_assert(SHA256_SIZE == crypto_hash_sha256_BYTES, "digest size");
 
 static crypto_hash_sha256_state *

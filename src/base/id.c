@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Time-ordered ids in the ULID layout. Two ids of one millisecond must be strictly increasing in this process, and
- * that is impossible without remembering the last one: the small locked state below exists for that alone. A clock
- * that steps back does not move it back, and a forked child starts afresh so that it cannot repeat its parent's. */
+ * Time-ordered ids in the ULID layout. Two ids of one millisecond must be strictly increasing in
+ * this process, and that is impossible without remembering the last one: the small locked state
+ * below exists for that alone. A clock that steps back does not move it back, and a forked child
+ * starts afresh so that it cannot repeat its parent's. */
 #include "base/id.h"
 
 #include <errno.h>

@@ -8,10 +8,12 @@
 /* n bytes without alignment and not zeroed, or NULL past the maximum: for text. */
 char *arena_chars(struct arena *a, size_t n);
 
-/* Length of the invalid sequence at p (1..3), by the maximal-subpart rule of Unicode chapter 3.9. */
+/* Length of the invalid sequence at p (1..3), by the maximal-subpart rule of Unicode chapter 3.9.
+ */
 size_t utf8_bad_length(const char *p, size_t n);
 
-/* The pairs of a map in the order of their keys (bytes, or UTF-16 code units as RFC 8785 wants them). Heap. */
+/* The pairs of a map in the order of their keys (bytes, or UTF-16 code units as RFC 8785 wants
+ * them). Heap. */
 const struct node_pair **pairs_sorted(const struct node *map, bool utf16) MUST_USE;
 /* A key that occurs twice, or NULL. Of the two, the pair that comes later in the document. */
 const struct node_pair *pairs_duplicate(const struct node_pair *pairs, size_t n);
@@ -20,8 +22,8 @@ const struct node_pair *pairs_duplicate(const struct node_pair *pairs, size_t n)
 #define ES_NUMBER_SIZE 64
 void es_number(double d, char out[ES_NUMBER_SIZE]);
 
-/* What a plain YAML scalar means in the core schema; a number's raw text is a valid JSON number in the arena.
- * 0, ERR_INVALID (reason set) or ERR_LIMIT (arena full). */
+/* What a plain YAML scalar means in the core schema; a number's raw text is a valid JSON number in
+ * the arena. 0, ERR_INVALID (reason set) or ERR_LIMIT (arena full). */
 int yaml_scalar(struct arena *a, struct str s, struct node *out, const char **reason) MUST_USE;
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The streaming JSON writer. It keeps commas and nesting; it does not check that keys are unique or that an object
- * has a value for each key: that is the caller's shape. Overflow is the buffer's and is checked once at the end. */
+ * The streaming JSON writer. It keeps commas and nesting; it does not check that keys are unique or
+ * that an object has a value for each key: that is the caller's shape. Overflow is the buffer's and
+ * is checked once at the end. */
 #include "base/json.h"
 
 #include <math.h>
@@ -67,8 +68,8 @@ json_arr_end(struct json *j)
 	finish(j, ']');
 }
 
-/* The escapes of RFC 8785, which suit the plain writer as well: short forms where JSON has them, \u00xx for the other
- * controls, everything else as it is. */
+/* The escapes of RFC 8785, which suit the plain writer as well: short forms where JSON has them,
+ * \u00xx for the other controls, everything else as it is. */
 static void
 add_escape(struct buf *b, unsigned char c)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Two other ways to write a tree: RFC 8785 canonical bytes, over which hashes are taken, and indented text for people.
- * Canonical means: no white space, keys in UTF-16 order, numbers as ECMAScript prints them. A whole number that a
- * double cannot hold keeps all its digits, so that two different numbers never hash alike. */
+ * Two other ways to write a tree: RFC 8785 canonical bytes, over which hashes are taken, and
+ * indented text for people. Canonical means: no white space, keys in UTF-16 order, numbers as
+ * ECMAScript prints them. A whole number that a double cannot hold keeps all its digits, so that
+ * two different numbers never hash alike. */
 #include "base/json.h"
 
 #include <math.h>
@@ -55,9 +56,9 @@ decimal_next(struct decimal x)
 	return x;
 }
 
-/* The fewest digits that read back as d. The correctly rounded decimal is the nearest one, and where any decimal of
- * that length reads back it does too, except at a power of two, whose lower gap is half the upper: there the decimal
- * above is tried as well. */
+/* The fewest digits that read back as d. The correctly rounded decimal is the nearest one, and
+ * where any decimal of that length reads back it does too, except at a power of two, whose lower
+ * gap is half the upper: there the decimal above is tried as well. */
 static void
 decimal_shortest(double d, struct decimal *out)
 {
@@ -94,11 +95,12 @@ es_number(double d, char out[ES_NUMBER_SIZE])
 	else if (-6 < n && n <= 0)
 		(void)snprintf(out, ES_NUMBER_SIZE, "%s0.%.*s%s", sign, -n, zeros, x.digits);
 	else
-		(void)snprintf(out, ES_NUMBER_SIZE, "%s%c%s%se%+d", sign, x.digits[0], k > 1 ? "." : "",
-			x.digits + 1, n - 1);
+		(void)snprintf(out, ES_NUMBER_SIZE, "%s%c%s%se%+d", sign, x.digits[0],
+			k > 1 ? "." : "", x.digits + 1, n - 1);
 }
 
-/* raw as RFC 8785 wants it: ECMAScript's form, or all digits where a double is not the number that was written. */
+/* raw as RFC 8785 wants it: ECMAScript's form, or all digits where a double is not the number that
+ * was written. */
 static void
 canonical_number(struct json *j, const struct node *n)
 {

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * JSON text into nodes, strictly by RFC 8259. json-c is not used for this: its strict mode takes NaN and duplicate
- * keys, saturates whole numbers past 64 bits, turns lone surrogates into U+FFFD, forgets how a number was written and
- * knows no lines, so a second full scan would be needed anyway. It is the reference of the differential test instead.
- * Invariant: on an error *out is untouched; sizes are bounded by JSON_TEXT_MAX, JSON_DEPTH_MAX, JSON_NODES_MAX and
- * the arena. Children wait on one stack until their list or map closes and then move to the arena in one piece. */
+ * JSON text into nodes, strictly by RFC 8259. json-c is not used for this: its strict mode takes
+ * NaN and duplicate keys, saturates whole numbers past 64 bits, turns lone surrogates into U+FFFD,
+ * forgets how a number was written and knows no lines, so a second full scan would be needed
+ * anyway. It is the reference of the differential test instead. Invariant: on an error *out is
+ * untouched; sizes are bounded by JSON_TEXT_MAX, JSON_DEPTH_MAX, JSON_NODES_MAX and the arena.
+ * Children wait on one stack until their list or map closes and then move to the arena in one
+ * piece. */
 #include "base/node.h"
 
 #include <math.h>
@@ -108,14 +110,17 @@ unicode_escape(struct parser *s, char **to)
 	int rc = four_hex(s, &cp);
 	if (rc == 0 && cp >= 0xd800 && cp <= 0xdbff) {
 		if (s->end - s->p < 6 || s->p[0] != '\\' || s->p[1] != 'u')
-			return fail(s, ERR_INVALID, "half of a surrogate pair (\\ud83d needs its \\ude00)");
+			return fail(s, ERR_INVALID,
+				"half of a surrogate pair (\\ud83d needs its \\ude00)");
 		s->p += 2;
 		rc = four_hex(s, &low);
 		if (rc == 0 && (low < 0xdc00 || low > 0xdfff))
-			return fail(s, ERR_INVALID, "half of a surrogate pair (\\ud83d needs its \\ude00)");
+			return fail(s, ERR_INVALID,
+				"half of a surrogate pair (\\ud83d needs its \\ude00)");
 		cp = 0x10000 + ((cp - 0xd800) << 10 | (low & 0x3ff));
 	} else if (rc == 0 && cp >= 0xdc00 && cp <= 0xdfff) {
-		return fail(s, ERR_INVALID, "half of a surrogate pair (\\ude00 needs a \\ud83d before it)");
+		return fail(s, ERR_INVALID,
+			"half of a surrogate pair (\\ude00 needs a \\ud83d before it)");
 	}
 	if (rc == 0)
 		*to += utf8_encode(cp, *to);
@@ -133,13 +138,15 @@ escape(struct parser *s, char **to)
 	}
 	const char *at = s->p < s->end && *s->p ? strchr(from, *s->p) : NULL;
 	if (!at)
-		return invalid(s, "unknown escape (known: \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX)");
+		return invalid(
+			s, "unknown escape (known: \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX)");
 	*(*to)++ = into[at - from];
 	s->p++;
 	return 0;
 }
 
-/* Finds the closing quote, so that the text gets exactly the room it needs (escapes only make it shorter). */
+/* Finds the closing quote, so that the text gets exactly the room it needs (escapes only make it
+ * shorter). */
 static const char *
 string_end(const struct parser *s)
 {
@@ -156,8 +163,11 @@ plain_text(struct parser *s, const char *end, char **to)
 	uint32_t cp;
 	while (s->p < end && *s->p != '\\') {
 		if ((unsigned char)*s->p < 0x20)
-			return fail(s, ERR_INVALID, "control character in a string (write it as \\n, \\t or \\u00XX)");
-		size_t len = (unsigned char)*s->p < 0x80 ? 1 : utf8_decode(s->p, (size_t)(end - s->p), &cp);
+			return fail(s, ERR_INVALID,
+				"control character in a string (write it as \\n, \\t or \\u00XX)");
+		size_t len = (unsigned char)*s->p < 0x80
+				     ? 1
+				     : utf8_decode(s->p, (size_t)(end - s->p), &cp);
 		if (len == 0)
 			return fail(s, ERR_INVALID, "bytes that are not UTF-8");
 		s->p += len;
@@ -209,7 +219,8 @@ parse_number(struct parser *s, struct node *out)
 		return invalid(s, "a digit must follow");
 	if (*digits == '0' && s->p - digits > 1) {
 		s->p = digits;
-		return fail(s, ERR_INVALID, "a number must not begin with 0 (write it without, or in quotes)");
+		return fail(s, ERR_INVALID,
+			"a number must not begin with 0 (write it without, or in quotes)");
 	}
 	if (s->p < s->end && *s->p == '.') {
 		whole = false;
@@ -239,7 +250,9 @@ parse_number(struct parser *s, struct node *out)
 	out->type = NODE_NUM;
 	out->num.raw = (struct str){ text, raw.n };
 	out->num.d = strtod(text, NULL);
-	return isfinite(out->num.d) ? 0 : fail(s, ERR_INVALID, "a number past 1.8e308 (write it in quotes)");
+	return isfinite(out->num.d)
+		       ? 0
+		       : fail(s, ERR_INVALID, "a number past 1.8e308 (write it in quotes)");
 }
 
 static int
@@ -263,7 +276,8 @@ parse_word(struct parser *s, struct node *out)
 		s->p += words[i].text.n;
 		return 0;
 	}
-	return invalid(s, "expected a value (a string in double quotes, a number, true, false, null, [ or {)");
+	return invalid(s, "expected a value (a string in double quotes, a number, true, false, "
+			  "null, [ or {)");
 }
 
 /* Moves the values above `from` into the arena as the items of out. */
@@ -288,8 +302,9 @@ close_map(struct parser *s, size_t from, struct node *out)
 	size_t n = s->n - from;
 	const struct node_pair *twice = pairs_duplicate(s->stack + from, n);
 	if (twice)
-		return err_set(s->e, ERR_INVALID, ERR_TO_USER, "JSON line %u: the key \"%.*s\" occurs twice",
-			twice->line, (int)MIN(twice->key.n, (size_t)80), twice->key.p);
+		return err_set(s->e, ERR_INVALID, ERR_TO_USER,
+			"JSON line %u: the key \"%.*s\" occurs twice", twice->line,
+			(int)MIN(twice->key.n, (size_t)80), twice->key.p);
 	struct node_pair *pairs = arena_try(s->a, n * sizeof(*pairs));
 	if (!pairs)
 		return fail(s, ERR_LIMIT, "the document needs too much memory");
@@ -369,13 +384,21 @@ int
 json_parse(struct arena *a, struct str text, const struct node **out, struct err *e)
 {
 	if (text.n > JSON_TEXT_MAX)
-		return err_set(e, ERR_LIMIT, ERR_TO_USER, "JSON: more than %u bytes", JSON_TEXT_MAX);
+		return err_set(
+			e, ERR_LIMIT, ERR_TO_USER, "JSON: more than %u bytes", JSON_TEXT_MAX);
 	const char *start = text.p ? text.p : "";
-	struct parser s = { .a = a, .start = start, .p = start, .end = start + text.n, .line_start = start,
-		.line = 1, .e = e, .cap = STACK_FIRST };
+	struct parser s = { .a = a,
+		.start = start,
+		.p = start,
+		.end = start + text.n,
+		.line_start = start,
+		.line = 1,
+		.e = e,
+		.cap = STACK_FIRST };
 	s.stack = s.first;
 	struct node *root = arena_try(a, sizeof(*root));
-	int rc = root ? parse_value(&s, root) : fail(&s, ERR_LIMIT, "the document needs too much memory");
+	int rc = root ? parse_value(&s, root)
+		      : fail(&s, ERR_LIMIT, "the document needs too much memory");
 	if (rc == 0) {
 		skip_space(&s);
 		if (s.p < s.end)

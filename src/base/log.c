@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * One record, one line, one write(2). A record that would pass LOG_RECORD_MAX loses its last fields and says so
- * (cut=true); a value is never cut inside a character. Values pass the secret scrubber and are escaped, so a record
- * can neither forge another one nor steer a terminal. A failed write is dropped: logging must not stop the work. */
+ * One record, one line, one write(2). A record that would pass LOG_RECORD_MAX loses its last fields
+ * and says so (cut=true); a value is never cut inside a character. Values pass the secret scrubber
+ * and are escaped, so a record can neither forge another one nor steer a terminal. A failed write
+ * is dropped: logging must not stop the work. */
 #include "base/log.h"
 
 #include <stdatomic.h>
@@ -101,7 +102,8 @@ put_str(struct record *r, const char *key, struct str s)
 	add_quoted(&r->b, s);
 }
 
-/* Scrubbed whole and then cut, so that a cut cannot split a secret into parts that look harmless. */
+/* Scrubbed whole and then cut, so that a cut cannot split a secret into parts that look harmless.
+ */
 static void
 put_value(struct record *r, const char *key, struct str s)
 {

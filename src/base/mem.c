@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Allocation that dies when memory is gone, for sizes the program itself chose, and one checked call for sizes that
- * came from outside. A size of zero gives a pointer that can be freed, never NULL. */
+ * Allocation that dies when memory is gone, for sizes the program itself chose, and one checked
+ * call for sizes that came from outside. A size of zero gives a pointer that can be freed, never
+ * NULL. */
 #include "base/mem.h"
 
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Reading, comparing and copying the immutable tree. Nothing here fails or changes a node; a walk goes as deep as the
- * parsers allow (JSON_DEPTH_MAX), so recursion is bounded. */
+ * Reading, comparing and copying the immutable tree. Nothing here fails or changes a node; a walk
+ * goes as deep as the parsers allow (JSON_DEPTH_MAX), so recursion is bounded. */
 #include "base/node.h"
 
 #include <stdlib.h>
@@ -64,7 +64,8 @@ node_str(const struct node *map, const char *key, struct str dflt)
 	return node_is(n, NODE_STR) ? n->s : dflt;
 }
 
-/* A string with a NUL inside would be read as a shorter one: it is not a C string and gives the default. */
+/* A string with a NUL inside would be read as a shorter one: it is not a C string and gives the
+ * default. */
 const char *
 node_z(const struct node *map, const char *key, const char *dflt)
 {
@@ -109,8 +110,13 @@ const char *
 node_type_name(enum node_type t)
 {
 	static const char *const names[] = {
-		[NODE_NULL] = "null", [NODE_BOOL] = "true or false", [NODE_INT] = "a whole number",
-		[NODE_NUM] = "a number", [NODE_STR] = "a string", [NODE_LIST] = "a list", [NODE_MAP] = "a map",
+		[NODE_NULL] = "null",
+		[NODE_BOOL] = "true or false",
+		[NODE_INT] = "a whole number",
+		[NODE_NUM] = "a number",
+		[NODE_STR] = "a string",
+		[NODE_LIST] = "a list",
+		[NODE_MAP] = "a map",
 	};
 	return (size_t)t < ARRAY_LEN(names) ? names[t] : "an unknown value";
 }
@@ -157,7 +163,8 @@ is_whole(struct str raw)
 	return raw.n > 0;
 }
 
-/* 1.50 equals 1.5, but two whole numbers that a double cannot tell apart are compared as written. */
+/* 1.50 equals 1.5, but two whole numbers that a double cannot tell apart are compared as written.
+ */
 static bool
 num_equal(const struct node *a, const struct node *b)
 {
@@ -213,17 +220,20 @@ node_equal(const struct node *a, const struct node *b)
 static int
 by_bytes(const void *a, const void *b)
 {
-	const struct node_pair *x = *(const struct node_pair *const *)a, *y = *(const struct node_pair *const *)b;
+	const struct node_pair *x = *(const struct node_pair *const *)a,
+			       *y = *(const struct node_pair *const *)b;
 	int order = str_cmp(x->key, y->key);
 	return order ? order : (x > y) - (x < y);
 }
 
-/* UTF-16 order from UTF-8 bytes: it differs only in that characters past U+FFFF (lead byte F0 and up), which are
- * written with surrogates D800..DFFF, come before U+E000..U+FFFF (lead bytes EE and EF). */
+/* UTF-16 order from UTF-8 bytes: it differs only in that characters past U+FFFF (lead byte F0 and
+ * up), which are written with surrogates D800..DFFF, come before U+E000..U+FFFF (lead bytes EE and
+ * EF). */
 static int
 by_utf16(const void *a, const void *b)
 {
-	struct str x = (*(const struct node_pair *const *)a)->key, y = (*(const struct node_pair *const *)b)->key;
+	struct str x = (*(const struct node_pair *const *)a)->key,
+		   y = (*(const struct node_pair *const *)b)->key;
 	for (size_t i = 0; i < x.n && i < y.n; i++) {
 		unsigned char cx = (unsigned char)x.p[i], cy = (unsigned char)y.p[i];
 		if (cx == cy)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Path text and small whole files of the daemon. Cleaning is lexical and never asks the file system. A file is
- * replaced whole or not at all: readers see the old content or the new, also after a power loss. */
+ * Path text and small whole files of the daemon. Cleaning is lexical and never asks the file
+ * system. A file is replaced whole or not at all: readers see the old content or the new, also
+ * after a power loss. */
 #include "base/path.h"
 
 #include <errno.h>
@@ -43,7 +44,8 @@ char *
 path_clean(struct arena *a, const char *path)
 {
 	bool absolute = path[0] == '/';
-	char *out = arena_strdup(a, str_of(path)); /* a cleaned path is never longer, "." excepted */
+	char *out =
+		arena_strdup(a, str_of(path)); /* a cleaned path is never longer, "." excepted */
 	size_t n = absolute;
 	struct str rest = str_of(path), part;
 	while (str_next(&rest, '/', &part)) {
@@ -96,7 +98,8 @@ path_mkdirs(const char *dir, mode_t mode, struct err *e)
 	return make_dir(path, mode, e);
 }
 
-/* O_NONBLOCK: opening a pipe must not wait for its other end before it is refused as not regular. */
+/* O_NONBLOCK: opening a pipe must not wait for its other end before it is refused as not regular.
+ */
 int
 file_read(const char *path, size_t max, char **out, size_t *n, struct err *e)
 {
@@ -125,7 +128,8 @@ file_read(const char *path, size_t max, char **out, size_t *n, struct err *e)
 			continue;
 		buf_fini(&b);
 		if (got > 0)
-			return err_set(e, ERR_LIMIT, ERR_TO_USER, "%s is larger than %zu bytes", path, max);
+			return err_set(e, ERR_LIMIT, ERR_TO_USER, "%s is larger than %zu bytes",
+				path, max);
 		return err_errno(e, saved, ERR_TO_USER, "cannot read %s", path);
 	}
 	*out = buf_take(&b, n);
@@ -152,7 +156,8 @@ static int
 sync_dir(const char *path)
 {
 	const char *slash = strrchr(path, '/');
-	AUTO_FREE char *dir = !slash ? xstrdup(".") : xstrndup(path, MAX((size_t)(slash - path), (size_t)1));
+	AUTO_FREE char *dir =
+		!slash ? xstrdup(".") : xstrndup(path, MAX((size_t)(slash - path), (size_t)1));
 	AUTO_CLOSE int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? -1 : fsync(fd);
 }

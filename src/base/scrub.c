@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * Hides secret values in text that goes to a model or a log. Three tables: shapes of known keys, names whose assigned
- * value is a secret, and values that are certainly none. It is a net under the real protection (secrets never reach
- * the process that makes this text), so it errs towards keeping what a model needs: ids, digests, paths, code.
- * One pass; each byte is looked at a bounded number of times. */
+ * Hides secret values in text that goes to a model or a log. Three tables: shapes of known keys,
+ * names whose assigned value is a secret, and values that are certainly none. It is a net under the
+ * real protection (secrets never reach the process that makes this text), so it errs towards
+ * keeping what a model needs: ids, digests, paths, code. One pass; each byte is looked at a bounded
+ * number of times. */
 #include "base/secret.h"
 
 #include "base/buf.h"
@@ -71,30 +72,16 @@ static const struct shape {
 	size_t min, max; /* max 0: any number */
 	bool (*in)(char);
 } shapes[] = {
-	{ "sk-", 16, 0, is_key_char },
-	{ "sk_live_", 10, 0, is_word },
-	{ "sk_test_", 10, 0, is_word },
-	{ "rk_live_", 10, 0, is_word },
-	{ "ghp_", 20, 0, is_word },
-	{ "gho_", 20, 0, is_word },
-	{ "ghu_", 20, 0, is_word },
-	{ "ghs_", 20, 0, is_word },
-	{ "ghr_", 20, 0, is_word },
-	{ "github_pat_", 20, 0, is_word },
-	{ "glpat-", 16, 0, is_key_char },
-	{ "xoxa-", 10, 0, is_key_char },
-	{ "xoxb-", 10, 0, is_key_char },
-	{ "xoxe-", 10, 0, is_key_char },
-	{ "xoxp-", 10, 0, is_key_char },
-	{ "xoxr-", 10, 0, is_key_char },
-	{ "xoxs-", 10, 0, is_key_char },
-	{ "xapp-", 10, 0, is_key_char },
-	{ "AKIA", 16, 16, is_word },
-	{ "ASIA", 16, 16, is_word },
-	{ "AIza", 35, 35, is_key_char },
-	{ "ith_", 16, 0, is_key_char },
-	{ "hf_", 30, 0, is_word },
-	{ "npm_", 36, 36, is_word },
+	{ "sk-", 16, 0, is_key_char }, { "sk_live_", 10, 0, is_word },
+	{ "sk_test_", 10, 0, is_word }, { "rk_live_", 10, 0, is_word }, { "ghp_", 20, 0, is_word },
+	{ "gho_", 20, 0, is_word }, { "ghu_", 20, 0, is_word }, { "ghs_", 20, 0, is_word },
+	{ "ghr_", 20, 0, is_word }, { "github_pat_", 20, 0, is_word },
+	{ "glpat-", 16, 0, is_key_char }, { "xoxa-", 10, 0, is_key_char },
+	{ "xoxb-", 10, 0, is_key_char }, { "xoxe-", 10, 0, is_key_char },
+	{ "xoxp-", 10, 0, is_key_char }, { "xoxr-", 10, 0, is_key_char },
+	{ "xoxs-", 10, 0, is_key_char }, { "xapp-", 10, 0, is_key_char },
+	{ "AKIA", 16, 16, is_word }, { "ASIA", 16, 16, is_word }, { "AIza", 35, 35, is_key_char },
+	{ "ith_", 16, 0, is_key_char }, { "hf_", 30, 0, is_word }, { "npm_", 36, 36, is_word },
 	{ "eyJ", 40, 0, is_token_char }, /* a JSON web token: base64 of {" */
 };
 
@@ -116,7 +103,8 @@ match_shape(struct str s, size_t at)
 	return 0;
 }
 
-/* From the header line of a private key to the end of its last line (or of the text, when it was cut). */
+/* From the header line of a private key to the end of its last line (or of the text, when it was
+ * cut). */
 static size_t
 match_pem(struct str s, size_t at)
 {
@@ -153,18 +141,29 @@ match_url(struct str s, size_t at, size_t *from)
 	}
 	if (i >= s.n || s.p[i] != '@' || !colon || i - colon < 2)
 		return 0;
+	if (str_starts(str_sub(s, colon + 1, s.n), mark.p))
+		return 0;
 	*from = colon + 1;
 	return i - *from;
 }
 
-/* Names whose value is a secret. `strong`: also without a digit in it and also when it looks like an id. */
+/* Names whose value is a secret. `strong`: also without a digit in it and also when it looks like
+ * an id. */
 static const struct {
 	const char *name; /* without '_' and '-', lower case; the end of the assigned name */
 	bool strong;
 } names[] = {
-	{ "apikey", true }, { "secret", true }, { "secretkey", true }, { "password", true },
-	{ "passwd", true }, { "passphrase", true }, { "privatekey", true }, { "accesskey", true },
-	{ "token", false }, { "authorization", false }, { "credential", false },
+	{ "apikey", true },
+	{ "secret", true },
+	{ "secretkey", true },
+	{ "password", true },
+	{ "passwd", true },
+	{ "passphrase", true },
+	{ "privatekey", true },
+	{ "accesskey", true },
+	{ "token", false },
+	{ "authorization", false },
+	{ "credential", false },
 };
 
 /* Does the word s[from..to) end with a name of the table? 0 no, 1 weak, 2 strong. */
@@ -208,15 +207,16 @@ is_path(struct str v)
 	if (str_starts(v, "./") || str_starts(v, "../") || str_starts(v, "~/"))
 		return true;
 	return v.n > 1 && v.p[0] == '/' && str_find_char(str_sub(v, 1, v.n), '/') >= 0 &&
-		str_find_char(v, '=') < 0 && str_find_char(v, '+') < 0;
+	       str_find_char(v, '=') < 0 && str_find_char(v, '+') < 0;
 }
 
 /* Not a value but a word about one: a type, a placeholder, a variable. */
 static bool
 is_placeholder(struct str v)
 {
-	static const char *const words[] = { "null", "none", "true", "false", "string", "str", "bytes", "text",
-		"optional", "required", "undefined", "secret", "password", "token", "changeme" };
+	static const char *const words[] = { "null", "none", "true", "false", "string", "str",
+		"bytes", "text", "optional", "required", "undefined", "secret", "password", "token",
+		"changeme" };
 	if (v.n == 0 || strchr("$<{%*", v.p[0]) || str_starts(v, "[redacted"))
 		return true;
 	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
@@ -265,8 +265,8 @@ is_blank(char c)
 	return c == ' ' || c == '\t';
 }
 
-/* `word` ends at `at`: is it `name = value`, `name: "value"`, `"name": "value"`, `--name value`? Sets where the value
- * begins and gives its length. */
+/* `word` ends at `at`: is it `name = value`, `name: "value"`, `"name": "value"`, `--name value`?
+ * Sets where the value begins and gives its length. */
 static size_t
 match_assignment(struct str s, struct str word, size_t at, size_t *from)
 {
@@ -311,8 +311,8 @@ match_bearer(struct str s, struct str word, size_t at, size_t *from)
 	return n;
 }
 
-/* Looks for a secret at i, which is where a word or a mark begins. Gives its length and where it begins; *next is
- * where the search goes on when there is none. */
+/* Looks for a secret at i, which is where a word or a mark begins. Gives its length and where it
+ * begins; *next is where the search goes on when there is none. */
 static size_t
 match_at(struct str s, size_t i, size_t *from, size_t *next)
 {

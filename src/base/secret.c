@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Secrets in pages of their own: locked against swap, left out of core dumps, empty in a forked child, and wiped when
- * freed. The head of the mapping holds the length, so nothing about a secret lies in the ordinary heap. */
+ * Secrets in pages of their own: locked against swap, left out of core dumps, empty in a forked
+ * child, and wiped when freed. The head of the mapping holds the length, so nothing about a secret
+ * lies in the ordinary heap. */
 #include "base/secret.h"
 
 #include <sys/mman.h>
@@ -20,7 +21,8 @@ secret_new(struct str s)
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	size_t need = sizeof(struct secret) + s.n + 1;
 	size_t mapped = (need + page - 1) / page * page;
-	struct secret *x = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct secret *x =
+		mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (x == MAP_FAILED)
 		fatal("no memory for a secret");
 	/* Before the secret is in: no moment in which it could be swapped, dumped or inherited. */
@@ -37,7 +39,8 @@ secret_new(struct str s)
 void
 secret_free(struct secret *x)
 {
-	/* In a forked child the page reads as zeros: there is nothing to wipe and no size to unmap. */
+	/* In a forked child the page reads as zeros: there is nothing to wipe and no size to unmap.
+	 */
 	if (!x || x->mapped == 0)
 		return;
 	size_t mapped = x->mapped;

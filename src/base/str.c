@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Views of bytes: comparing, cutting, splitting, whole numbers, and the edit distance behind "did you mean".
- * Nothing here needs a NUL at the end, reads a locale, or allocates (str_dup excepted). */
+ * Views of bytes: comparing, cutting, splitting, whole numbers, and the edit distance behind "did
+ * you mean". Nothing here needs a NUL at the end, reads a locale, or allocates (str_dup excepted).
+ */
 #include "base/str.h"
 
 #include "base/mem.h"
@@ -92,7 +93,8 @@ str_trim(struct str s)
 	return s;
 }
 
-/* p becomes NULL once the part after the last separator was given, so that "a," ends with an empty part. */
+/* p becomes NULL once the part after the last separator was given, so that "a," ends with an empty
+ * part. */
 bool
 str_next(struct str *rest, char sep, struct str *out)
 {
@@ -118,7 +120,8 @@ str_u64(struct str s, uint64_t *out)
 	for (size_t i = 0; i < s.n; i++) {
 		if (s.p[i] < '0' || s.p[i] > '9')
 			return -1;
-		if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, (uint64_t)(s.p[i] - '0'), &v))
+		if (__builtin_mul_overflow(v, 10, &v) ||
+			__builtin_add_overflow(v, (uint64_t)(s.p[i] - '0'), &v))
 			return -1;
 	}
 	*out = v;
@@ -146,7 +149,8 @@ str_dup(struct str s)
 	return p;
 }
 
-/* Wagner and Fischer's table with Damerau's transposition of neighbours, kept as the last three rows. */
+/* Wagner and Fischer's table with Damerau's transposition of neighbours, kept as the last three
+ * rows. */
 size_t
 str_distance(struct str a, struct str b)
 {

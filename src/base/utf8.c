@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * UTF-8 by RFC 3629 and the cleaner for text that a terminal will show. Decoding is one function; everything else is
- * written over it, so there is one place that knows which byte sequences are characters. */
+ * UTF-8 by RFC 3629 and the cleaner for text that a terminal will show. Decoding is one function;
+ * everything else is written over it, so there is one place that knows which byte sequences are
+ * characters. */
 #include "base/utf8.h"
 
 #include <stdio.h>
@@ -9,8 +10,8 @@
 
 static const char replacement[] = "\xEF\xBF\xBD";
 
-/* Length by lead byte, and the range of the second byte, which is where overlong forms, surrogates and values past
- * U+10FFFF are excluded (Unicode table 3-7). */
+/* Length by lead byte, and the range of the second byte, which is where overlong forms, surrogates
+ * and values past U+10FFFF are excluded (Unicode table 3-7). */
 static size_t
 lead(unsigned char c, unsigned char *low, unsigned char *high)
 {
@@ -185,17 +186,30 @@ utf8_add_lossy(struct buf *b, struct str s)
 	return rc;
 }
 
-/* Characters that change what a reader sees without being seen: direction marks and overrides, zero-width and
- * invisible characters, line separators, tags, and the variation selectors that can carry hidden data. FE0E and FE0F
- * (text or emoji form) stay. Sorted. */
+/* Characters that change what a reader sees without being seen: direction marks and overrides,
+ * zero-width and invisible characters, line separators, tags, and the variation selectors that can
+ * carry hidden data. FE0E and FE0F (text or emoji form) stay. Sorted. */
 static const struct {
 	uint32_t first, last;
 } invisible[] = {
-	{ 0x00ad, 0x00ad }, { 0x034f, 0x034f }, { 0x061c, 0x061c }, { 0x115f, 0x1160 },
-	{ 0x17b4, 0x17b5 }, { 0x180b, 0x180f }, { 0x200b, 0x200f }, { 0x2028, 0x202e },
-	{ 0x2060, 0x206f }, { 0x2800, 0x2800 }, { 0x3164, 0x3164 }, { 0xfe00, 0xfe0d },
-	{ 0xfeff, 0xfeff }, { 0xffa0, 0xffa0 }, { 0xfff0, 0xfffb }, { 0x1bca0, 0x1bca3 },
-	{ 0x1d173, 0x1d17a }, { 0xe0000, 0xe0fff },
+	{ 0x00ad, 0x00ad },
+	{ 0x034f, 0x034f },
+	{ 0x061c, 0x061c },
+	{ 0x115f, 0x1160 },
+	{ 0x17b4, 0x17b5 },
+	{ 0x180b, 0x180f },
+	{ 0x200b, 0x200f },
+	{ 0x2028, 0x202e },
+	{ 0x2060, 0x206f },
+	{ 0x2800, 0x2800 },
+	{ 0x3164, 0x3164 },
+	{ 0xfe00, 0xfe0d },
+	{ 0xfeff, 0xfeff },
+	{ 0xffa0, 0xffa0 },
+	{ 0xfff0, 0xfffb },
+	{ 0x1bca0, 0x1bca3 },
+	{ 0x1d173, 0x1d17a },
+	{ 0xe0000, 0xe0fff },
 };
 
 static bool

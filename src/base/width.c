@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
- * Columns on a terminal, from our own ranges of Unicode 14 (general category Mn, Me, Cf and the joining Hangul letters
- * take none; East Asian Width W and F take two), because wcwidth(3) needs a locale and the static guest has none.
- * Unassigned code points were merged into the range around them. */
+ * Columns on a terminal, from our own ranges of Unicode 14 (general category Mn, Me, Cf and the
+ * joining Hangul letters take none; East Asian Width W and F take two), because wcwidth(3) needs a
+ * locale and the static guest has none. Unassigned code points were merged into the range around
+ * them. */
 #include "base/utf8.h"
 
 struct range {
 	uint32_t first, last;
 };
 
+/* clang-format off */
 static const struct range zero[] = {
 	{ 0x0300, 0x036f }, { 0x0483, 0x0489 }, { 0x0591, 0x05bd }, { 0x05bf, 0x05bf },
 	{ 0x05c1, 0x05c2 }, { 0x05c4, 0x05c5 }, { 0x05c7, 0x05c7 }, { 0x0600, 0x0605 },
@@ -113,6 +115,7 @@ static const struct range wide[] = {
 	{ 0x1f6eb, 0x1f6ec }, { 0x1f6f4, 0x1f6fc }, { 0x1f7e0, 0x1f7f0 }, { 0x1f90c, 0x1f93a },
 	{ 0x1f93c, 0x1f945 }, { 0x1f947, 0x1f9ff }, { 0x1fa70, 0x1faf6 }, { 0x20000, 0x3fffd },
 };
+/* clang-format on */
 
 static bool
 in_ranges(uint32_t cp, const struct range *ranges, size_t n)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * YAML text into nodes, from libyaml's events. libyaml gives structure, quoting and line numbers; meaning is ours: the
- * 1.2 core schema (yaml_scalar), unique scalar keys, no foreign tags, one document. An alias shares the nodes of its
- * anchor, so expansion costs no memory here, but readers walk and copy it: every anchor knows its weight, and the
- * expanded document is bounded by YAML_NODES_MAX, YAML_EXPANDED_MAX and JSON_DEPTH_MAX. */
+ * YAML text into nodes, from libyaml's events. libyaml gives structure, quoting and line numbers;
+ * meaning is ours: the 1.2 core schema (yaml_scalar), unique scalar keys, no foreign tags, one
+ * document. An alias shares the nodes of its anchor, so expansion costs no memory here, but readers
+ * walk and copy it: every anchor knows its weight, and the expanded document is bounded by
+ * YAML_NODES_MAX, YAML_EXPANDED_MAX and JSON_DEPTH_MAX. */
 #include "base/node.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <yaml.h>
 
@@ -30,6 +32,7 @@ struct reader {
 	yaml_event_t event; /* the current one; deleted when the next is read */
 	struct arena *a;
 	const char *name;
+	size_t lines; /* of the text; what follows its last line break counts as one */
 	struct err *e;
 	unsigned depth;
 	struct weight total;
@@ -56,7 +59,8 @@ line_of(const struct reader *r)
 static int
 too_large(struct reader *r)
 {
-	return fail(r, ERR_LIMIT, line_of(r), "the document needs too much memory (make it smaller)");
+	return fail(
+		r, ERR_LIMIT, line_of(r), "the document needs too much memory (make it smaller)");
 }
 
 /* libyaml's own words, with what usually helps. */
@@ -68,8 +72,14 @@ syntax_error(struct reader *r)
 		return too_large(r);
 	const char *problem = p->problem ? p->problem : "not YAML";
 	bool tab = strstr(problem, "cannot start any token") || strstr(problem, "tab");
-	return err_set(r->e, ERR_INVALID, ERR_TO_USER, "%s line %zu column %zu: %s%s%s (%s)", r->name,
-		p->problem_mark.line + 1, p->problem_mark.column + 1, problem, p->context ? " " : "", p->context ? p->context : "",
+	/* At an end without a line break libyaml counts one line more than there is. */
+	bool past = p->problem_mark.line >= r->lines;
+	size_t line = past ? r->lines : p->problem_mark.line + 1;
+	char column[32] = "";
+	if (!past)
+		(void)snprintf(column, sizeof(column), " column %zu", p->problem_mark.column + 1);
+	return err_set(r->e, ERR_INVALID, ERR_TO_USER, "%s line %zu%s: %s%s%s (%s)", r->name, line,
+		column, problem, p->context ? " " : "", p->context ? p->context : "",
 		tab ? "indent with spaces, not tabs; quote text that begins with @ ` or %"
 		    : "check indentation, colons and quotes near this line");
 }
@@ -122,11 +132,13 @@ read_alias(struct reader *r, struct node *out, struct weight *w)
 		return add_weight(r, w);
 	}
 	return err_set(r->e, ERR_INVALID, ERR_TO_USER,
-		"%s line %zu: the alias *%.60s has no anchor that ends before it (write &%.60s at a value above)",
+		"%s line %zu: the alias *%.60s has no anchor that ends before it (write &%.60s at "
+		"a value above)",
 		r->name, line_of(r) + 1, name.p, name.p);
 }
 
-/* The tag without its prefix "str", "int", ...; "" when there is none; NULL when it is a foreign one. */
+/* The tag without its prefix "str", "int", ...; "" when there is none; NULL when it is a foreign
+ * one. */
 static const char *
 core_tag(const char *tag)
 {
@@ -153,8 +165,14 @@ tag_fits(const char *tag, enum node_type type)
 		const char *tag;
 		enum node_type type;
 	} fits[] = {
-		{ "int", NODE_INT }, { "int", NODE_NUM }, { "float", NODE_NUM }, { "float", NODE_INT },
-		{ "bool", NODE_BOOL }, { "null", NODE_NULL }, { "str", NODE_STR }, { "seq", NODE_LIST },
+		{ "int", NODE_INT },
+		{ "int", NODE_NUM },
+		{ "float", NODE_NUM },
+		{ "float", NODE_INT },
+		{ "bool", NODE_BOOL },
+		{ "null", NODE_NULL },
+		{ "str", NODE_STR },
+		{ "seq", NODE_LIST },
 		{ "map", NODE_MAP },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(fits); i++) {
@@ -170,9 +188,10 @@ check_tag(struct reader *r, const char *tag, enum node_type type)
 	const char *core = core_tag(tag);
 	if (core && tag_fits(core, type))
 		return 0;
-	return err_set(r->e, ERR_INVALID, ERR_TO_USER, core
-			? "%s line %zu: the value is not what its tag %.80s says"
-			: "%s line %zu: unknown tag %.80s (only the core ones such as !!str are understood)",
+	return err_set(r->e, ERR_INVALID, ERR_TO_USER,
+		core ? "%s line %zu: the value is not what its tag %.80s says"
+		     : "%s line %zu: unknown tag %.80s (only the core ones such as !!str are "
+		       "understood)",
 		r->name, line_of(r) + 1, tag);
 }
 
@@ -201,7 +220,8 @@ read_scalar(struct reader *r, struct node *out, struct weight *w)
 		return rc;
 	if (core && strcmp(core, "str") != 0 && (plain || *core)) {
 		const char *reason = "";
-		struct str s = { (const char *)r->event.data.scalar.value, r->event.data.scalar.length };
+		struct str s = { (const char *)r->event.data.scalar.value,
+			r->event.data.scalar.length };
 		rc = yaml_scalar(r->a, s, out, &reason);
 		if (rc != 0)
 			return rc == ERR_LIMIT ? too_large(r) : fail(r, rc, line_of(r), reason);
@@ -228,9 +248,11 @@ read_key(struct reader *r, struct node_pair *pair)
 		return rc;
 	}
 	if (r->event.type != YAML_SCALAR_EVENT)
-		return fail(r, ERR_INVALID, line_of(r), "a key must be plain text, not a list or a map");
-	if (!core_tag((const char *)r->event.data.scalar.tag) || anchor_of(&r->event))
-		return fail(r, ERR_INVALID, line_of(r), "a key must have neither a tag nor an anchor");
+		return fail(r, ERR_INVALID, line_of(r),
+			"a key must be plain text, not a list or a map");
+	if (r->event.data.scalar.tag || r->event.data.scalar.anchor)
+		return fail(
+			r, ERR_INVALID, line_of(r), "a key must have neither a tag nor an anchor");
 	return read_text(r, &pair->key);
 }
 
@@ -256,7 +278,8 @@ close_map(struct reader *r, size_t from, struct node *out)
 	const struct node_pair *twice = pairs_duplicate(r->stack + from, n);
 	if (twice)
 		return err_set(r->e, ERR_INVALID, ERR_TO_USER,
-			"%s line %u: the key \"%.80s\" occurs twice (remove one)", r->name, twice->line, twice->key.p);
+			"%s line %u: the key \"%.80s\" occurs twice (remove one)", r->name,
+			twice->line, twice->key.p);
 	struct node_pair *pairs = arena_try(r->a, n * sizeof(*pairs));
 	if (!pairs)
 		return too_large(r);
@@ -276,7 +299,8 @@ read_children(struct reader *r, struct node *out, struct weight *w)
 	yaml_event_type_t end = is_map ? YAML_MAPPING_END_EVENT : YAML_SEQUENCE_END_EVENT;
 	size_t from = r->n;
 	*w = (struct weight){ 1, 0, 1 };
-	const char *tag = (const char *)(is_map ? r->event.data.mapping_start.tag : r->event.data.sequence_start.tag);
+	const char *tag = (const char *)(is_map ? r->event.data.mapping_start.tag
+						: r->event.data.sequence_start.tag);
 	int rc = check_tag(r, tag, is_map ? NODE_MAP : NODE_LIST);
 	if (rc == 0)
 		rc = add_weight(r, w);
@@ -327,7 +351,8 @@ read_node(struct reader *r, struct node *out, struct weight *w)
 			return fail(r, ERR_LIMIT, line_of(r), "too many anchors");
 		name = arena_str(r->a, str_of(anchor));
 	}
-	int rc = r->event.type == YAML_SCALAR_EVENT ? read_scalar(r, out, w) : read_children(r, out, w);
+	int rc = r->event.type == YAML_SCALAR_EVENT ? read_scalar(r, out, w)
+						    : read_children(r, out, w);
 	if (rc == 0 && anchor)
 		remember(r, name, out, w);
 	return rc;
@@ -347,37 +372,53 @@ read_stream(struct reader *r, struct node *root)
 	rc = rc ? rc : next(r);
 	rc = rc ? rc : next(r);
 	if (rc == 0 && r->event.type != YAML_STREAM_END_EVENT)
-		rc = fail(r, ERR_INVALID, line_of(r), "a second document begins here (keep one, or one file for each)");
+		rc = fail(r, ERR_INVALID, line_of(r),
+			"a second document begins here (keep one, or one file for each)");
 	return rc;
 }
 
-/* The line on which text stops being UTF-8, counted from 0. */
+/* The line on which the byte at n stands. */
 static size_t
-bad_utf8_line(struct str text)
+line_at(struct str text, size_t n)
 {
-	size_t line = 0;
-	uint32_t cp;
-	for (size_t i = 0, len; i < text.n && (len = utf8_decode(text.p + i, text.n - i, &cp)) > 0; i += len)
-		line += cp == '\n';
+	size_t line = 1;
+	for (size_t i = 0; i < n; i++)
+		line += text.p[i] == '\n';
 	return line;
 }
 
+/* Length of the part of text that is UTF-8. */
+static size_t
+valid_length(struct str text)
+{
+	uint32_t cp;
+	size_t i = 0, len;
+	while (i < text.n && (len = utf8_decode(text.p + i, text.n - i, &cp)) > 0)
+		i += len;
+	return i;
+}
+
 int
-yaml_parse(struct arena *a, const char *name, struct str text, const struct node **out, struct err *e)
+yaml_parse(
+	struct arena *a, const char *name, struct str text, const struct node **out, struct err *e)
 {
 	struct reader r = { .a = a, .name = name, .e = e };
 	if (text.n > YAML_TEXT_MAX)
-		return err_set(e, ERR_LIMIT, ERR_TO_USER, "%s: more than %u bytes", name, YAML_TEXT_MAX);
+		return err_set(
+			e, ERR_LIMIT, ERR_TO_USER, "%s: more than %u bytes", name, YAML_TEXT_MAX);
 	if (!utf8_valid(text))
-		return fail(&r, ERR_INVALID, bad_utf8_line(text), "bytes that are not UTF-8 (save the file as UTF-8)");
+		return fail(&r, ERR_INVALID, line_at(text, valid_length(text)) - 1,
+			"bytes that are not UTF-8 (save the file as UTF-8)");
 	struct node *root = arena_try(a, sizeof(*root));
 	if (!root)
 		return too_large(&r);
 	if (!yaml_parser_initialize(&r.parser))
 		return too_large(&r);
 	yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(&r.parser, (const unsigned char *)(text.p ? text.p : ""), text.n);
+	yaml_parser_set_input_string(
+		&r.parser, (const unsigned char *)(text.p ? text.p : ""), text.n);
 	*root = (struct node){ .line = 1 };
+	r.lines = line_at(text, text.n);
 	int rc = read_stream(&r, root);
 	yaml_event_delete(&r.event);
 	yaml_parser_delete(&r.parser);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * What a plain YAML scalar means in the 1.2 core schema. `yes`, `no`, `on`, 1_000 and 12:30 are text. A number is also
- * rewritten in the form that JSON has for it ("+.5" becomes "0.5"), because nodes keep numbers as written and any of
- * them may later be written as JSON. */
+ * What a plain YAML scalar means in the 1.2 core schema. `yes`, `no`, `on`, 1_000 and 12:30 are
+ * text. A number is also rewritten in the form that JSON has for it ("+.5" becomes "0.5"), because
+ * nodes keep numbers as written and any of them may later be written as JSON. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,10 +14,17 @@ static const struct {
 	enum node_type type;
 	bool b;
 } words[] = {
-	{ "", NODE_NULL, false }, { "~", NODE_NULL, false }, { "null", NODE_NULL, false },
-	{ "Null", NODE_NULL, false }, { "NULL", NODE_NULL, false }, { "true", NODE_BOOL, true },
-	{ "True", NODE_BOOL, true }, { "TRUE", NODE_BOOL, true }, { "false", NODE_BOOL, false },
-	{ "False", NODE_BOOL, false }, { "FALSE", NODE_BOOL, false },
+	{ "", NODE_NULL, false },
+	{ "~", NODE_NULL, false },
+	{ "null", NODE_NULL, false },
+	{ "Null", NODE_NULL, false },
+	{ "NULL", NODE_NULL, false },
+	{ "true", NODE_BOOL, true },
+	{ "True", NODE_BOOL, true },
+	{ "TRUE", NODE_BOOL, true },
+	{ "false", NODE_BOOL, false },
+	{ "False", NODE_BOOL, false },
+	{ "FALSE", NODE_BOOL, false },
 };
 
 static const char *const not_finite[] = { ".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN" };
@@ -73,7 +80,9 @@ based_integer(struct str s, struct node *out, const char **reason)
 		return 1;
 	for (size_t i = 2; i < s.n; i++) {
 		unsigned char c = (unsigned char)s.p[i];
-		unsigned d = c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : 99;
+		unsigned d = c >= '0' && c <= '9'                     ? c - '0'
+			     : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
+								      : 99;
 		if (d >> bits)
 			return 1;
 		if (v >> (63 - bits)) {
@@ -104,7 +113,8 @@ number(struct arena *a, const struct parts *x, struct node *out, const char **re
 	if (!text)
 		return ERR_LIMIT;
 	int n = snprintf(text, need, "%s%.*s%s%.*s%s%.*s", x->negative ? "-" : "", STR_FMT(whole),
-		x->fraction.n ? "." : "", STR_FMT(x->fraction), x->exponent.n ? "e" : "", STR_FMT(x->exponent));
+		x->fraction.n ? "." : "", STR_FMT(x->fraction), x->exponent.n ? "e" : "",
+		STR_FMT(x->exponent));
 	struct str raw = { text, (size_t)n };
 	out->type = NODE_INT;
 	if (!x->dot && !x->exponent.n && str_i64(raw, &out->i) == 0)
@@ -129,10 +139,12 @@ yaml_scalar(struct arena *a, struct str s, struct node *out, const char **reason
 			return 0;
 		}
 	}
-	struct str unsigned_part = s.n > 0 && (s.p[0] == '-' || s.p[0] == '+') ? str_sub(s, 1, s.n) : s;
+	struct str unsigned_part =
+		s.n > 0 && (s.p[0] == '-' || s.p[0] == '+') ? str_sub(s, 1, s.n) : s;
 	for (size_t i = 0; i < ARRAY_LEN(not_finite); i++) {
 		if (str_is(unsigned_part, not_finite[i])) {
-			*reason = "infinity and NaN are not allowed (write it in quotes when it is text)";
+			*reason = "infinity and NaN are not allowed (write it in quotes when it is "
+				  "text)";
 			return ERR_INVALID;
 		}
 	}

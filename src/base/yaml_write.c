@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * A tree as YAML block text for people, through libyaml's emitter. The emitter knows where plain text is possible; what
- * it does not know is which plain text would be read as something else, so that is decided here, for our reader and
- * for the older ones that take yes and no for booleans. What is written reads back as the same tree. */
+ * A tree as YAML block text for people, through libyaml's emitter. The emitter knows where plain
+ * text is possible; what it does not know is which plain text would be read as something else, so
+ * that is decided here, for our reader and for the older ones that take yes and no for booleans.
+ * What is written reads back as the same tree. */
 #include "base/json.h"
 
 #include <yaml.h>
@@ -27,7 +28,8 @@ is_old_bool(struct str s)
 	return false;
 }
 
-/* Text of several lines that a literal block (|) can hold without indentation marks or lost spaces. */
+/* Text of several lines that a literal block (|) can hold without indentation marks or lost spaces.
+ */
 static bool
 is_simple_block(struct str s)
 {
@@ -46,14 +48,16 @@ is_simple_block(struct str s)
 	return true;
 }
 
-/* Characters that are only safe inside double quotes: controls, invisible ones, and those past U+FFFF, which the
- * emitter would write as two escapes. */
+/* Characters that are only safe inside double quotes: controls, invisible ones, and those past
+ * U+FFFF, which the emitter would write as two escapes. */
 static bool
 needs_quotes(struct str s)
 {
 	uint32_t cp;
-	for (size_t i = 0, len; i < s.n && (len = utf8_decode(s.p + i, s.n - i, &cp)) > 0; i += len) {
-		if (cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == 0x2028 || cp == 0x2029 || cp == 0xfeff || cp > 0xffff)
+	for (size_t i = 0, len; i < s.n && (len = utf8_decode(s.p + i, s.n - i, &cp)) > 0;
+		i += len) {
+		if (cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == 0x2028 || cp == 0x2029 ||
+			cp == 0xfeff || cp > 0xffff)
 			return true;
 	}
 	return false;
@@ -80,8 +84,9 @@ emit_scalar(yaml_emitter_t *em, struct str s, yaml_scalar_style_t style)
 {
 	yaml_event_t event;
 	return s.n <= INT32_MAX &&
-		yaml_scalar_event_initialize(&event, NULL, NULL, (const unsigned char *)s.p, (int)s.n, 1, 1, style) &&
-		yaml_emitter_emit(em, &event);
+	       yaml_scalar_event_initialize(
+		       &event, NULL, NULL, (const unsigned char *)s.p, (int)s.n, 1, 1, style) &&
+	       yaml_emitter_emit(em, &event);
 }
 
 static bool
@@ -91,7 +96,8 @@ emit_text(yaml_emitter_t *em, struct str s)
 		return emit_scalar(em, s, style_of(s));
 	struct buf clean;
 	buf_init(&clean, 3 * s.n);
-	bool ok = utf8_add_lossy(&clean, s) == 0 && emit_scalar(em, buf_str(&clean), style_of(buf_str(&clean)));
+	bool ok = utf8_add_lossy(&clean, s) == 0 &&
+		  emit_scalar(em, buf_str(&clean), style_of(buf_str(&clean)));
 	buf_fini(&clean);
 	return ok;
 }
@@ -102,8 +108,10 @@ static bool
 emit_list(yaml_emitter_t *em, const struct node *n)
 {
 	yaml_event_t event;
-	yaml_sequence_style_t style = n->list.n ? YAML_BLOCK_SEQUENCE_STYLE : YAML_FLOW_SEQUENCE_STYLE;
-	bool ok = yaml_sequence_start_event_initialize(&event, NULL, NULL, 1, style) && yaml_emitter_emit(em, &event);
+	yaml_sequence_style_t style =
+		n->list.n ? YAML_BLOCK_SEQUENCE_STYLE : YAML_FLOW_SEQUENCE_STYLE;
+	bool ok = yaml_sequence_start_event_initialize(&event, NULL, NULL, 1, style) &&
+		  yaml_emitter_emit(em, &event);
 	for (size_t i = 0; ok && i < n->list.n; i++)
 		ok = emit_node(em, &n->list.items[i]);
 	return ok && yaml_sequence_end_event_initialize(&event) && yaml_emitter_emit(em, &event);
@@ -114,7 +122,8 @@ emit_map(yaml_emitter_t *em, const struct node *n)
 {
 	yaml_event_t event;
 	yaml_mapping_style_t style = n->map.n ? YAML_BLOCK_MAPPING_STYLE : YAML_FLOW_MAPPING_STYLE;
-	bool ok = yaml_mapping_start_event_initialize(&event, NULL, NULL, 1, style) && yaml_emitter_emit(em, &event);
+	bool ok = yaml_mapping_start_event_initialize(&event, NULL, NULL, 1, style) &&
+		  yaml_emitter_emit(em, &event);
 	for (size_t i = 0; ok && i < n->map.n; i++)
 		ok = emit_text(em, n->map.pairs[i].key) && emit_node(em, &n->map.pairs[i].value);
 	return ok && yaml_mapping_end_event_initialize(&event) && yaml_emitter_emit(em, &event);
@@ -159,11 +168,12 @@ yaml_write(struct buf *b, const struct node *n)
 	yaml_emitter_set_output(&em, write_to_buf, b);
 	yaml_emitter_set_unicode(&em, 1);
 	yaml_emitter_set_width(&em, -1);
-	bool ok = yaml_stream_start_event_initialize(&event, YAML_UTF8_ENCODING) && yaml_emitter_emit(&em, &event) &&
-		yaml_document_start_event_initialize(&event, NULL, NULL, NULL, 1) && yaml_emitter_emit(&em, &event) &&
-		emit_node(&em, n ? n : &node_null) &&
-		yaml_document_end_event_initialize(&event, 1) && yaml_emitter_emit(&em, &event) &&
-		yaml_stream_end_event_initialize(&event) && yaml_emitter_emit(&em, &event);
+	bool ok = yaml_stream_start_event_initialize(&event, YAML_UTF8_ENCODING) &&
+		  yaml_emitter_emit(&em, &event) &&
+		  yaml_document_start_event_initialize(&event, NULL, NULL, NULL, 1) &&
+		  yaml_emitter_emit(&em, &event) && emit_node(&em, n ? n : &node_null) &&
+		  yaml_document_end_event_initialize(&event, 1) && yaml_emitter_emit(&em, &event) &&
+		  yaml_stream_end_event_initialize(&event) && yaml_emitter_emit(&em, &event);
 	yaml_emitter_delete(&em);
 	return ok && !b->overflow ? 0 : ERR_LIMIT;
 }
