@@ -275,7 +275,7 @@ static int
 close_map(struct reader *r, size_t from, struct node *out)
 {
 	size_t n = r->n - from;
-	const struct node_pair *twice = pairs_duplicate(r->stack + from, n);
+	const struct node_pair *twice = n ? pairs_duplicate(r->stack + from, n) : NULL;
 	if (twice)
 		return err_set(r->e, ERR_INVALID, ERR_TO_USER,
 			"%s line %u: the key \"%.80s\" occurs twice (remove one)", r->name,

@@ -40,7 +40,7 @@ digits(struct str s)
 
 /* [-+]? (digits [. digits*]? | . digits) ([eE] [-+]? digits)?, taken apart. */
 struct parts {
-	bool negative, dot;
+	bool negative;
 	struct str whole, fraction, exponent; /* exponent with its sign, without the e */
 };
 
@@ -53,7 +53,6 @@ take_apart(struct str s, struct parts *out)
 	out->whole = str_sub(s, 0, digits(s));
 	s = str_sub(s, out->whole.n, s.n);
 	if (s.n > 0 && s.p[0] == '.') {
-		out->dot = true;
 		s = str_sub(s, 1, s.n);
 		out->fraction = str_sub(s, 0, digits(s));
 		s = str_sub(s, out->fraction.n, s.n);
@@ -117,7 +116,7 @@ number(struct arena *a, const struct parts *x, struct node *out, const char **re
 		STR_FMT(x->exponent));
 	struct str raw = { text, (size_t)n };
 	out->type = NODE_INT;
-	if (!x->dot && !x->exponent.n && str_i64(raw, &out->i) == 0)
+	if (!x->fraction.n && !x->exponent.n && str_i64(raw, &out->i) == 0)
 		return 0;
 	out->type = NODE_NUM;
 	out->num.raw = raw;
