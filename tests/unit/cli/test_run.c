@@ -5,10 +5,12 @@
 #include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "cli/run.h"
+#include "base/mem.h"
 #include "base/path.h"
 #include "events.h"
 
@@ -18,6 +20,7 @@ struct fake {
 	int listen_fd;
 	struct watch *watch;
 	struct wire *wire;
+	const struct wire_handler *handler;
 	/* What it does. */
 	const char *const *log;
 	size_t log_n;
@@ -26,7 +29,7 @@ struct fake {
 	bool lose_answer; /* cut at session.turn, after it is stored */
 	const char *refuse; /* code of the error that answers session.turn */
 	bool interrupts; /* raises SIGINT when the events were sent */
-	bool is_wordy; /* envelopes with line ends in them */
+	bool dies; /* ends altogether where it would cut */
 	/* What it saw. */
 	size_t sent, links, turns, stored, gets, cancels, subscriptions;
 	char last_after[32];
@@ -56,6 +59,8 @@ fake_cut(void *arg)
 
 	wire_close(k->wire);
 	k->wire = NULL;
+	if (k->dies)
+		loop_stop(k->loop);
 }
 
 static void
@@ -169,7 +174,7 @@ fake_accept(void *arg, int events)
 	k->links++;
 	if (k->wire)
 		wire_close(k->wire);
-	k->wire = wire_open(k->loop, fd, ROLE_RUNTIME, ROLE_CLIENT, &fake_handler, k);
+	k->wire = wire_open(k->loop, fd, ROLE_RUNTIME, ROLE_CLIENT, k->handler, k);
 }
 
 static void
@@ -178,7 +183,8 @@ fake_open(struct fake *k)
 	struct err e = { 0 };
 	char run[96];
 
-	*k = (struct fake){ .log = recorded, .log_n = ARRAY_LEN(recorded), .cut_after = SIZE_MAX };
+	*k = (struct fake){ .handler = &fake_handler, .log = recorded, .log_n = ARRAY_LEN(recorded),
+		.cut_after = SIZE_MAX };
 	snprintf(k->home, sizeof(k->home), "/tmp/ithaca-run-XXXXXX");
 	assert_non_null(mkdtemp(k->home));
 	snprintf(run, sizeof(run), "%.60s/run", k->home);
@@ -225,7 +231,9 @@ read_back(int fd)
 static struct outcome
 run_against(struct fake *k, enum run_output output)
 {
-	struct cli c = { .a = arena_new(1 << 20), .home = k->home };
+	static char *const env[] = { "TEST=1", "TEST=2", NULL };
+	bool is_private = getenv("ITHACA_BIN_DIR") != NULL;
+	struct cli c = { .a = arena_new(1 << 20), .home = k->home, .env = env, .env_n = is_private ? 2 : 0 };
 	struct live_style style = { .text = output == OUTPUT_LIVE, .columns = 120, .rows = 24 };
 	struct outcome o;
 	struct run r;
@@ -532,9 +540,133 @@ test_runner_dies(void **state)
 	fake_close(&k);
 }
 
-int
-main(void)
+/* ---- a private runner: this program itself, as ithacad in the home ---- */
+
+enum { RUNNER_LINK = 3, RUNNER_LOCK = 4 };
+
+static int
+runner_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 {
+	return 0;
+}
+
+static void
+runner_gone(void *arg, struct wire *w, const struct err *e)
+{
+}
+
+/* The client is gone: a private runner ends when idle. */
+static void
+served(void *arg, struct wire *w, const struct err *e)
+{
+	struct fake *k = arg;
+
+	k->wire = NULL;
+	loop_stop(k->loop);
+}
+
+/* Appends a line to a file of the home, for the test to read; gives how many there are. */
+static size_t
+note(const char *home, const char *line)
+{
+	char path[128];
+	AUTO_FREE char *text = NULL;
+	struct err e;
+	size_t n, lines = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%.60s/notes", home);
+	f = fopen(path, "a");
+	if (!f)
+		_exit(99);
+	fprintf(f, "%s\n", line);
+	fclose(f);
+	if (file_read(path, 65536, &text, &n, &e) != 0)
+		_exit(98);
+	for (size_t i = 0; i < n; i++)
+		lines += text[i] == '\n';
+	return lines;
+}
+
+static int
+runner_main(int argc, char **argv)
+{
+	static const struct wire_handler link = { .on_msg = runner_msg, .on_gone = runner_gone };
+	static const struct wire_handler serving = { .on_msg = fake_msg, .on_gone = served };
+	struct fake k = { .log = recorded, .log_n = ARRAY_LEN(recorded), .cut_after = SIZE_MAX, .stored = 1, .dies = true };
+	struct buf line;
+	struct err e = { 0 };
+	struct wire *w;
+	char lock[96];
+	int other;
+
+	/* -x runner --private --home DIR ... */
+	snprintf(k.home, sizeof(k.home), "%s", argv[5]);
+	snprintf(k.socket, sizeof(k.socket), "%.60s/run/rpc.sock", k.home);
+	snprintf(lock, sizeof(lock), "%.60s/run/lock", k.home);
+	other = open(lock, O_RDWR | O_CLOEXEC);
+	buf_init(&line, 4096);
+	for (int i = 1; i < argc; i++)
+		buf_printf(&line, "%s ", argv[i]);
+	buf_printf(&line, "lock=%s ours=%s sid=%d TEST=%s", flock(other, LOCK_EX | LOCK_NB) == 0 ? "free" : "held",
+		flock(RUNNER_LOCK, LOCK_EX | LOCK_NB) == 0 ? "yes" : "no", getsid(0) == getpid(), getenv("TEST"));
+	if (note(k.home, buf_z(&line)) == 1)
+		k.cut_after = 5; /* the first one dies there */
+	else
+		k.subscriptions = 1; /* the others have what was logged */
+	buf_fini(&line);
+	if (loop_open(&k.loop, &e) != 0 || (k.listen_fd = unix_listen(k.socket, 0600, &e)) < 0)
+		return 97;
+	w = wire_open(k.loop, RUNNER_LINK, ROLE_RUNNER, ROLE_CLIENT, &link, NULL);
+	(void)wire_begin(w, WIRE_READY, 0);
+	wire_end(w, STR(""), -1);
+	wire_close_flushed(w);
+	k.handler = &serving;
+	k.watch = watch_start(k.loop, k.listen_fd, LOOP_READ, fake_accept, &k);
+	loop_run(k.loop);
+	/* The socket file stays behind, as after a kill. */
+	return 0;
+}
+
+/* Nobody listens: a runner is started with the lock, dies half-way, and another one is started. */
+static void
+test_private_runner(void **state)
+{
+	struct fake k;
+	struct outcome o;
+	struct err e = { 0 };
+	char path[128], self[256];
+	AUTO_FREE char *notes = NULL;
+	ssize_t self_n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char *want;
+	size_t n;
+
+	assert_true(self_n > 0);
+	self[self_n] = '\0';
+	fake_open(&k);
+	unlink(k.socket);
+	snprintf(path, sizeof(path), "%.60s/ithacad", k.home);
+	assert_int_equal(symlink(self, path), 0);
+	assert_int_equal(setenv("ITHACA_BIN_DIR", k.home, 1), 0);
+	o = run_against(&k, OUTPUT_JSON);
+	assert_int_equal(o.exit, 0);
+	assert_string_equal(o.out, whole);
+	snprintf(path, sizeof(path), "%.60s/notes", k.home);
+	assert_int_equal(file_read(path, 65536, &notes, &n, &e), 0);
+	want = xasprintf("-x runner --private --home %s lock=held ours=yes sid=1 TEST=2\n"
+			 "-x runner --private --home %s lock=held ours=yes sid=1 TEST=2\n", k.home, k.home);
+	assert_string_equal(notes, want);
+	free(want);
+	unsetenv("ITHACA_BIN_DIR");
+	outcome_free(&o);
+	fake_close(&k);
+}
+
+int
+main(int argc, char **argv)
+{
+	if (argc > 5 && strcmp(argv[1], "-x") == 0)
+		return runner_main(argc, argv);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plain),
 		cmocka_unit_test(test_cut_anywhere),
@@ -548,6 +680,7 @@ main(void)
 		cmocka_unit_test(test_no_ithacad),
 		cmocka_unit_test(test_runner_fault),
 		cmocka_unit_test(test_runner_dies),
+		cmocka_unit_test(test_private_runner),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
