@@ -290,6 +290,12 @@ on_key(void *arg, char key)
 static void
 run_ask(struct run *r, const struct fold_approval *p)
 {
+	/* First the terminal, which drops what was typed before, then the question. */
+	r->ask = ask_open(r->loop, "yan", on_key, r);
+	r->may_ask = r->ask != NULL;
+	if (!r->ask)
+		return;
+	snprintf(r->asked, sizeof(r->asked), "%s", p->id);
 	live_pause(&r->live);
 	buf_add_z(&r->screen, "? ");
 	add_cut(&r->screen, str_of(p->tool), 40, r->live.style.utf8);
@@ -297,9 +303,6 @@ run_ask(struct run *r, const struct fold_approval *p)
 	term_clean(&r->screen, str_of(p->summary), false);
 	buf_add_z(&r->screen, "\n  allow it?  y once   a always   n no: ");
 	run_draw(r);
-	snprintf(r->asked, sizeof(r->asked), "%s", p->id);
-	r->ask = ask_open(r->loop, "yan", on_key, r);
-	r->may_ask = r->ask != NULL;
 }
 
 static bool

@@ -3,11 +3,13 @@
  * approvals, cancelling. The fake keeps a log of events and counts what reaches it. */
 #include <fcntl.h>
 #include <ftw.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "cli/run.h"
 #include "base/mem.h"
@@ -32,7 +34,7 @@ struct fake {
 	bool dies; /* ends altogether where it would cut */
 	/* What it saw. */
 	size_t sent, links, turns, stored, gets, cancels, subscriptions;
-	char last_after[32];
+	char decision[32];
 };
 
 static void
@@ -145,6 +147,11 @@ fake_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		k->cancels++;
 		fake_answer(w, m->id, "{}");
 		fake_event(k, EV("90", "2000", "turn.finished", "{\"status\":\"cancelled\",\"text\":\"\",\"steps\":1}"));
+	} else if (strcmp(method, "approval.resolve") == 0) {
+		snprintf(k->decision, sizeof(k->decision), "%s", node_z(params, "decision", ""));
+		fake_answer(w, m->id, "{}");
+		fake_event(k, EV("91", "2000", "approval.resolved", "{\"id\":\"01jd0000000000000000000042\",\"by\":\"you\"}"));
+		fake_event(k, EV("92", "2000", "turn.finished", "{\"status\":\"answered\",\"text\":\"Pushed.\",\"steps\":1}"));
 	} else {
 		fail_msg("unexpected %s", method);
 	}
@@ -455,6 +462,63 @@ test_approval_in_the_past(void **state)
 	fake_close(&k);
 }
 
+/* On a terminal: a process of its own whose terminal we hold. A key that is no answer is ignored. */
+static void
+asked(const char *keys, const char *decision)
+{
+	static char seen[65536];
+	size_t n = 0;
+	ssize_t got;
+	int master, status;
+	bool has_typed = false;
+	pid_t pid = forkpty(&master, NULL, NULL, NULL);
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct fake k;
+		struct cli c = { .a = arena_new(1 << 20) };
+		struct live_style style = { .text = true, .spinner = true, .color = true, .columns = 80, .rows = 24 };
+		struct run r;
+
+		fake_open(&k);
+		k.log = waiting;
+		k.log_n = ARRAY_LEN(waiting);
+		c.home = k.home;
+		run_init(&r, &c, OUTPUT_LIVE, style);
+		r.loop = k.loop;
+		r.may_ask = ask_possible();
+		memcpy(r.turn, TURN, sizeof(r.turn));
+		buf_add_z(&r.params, "{\"text\":\"push\"}");
+		status = run_turn(&r);
+		run_fini(&r);
+		fake_close(&k);
+		_exit(status == 0 && strcmp(k.decision, decision) == 0 ? 0 : 1);
+	}
+	while (n < sizeof(seen) - 1 && (got = read(master, seen + n, sizeof(seen) - 1 - n)) > 0) {
+		n += (size_t)got;
+		seen[n] = '\0';
+		if (has_typed || !strstr(seen, "n no: "))
+			continue;
+		has_typed = true;
+		assert_int_equal(write(master, keys, strlen(keys)), strlen(keys));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	close(master);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		fail_msg("status %x after: %s", status, seen);
+	assert_non_null(strstr(seen, "exec asks: git push"));
+	assert_non_null(strstr(seen, "Pushed."));
+}
+
+static void
+test_asked(void **state)
+{
+	asked("xy", "allow_once");
+	asked("A", "allow_always");
+	asked("n", "deny");
+	asked("\x1b", "deny");
+}
+
 static void
 test_cancel(void **state)
 {
@@ -676,6 +740,7 @@ main(int argc, char **argv)
 		cmocka_unit_test(test_stream),
 		cmocka_unit_test(test_approval_needed),
 		cmocka_unit_test(test_approval_in_the_past),
+		cmocka_unit_test(test_asked),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_no_ithacad),
 		cmocka_unit_test(test_runner_fault),
