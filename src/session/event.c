@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Event kinds and the envelope: the one place that turns the table of kinds into names and back, and an event into
- * JSON. Keeps nothing. */
+ * Event kinds and the envelope: the one place that turns the table of kinds into names and back,
+ * and an event into JSON. Keeps nothing. */
 #include "session/log.h"
 
 #include "base/clock.h"

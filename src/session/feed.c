@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * The reading half of the event log: pages, and subscriptions that follow a session. A subscription that is level with
- * the database gets events as they become durable; one that is new, was paused, or sees a gap is fed in pages from the
- * database until it is level again. Invariant: each stored event after the start position is delivered once, in order. */
+ * The reading half of the event log: pages, and subscriptions that follow a session. A subscription
+ * that is level with the database gets events as they become durable; one that is new, was paused,
+ * or sees a gap is fed in pages from the database until it is level again. Invariant: each stored
+ * event after the start position is delivered once, in order. */
 #include "session/log_internal.h"
 
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 #include "base/log.h"
 
 enum sub_state {
-	SUB_BEHIND, /* paused, or about to look where it stands */
+	SUB_BEHIND,  /* paused, or about to look where it stands */
 	SUB_READING, /* a page is on its way */
 	SUB_LIVE,
 };
@@ -21,8 +22,9 @@ struct subscription {
 	void *arg;
 	enum sub_state state;
 	uint64_t position;
-	uint64_t asked_at; /* durable_seq when the page was asked for: the page holds all up to it */
-	int refs; /* the owner, a page on its way, a deferred call, callers up the stack */
+	uint64_t
+		asked_at; /* durable_seq when the page was asked for: the page holds all up to it */
+	int refs;         /* the owner, a page on its way, a deferred call, callers up the stack */
 	bool paused, closed, kicked, missed_live;
 };
 
@@ -47,8 +49,8 @@ static void
 page_ask(struct page *p)
 {
 	store_query(p->v->store, STMT_EVENT_READ,
-		(const struct cell_value[]){ V_Z(p->session), V_INT((int64_t)MIN(p->after, INT64_MAX)),
-			V_INT((int64_t)p->limit) },
+		(const struct cell_value[]){ V_Z(p->session),
+			V_INT((int64_t)MIN(p->after, INT64_MAX)), V_INT((int64_t)p->limit) },
 		3, on_rows, p);
 }
 
@@ -58,12 +60,19 @@ page_start(struct events *v, const char *session, uint64_t after, size_t limit, 
 {
 	struct page *p = xcalloc(1, sizeof(*p));
 
-	*p = (struct page){ .v = v, .session = xstrdup(session), .after = after, .last = after,
-		.limit = MAX(1, MIN(limit, EVENT_PAGE)), .fn = fn, .user_fn = user_fn, .arg = arg };
+	*p = (struct page){ .v = v,
+		.session = xstrdup(session),
+		.after = after,
+		.last = after,
+		.limit = MAX(1, MIN(limit, EVENT_PAGE)),
+		.fn = fn,
+		.user_fn = user_fn,
+		.arg = arg };
 	page_ask(p);
 }
 
-/* Columns of EVENT_READ. A kind that this program does not know was written by a newer one: it is passed over. */
+/* Columns of EVENT_READ. A kind that this program does not know was written by a newer one: it is
+ * passed over. */
 static bool
 event_from_row(const struct page *p, const struct rows *r, size_t i, struct event *ev)
 {
@@ -76,7 +85,8 @@ event_from_row(const struct page *p, const struct rows *r, size_t i, struct even
 		.time_ms = rows_int(r, i, 3),
 		.body = rows_str(r, i, 5),
 	};
-	if (id_parse(rows_str(r, i, 1), &ev->id) == 0 && event_kind_parse(rows_str(r, i, 4), &ev->kind) == 0)
+	if (id_parse(rows_str(r, i, 1), &ev->id) == 0 &&
+		event_kind_parse(rows_str(r, i, 4), &ev->kind) == 0)
 		return true;
 	log_warn("event passed over", LOG_S("session", p->session), LOG_I("seq", (int64_t)ev->seq),
 		LOG_SV("kind", rows_str(r, i, 4)));
@@ -115,8 +125,8 @@ on_user_page(struct page *p, const struct event *events, size_t n, const struct 
 }
 
 void
-events_read(struct events *v, const char *session, uint64_t after_seq, size_t limit, events_page_fn fn,
-	void *arg)
+events_read(struct events *v, const char *session, uint64_t after_seq, size_t limit,
+	events_page_fn fn, void *arg)
 {
 	page_start(v, session, after_seq, limit, on_user_page, fn, arg);
 }
@@ -141,7 +151,8 @@ sub_unref(struct subscription *s)
 	log_release(log);
 }
 
-/* Delivers what is new to it, until it is paused or ended by one of its callbacks. The caller holds a reference. */
+/* Delivers what is new to it, until it is paused or ended by one of its callbacks. The caller holds
+ * a reference. */
 static void
 sub_deliver(struct subscription *s, const struct event *events, size_t n)
 {
@@ -190,7 +201,8 @@ on_sub_page(struct page *p, const struct event *events, size_t n, const struct e
 	}
 	if (!s->paused && !s->closed && s->state == SUB_BEHIND && e == NULL) {
 		s->position = MAX(s->position, p->last);
-		/* What became durable after the question may be missing in the answer, and was not delivered. */
+		/* What became durable after the question may be missing in the answer, and was not
+		 * delivered. */
 		if (p->rows == p->limit || s->log->durable_seq > MAX(s->asked_at, s->position))
 			sub_read(s);
 		else
@@ -232,8 +244,12 @@ events_subscribe(struct events *v, const char *session, uint64_t after_seq,
 	struct session_log *log = log_need(v, session);
 	struct subscription *s = xcalloc(1, sizeof(*s));
 
-	*s = (struct subscription){ .log = log, .handler = handler, .arg = arg, .position = after_seq,
-		.refs = 1, .next = log->subs };
+	*s = (struct subscription){ .log = log,
+		.handler = handler,
+		.arg = arg,
+		.position = after_seq,
+		.refs = 1,
+		.next = log->subs };
 	if (log->subs != NULL)
 		log->subs->prev = s;
 	log->subs = s;
@@ -298,8 +314,9 @@ offer_live(struct subscription *s, const struct event *ev)
 		s->missed_live = true;
 }
 
-/* Callbacks may end or add any subscription: the current one is held, and nothing is unlinked before its last holder
- * let go, so next is always good. A new one is put in front and looks for itself. */
+/* Callbacks may end or add any subscription: the current one is held, and nothing is unlinked
+ * before its last holder let go, so next is always good. A new one is put in front and looks for
+ * itself. */
 static void
 for_each(struct session_log *log, const struct event *events, size_t n)
 {
@@ -326,7 +343,8 @@ feed_publish(struct session_log *log, const struct event *events, size_t n)
 }
 
 void
-events_live(struct events *v, const char *session, enum event_kind k, const char *turn, struct str body)
+events_live(
+	struct events *v, const char *session, enum event_kind k, const char *turn, struct str body)
 {
 	struct session_log *log = log_find(v, session);
 	struct event ev = { .session = session, .turn = turn, .kind = k, .body = body };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * The writing half of the event log: which sessions are active, who has which number, appends in order. Numbers are
- * given here ahead of the commit, so that appends can be pipelined; the database refuses an append that is not right
- * behind the last event, so that a failed one takes all later ones with it. Invariants: a session's log has no gap and
- * no duplicate; nothing is published or acknowledged before it is durable. */
+ * The writing half of the event log: which sessions are active, who has which number, appends in
+ * order. Numbers are given here ahead of the commit, so that appends can be pipelined; the database
+ * refuses an append that is not right behind the last event, so that a failed one takes all later
+ * ones with it. Invariants: a session's log has no gap and no duplicate; nothing is published or
+ * acknowledged before it is durable. */
 #include "session/log_internal.h"
 
 #include <stdlib.h>
@@ -207,10 +208,10 @@ append_new(struct session_log *log, const struct event_draft *drafts, size_t n)
 		const struct event_draft *d = &drafts[i];
 		if (event_kind_flags(d->kind) & EVENT_LIVE)
 			fatal("event log: %s is never stored", event_kind_name(d->kind));
-		ap->events[i] = (struct event){
-			.id = id_new(), .session = log->id, .time_ms = d->time_ms != 0 ? d->time_ms : clock_wall_ms(),
-			.kind = d->kind
-		};
+		ap->events[i] = (struct event){ .id = id_new(),
+			.session = log->id,
+			.time_ms = d->time_ms != 0 ? d->time_ms : clock_wall_ms(),
+			.kind = d->kind };
 		if (d->turn != NULL)
 			ap->events[i].turn = text_copy(&text, d->turn, text_size(d->turn)).p;
 		ap->events[i].body = text_copy(&text, d->body.p, d->body.n);
@@ -290,7 +291,8 @@ on_committed(void *arg, const struct err *e)
 	} else if (log->inflight > 0) {
 		append_end(ap, &log->err);
 	} else {
-		queue_push(log, ap); /* its callback may append again, so it comes after the end of LOG_BROKEN */
+		queue_push(log, ap); /* its callback may append again, so it comes after the end of
+					LOG_BROKEN */
 	}
 	if (log->state == LOG_BROKEN && log->inflight == 0)
 		log_reset(log, &log->err);
@@ -301,7 +303,8 @@ static void
 add_row(struct batch *b, const struct event *ev, bool is_first)
 {
 	const struct cell_value row[] = { V_Z(ev->session), V_INT((int64_t)ev->seq), V_Z(ev->id.z),
-		V_Z(ev->turn), V_INT(ev->time_ms), V_Z(event_kind_name(ev->kind)), V_BYTES(ev->body) };
+		V_Z(ev->turn), V_INT(ev->time_ms), V_Z(event_kind_name(ev->kind)),
+		V_BYTES(ev->body) };
 
 	if (is_first)
 		batch_add_expect(b, STMT_EVENT_APPEND, row, ARRAY_LEN(row), 1);
@@ -363,7 +366,8 @@ refuse(void *arg)
 	struct session_log *log = ap->log;
 	struct err e = { 0 };
 
-	err_set(&e, ERR_LIMIT, ERR_TO_USER, "an event is larger than %u KiB (keep large content as a blob)",
+	err_set(&e, ERR_LIMIT, ERR_TO_USER,
+		"an event is larger than %u KiB (keep large content as a blob)",
 		EVENT_BODY_MAX / KIB);
 	append_end(ap, &e);
 	log_release(log);
@@ -388,7 +392,8 @@ events_append(struct events *v, const char *session, const struct event_draft *d
 		return;
 	}
 	log->forget = false;
-	/* A session that begins has no last seq to ask for; were it not new, the database would refuse. */
+	/* A session that begins has no last seq to ask for; were it not new, the database would
+	 * refuse. */
 	if (log->state == LOG_UNLOADED && n > 0 && drafts[0].kind == EVENT_SESSION_CREATED) {
 		log->state = LOG_READY;
 		log->last_seq = 0;

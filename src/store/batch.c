@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Batches: operations packed one behind the other in one piece of memory, and bound from there without a copy.
- * Does not run anything. Invariant: a batch past STORE_BATCH_MAX holds nothing and is refused whole. */
+ * Batches: operations packed one behind the other in one piece of memory, and bound from there
+ * without a copy. Does not run anything. Invariant: a batch past STORE_BATCH_MAX holds nothing and
+ * is refused whole. */
 #include "store/internal.h"
 
 #include <stdlib.h>
@@ -55,7 +56,8 @@ padded(size_t n)
 	return (n + 7) & ~(size_t)7;
 }
 
-/* Room for n more bytes, or NULL when the batch is too big (then it is emptied: it can only be refused). */
+/* Room for n more bytes, or NULL when the batch is too big (then it is emptied: it can only be
+ * refused). */
 static char *
 batch_room(struct batch *b, size_t n)
 {
@@ -110,7 +112,8 @@ batch_add_expect(struct batch *b, enum stmt st, const struct cell_value *params,
 	memcpy(p, &op, sizeof(op));
 	p += sizeof(op);
 	for (size_t i = 0; i < n; i++) {
-		struct batch_value v = { params[i].type, (uint32_t)value_size(&params[i]), params[i].i };
+		struct batch_value v = { params[i].type, (uint32_t)value_size(&params[i]),
+			params[i].i };
 		memcpy(p, &v, sizeof(v));
 		p += sizeof(v);
 		if (v.size != 0)

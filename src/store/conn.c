@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * One connection to the SQLite file: opening, prepared statements, and what a result code means to a person.
- * Does not know threads or batches. Invariant: every connection is in WAL mode with synchronous=FULL and never
- * checkpoints by itself. */
+ * One connection to the SQLite file: opening, prepared statements, and what a result code means to
+ * a person. Does not know threads or batches. Invariant: every connection is in WAL mode with
+ * synchronous=FULL and never checkpoints by itself. */
 #include "store/internal.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 
 #define CACHE_KIB_WRITER 1024
 #define CACHE_KIB_READER 512
-#define WHERE_MAX        90 /* bytes of the path in a message: its end */
+#define WHERE_MAX        90         /* bytes of the path in a message: its end */
 #define WAL_KEEP_BYTES   "16777216" /* a longer log is cut back to this when it starts over */
 
 #define STMT(name, ...) { #name, __VA_ARGS__ },
@@ -96,11 +96,11 @@ conn_err(struct conn *c, int rc, const char *doing, struct err *e)
 			continue;
 		if (k->what == NULL)
 			return err_set(e, k->code, ERR_TO_LOG, "%s: %s", doing, why);
-		return err_set(e, k->code, ERR_TO_USER, "database %.*s %s (%s)", STR_FMT(path), k->what,
-			k->fix);
+		return err_set(e, k->code, ERR_TO_USER, "database %.*s %s (%s)", STR_FMT(path),
+			k->what, k->fix);
 	}
-	return err_set(e, ERR_INTERNAL, ERR_TO_LOG, "database %.*s: %s: %s (code %d)", STR_FMT(path),
-		doing, why, rc);
+	return err_set(e, ERR_INTERNAL, ERR_TO_LOG, "database %.*s: %s: %s (code %d)",
+		STR_FMT(path), doing, why, rc);
 }
 
 int
@@ -164,8 +164,9 @@ conn_step(struct conn *c, enum step step, struct err *e)
 	return rc;
 }
 
-/* Before the first connection of the process; refused later, which is harmless. Statistics would take a global lock
- * at every allocation, and statement journals stay in memory because a role may have no directory for temporary files. */
+/* Before the first connection of the process; refused later, which is harmless. Statistics would
+ * take a global lock at every allocation, and statement journals stay in memory because a role may
+ * have no directory for temporary files. */
 static void
 library_init(void)
 {
@@ -183,8 +184,8 @@ conn_open(struct conn *c, enum conn_kind kind, const struct store_options *o, st
 	library_init();
 	*c = (struct conn){ .path = o->path };
 	rc = sqlite3_open_v2(o->path, &c->db,
-		SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE
-			| SQLITE_OPEN_EXRESCODE,
+		SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE |
+			SQLITE_OPEN_EXRESCODE,
 		o->vfs);
 	if (rc != SQLITE_OK)
 		goto fail;
@@ -198,7 +199,8 @@ conn_open(struct conn *c, enum conn_kind kind, const struct store_options *o, st
 		"PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-%d;"
 		" PRAGMA trusted_schema=OFF; %s",
 		kind == CONN_WRITER ? CACHE_KIB_WRITER : CACHE_KIB_READER,
-		kind == CONN_WRITER ? "PRAGMA journal_size_limit=" WAL_KEEP_BYTES : "PRAGMA query_only=ON");
+		kind == CONN_WRITER ? "PRAGMA journal_size_limit=" WAL_KEEP_BYTES
+				    : "PRAGMA query_only=ON");
 	rc = sqlite3_exec(c->db, sql, NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		return 0;

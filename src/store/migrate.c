@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT
- * The schema: reads the table of steps in migrations.def and brings a database to this program's version in one
- * transaction. Refuses a file of another program and a schema that is too new for us. Invariant: a database has all
- * steps up to its version or none; its header names this program. */
+ * The schema: reads the table of steps in migrations.def and brings a database to this program's
+ * version in one transaction. Refuses a file of another program and a schema that is too new for
+ * us. Invariant: a database has all steps up to its version or none; its header names this program.
+ */
 #include "store/internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* How this backend spells what the table of steps leaves open. */
+/* How this backend spells what the table of steps leaves open. Clustered rows live in the primary
+ * key's tree: one page less is written per insert. */
 #define TEXT      " TEXT "
 #define INT       " BIGINT "
 #define BYTES     " BLOB "
-#define CLUSTERED " WITHOUT ROWID" /* rows live in the primary key's tree: one page less per insert */
+#define CLUSTERED " WITHOUT ROWID"
 
 #define MIGRATION(version, min_reader, ...) { version, min_reader, __VA_ARGS__ },
 static const struct {
@@ -48,11 +50,14 @@ schema_read(struct conn *c, int64_t *version, int64_t *min_reader, struct err *e
 		return 0;
 	if (id != strtoll(APPLICATION_ID, NULL, 10))
 		return err_set(e, ERR_INVALID, ERR_TO_USER,
-			"database %.90s belongs to another program (choose another file in store.url)",
+			"database %.90s belongs to another program (choose another file in "
+			"store.url)",
 			c->path);
-	rc = conn_int(c, "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'schema'", version, e);
+	rc = conn_int(
+		c, "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'schema'", version, e);
 	if (rc == 0)
-		rc = conn_int(c, "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'min_reader'",
+		rc = conn_int(c,
+			"SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'min_reader'",
 			min_reader, e);
 	if (rc == 0 && *version <= 0)
 		return err_set(e, ERR_CORRUPT, ERR_TO_USER,
@@ -82,7 +87,8 @@ apply_steps(struct conn *c, int64_t from, struct err *e)
 	if (from == 0)
 		rc = conn_exec(c,
 			"PRAGMA application_id=" APPLICATION_ID ";"
-			"CREATE TABLE meta (name" TEXT "NOT NULL PRIMARY KEY, value" TEXT "NOT NULL)" CLUSTERED,
+			"CREATE TABLE meta (name" TEXT "NOT NULL PRIMARY KEY, value" TEXT
+			"NOT NULL)" CLUSTERED,
 			e);
 	for (size_t i = 0; i < ARRAY_LEN(steps) && rc == 0; i++) {
 		min_reader = MAX(min_reader, steps[i].min_reader);
@@ -113,7 +119,8 @@ enter_wal(struct conn *c, struct err *e)
 	if (is_wal)
 		return 0;
 	return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
-		"database %.90s is on a file system without shared memory (put the home on a local disk)",
+		"database %.90s is on a file system without shared memory (put the home on a local "
+		"disk)",
 		c->path);
 }
 
@@ -127,7 +134,8 @@ store_migrate(struct conn *c, struct err *e)
 		return rc;
 	if (version > store_schema_version() && min_reader > store_schema_version())
 		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
-			"database %.90s has schema %d, this program knows %d (upgrade ithaca, or restore the"
+			"database %.90s has schema %d, this program knows %d (upgrade ithaca, or "
+			"restore the"
 			" backup made before the upgrade)",
 			c->path, (int)version, store_schema_version());
 	rc = enter_wal(c, e);

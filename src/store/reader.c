@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Reading: results, the reader threads and the checkpoints that they run between queries. A reader has a connection of
- * its own that cannot change data, so it sees what is committed and never waits for the writer. Threads start when
- * there is something to read. */
+ * Reading: results, the reader threads and the checkpoints that they run between queries. A reader
+ * has a connection of its own that cannot change data, so it sees what is committed and never waits
+ * for the writer. Threads start when there is something to read. */
 #include "store/internal.h"
 
 #include <stdlib.h>
@@ -111,8 +111,8 @@ read_run(struct conn *c, const struct batch *params, struct rows **out, struct e
 	}
 	if (rc == SQLITE_ROW)
 		rc = err_set(e, ERR_LIMIT, ERR_TO_USER,
-			"%s: the result is larger than %u MiB (ask for fewer rows)", stmt_name(op.stmt),
-			STORE_ROWS_MAX / MIB);
+			"%s: the result is larger than %u MiB (ask for fewer rows)",
+			stmt_name(op.stmt), STORE_ROWS_MAX / MIB);
 	else if (rc != SQLITE_DONE)
 		rc = conn_err(c, rc, stmt_name(op.stmt), e);
 	else
@@ -126,7 +126,8 @@ read_run(struct conn *c, const struct batch *params, struct rows **out, struct e
 	return rc;
 }
 
-/* The next query, or NULL: then *checkpoint says whether that is wanted, otherwise the store is closing. */
+/* The next query, or NULL: then *checkpoint says whether that is wanted, otherwise the store is
+ * closing. */
 static struct read *
 take_read(struct store *s, bool *checkpoint)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * The store's life and its calls from the loop's thread: open, queue batches and queries, hand answers back, close.
- * Does not run SQL. Invariants: every accepted callback is called exactly once, on the loop's thread, in the order in
- * which the work was done; after store_close no callback runs. */
+ * The store's life and its calls from the loop's thread: open, queue batches and queries, hand
+ * answers back, close. Does not run SQL. Invariants: every accepted callback is called exactly
+ * once, on the loop's thread, in the order in which the work was done; after store_close no
+ * callback runs. */
 #include "store/internal.h"
 
 #include <fcntl.h>
@@ -104,8 +105,9 @@ outbox_posted(void *arg)
 	o->posted = false;
 	n = o->done.n;
 	pthread_mutex_unlock(&o->lock);
-	/* One by one, because a callback may close the store, which answers the rest; and no more than were there, so
-	 * that a busy store leaves the loop time for others. What comes later posts again. */
+	/* One by one, because a callback may close the store, which answers the rest; and no more
+	 * than were there, so that a busy store leaves the loop time for others. What comes later
+	 * posts again. */
 	while (n-- > 0 && (t = outbox_take(o)) != NULL)
 		t->finish(t);
 	outbox_unref(o);
@@ -130,8 +132,9 @@ outbox_put(struct outbox *o, struct ticket_list *l)
 
 /* ---- open and close ---- */
 
-/* The library would create the file readable for all. Also catches a file that lost its content: with a log beside
- * it, an empty file is not a new one, and the library would throw the log away. */
+/* The library would create the file readable for all. Also catches a file that lost its content:
+ * with a log beside it, an empty file is not a new one, and the library would throw the log away.
+ */
 static int
 create_file(const char *path, struct err *e)
 {
@@ -150,13 +153,15 @@ create_file(const char *path, struct err *e)
 		return err_errno(e, errno, ERR_TO_USER, "cannot open the database %.90s", path);
 	if (!S_ISREG(st.st_mode))
 		return err_set(e, ERR_INVALID, ERR_TO_USER,
-			"database %.90s is not a regular file (choose another path in store.url)", path);
+			"database %.90s is not a regular file (choose another path in store.url)",
+			path);
 	log_path = xasprintf("%s-wal", path);
 	rc = stat(log_path, &log);
 	free(log_path);
 	if (st.st_size == 0 && rc == 0 && log.st_size > 0)
 		return err_set(e, ERR_CORRUPT, ERR_TO_USER,
-			"database %.90s is empty but its log is not (restore the last backup)", path);
+			"database %.90s is empty but its log is not (restore the last backup)",
+			path);
 	return 0;
 }
 
@@ -192,7 +197,8 @@ store_new(struct loop *l, const struct store_options *o)
 
 	s->path = xstrdup(o->path);
 	s->vfs = o->vfs != NULL ? xstrdup(o->vfs) : NULL;
-	s->options = (struct store_options){ .path = s->path, .vfs = s->vfs, .busy_ms = o->busy_ms };
+	s->options =
+		(struct store_options){ .path = s->path, .vfs = s->vfs, .busy_ms = o->busy_ms };
 	s->loop = l;
 	s->outbox = outbox_new(l);
 	pthread_mutex_init(&s->lock, NULL);
@@ -268,7 +274,8 @@ admit_batch(struct store *s, const struct batch *b, struct err *e)
 		return err_set(e, ERR_GONE, ERR_TO_LOG, "the database is closed");
 	if (b->too_big)
 		return err_set(e, ERR_LIMIT, ERR_TO_USER,
-			"a batch for the database is larger than %u MiB (store large content as files)",
+			"a batch for the database is larger than %u MiB (store large content as "
+			"files)",
 			STORE_BATCH_MAX / MIB);
 	if (s->batches_bytes + b->used > STORE_QUEUE_MAX)
 		return err_set(e, ERR_BUSY, ERR_TO_USER,
@@ -288,7 +295,8 @@ store_commit(struct store *s, struct batch *b, store_done_fn done, void *arg)
 	b->arg = arg;
 	pthread_mutex_lock(&s->lock);
 	if (admit_batch(s, b, &e) != 0) {
-		batch_fini(b); /* its memory; it still waits its turn, so that answers keep their order */
+		batch_fini(b); /* its memory; it still waits its turn, so that answers keep their
+				  order */
 		b->ticket.finish = batch_finish;
 		ticket_fail(&b->ticket, &e);
 	}
@@ -355,7 +363,8 @@ store_query_now(struct store *s, enum stmt st, const struct cell_value *params, 
 	batch_add(&b, st, params, n);
 	if (b.too_big) {
 		batch_fini(&b);
-		return err_set(e, ERR_LIMIT, ERR_TO_LOG, "%s: parameters are too large", stmt_name(st));
+		return err_set(
+			e, ERR_LIMIT, ERR_TO_LOG, "%s: parameters are too large", stmt_name(st));
 	}
 	pthread_mutex_lock(&s->writer_lock);
 	rc = read_run(&s->writer, &b, out, e);

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT
- * Group commit: one thread takes every batch that waits, applies them inside one transaction with a savepoint each,
- * and lets the loop's thread know after COMMIT returned. No delay is added: a group is what came in during the last
- * COMMIT. Invariants: nothing is acknowledged before it is durable; batches are applied and answered in the order of
- * the calls; a batch that fails leaves nothing behind and no other batch notices. */
+ * Group commit: one thread takes every batch that waits, applies them inside one transaction with a
+ * savepoint each, and lets the loop's thread know after COMMIT returned. No delay is added: a group
+ * is what came in during the last COMMIT. Invariants: nothing is acknowledged before it is durable;
+ * batches are applied and answered in the order of the calls; a batch that fails leaves nothing
+ * behind and no other batch notices. */
 #include "store/internal.h"
 
 #include "base/clock.h"
 
 #define CHECKPOINT_PAGES 1000 /* a reader moves the log into the file from here on: 4 MiB */
-#define RESTART_PAGES    4000 /* the writer finishes that itself, so that the log can start over: 16 MiB */
+#define RESTART_PAGES                                                                              \
+	4000 /* the writer finishes that itself, so that the log can start over: 16 MiB */
 
-/* Everything that waits, up to the size of a group. NULL head: the store is closing and the queue is empty. */
+/* Everything that waits, up to the size of a group. NULL head: the store is closing and the queue
+ * is empty. */
 static struct ticket_list
 take_group(struct store *s)
 {
@@ -43,7 +46,8 @@ apply_ops(struct store *s, const struct batch *b, uint64_t *rows, struct err *e)
 			return rc;
 		rc = sqlite3_step(q);
 		if (rc == SQLITE_ROW)
-			fatal("store: %s reads, it does not belong into a batch", stmt_name(op.stmt));
+			fatal("store: %s reads, it does not belong into a batch",
+				stmt_name(op.stmt));
 		if (rc != SQLITE_DONE)
 			conn_err(c, rc, stmt_name(op.stmt), e);
 		sqlite3_reset(q);
@@ -52,8 +56,9 @@ apply_ops(struct store *s, const struct batch *b, uint64_t *rows, struct err *e)
 			return e->code;
 		int changed = sqlite3_changes(c->db);
 		if (op.expect >= 0 && changed != op.expect)
-			return err_set(e, ERR_CONFLICT, ERR_TO_LOG, "%s: changed %d rows instead of %d",
-				stmt_name(op.stmt), changed, op.expect);
+			return err_set(e, ERR_CONFLICT, ERR_TO_LOG,
+				"%s: changed %d rows instead of %d", stmt_name(op.stmt), changed,
+				op.expect);
 		*rows += (uint64_t)changed;
 	}
 	return 0;
@@ -123,8 +128,8 @@ commit_group(struct store *s, struct ticket_list *group)
 	atomic_fetch_add(&s->batches_total, group->n);
 }
 
-/* Moving the log into the file is a reader's work. While commits never pause it cannot catch up, so the last, short
- * part is done here; then the next commit starts the log over. */
+/* Moving the log into the file is a reader's work. While commits never pause it cannot catch up, so
+ * the last, short part is done here; then the next commit starts the log over. */
 static void
 tend_log(struct store *s)
 {
@@ -132,7 +137,8 @@ tend_log(struct store *s)
 
 	if (done && s->wal_pages >= RESTART_PAGES) {
 		pthread_mutex_lock(&s->writer_lock);
-		sqlite3_wal_checkpoint_v2(s->writer.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+		sqlite3_wal_checkpoint_v2(
+			s->writer.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 		pthread_mutex_unlock(&s->writer_lock);
 	}
 	if (s->wal_pages < CHECKPOINT_PAGES)

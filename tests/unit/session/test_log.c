@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The event log: numbers, pipelined appends, failures, replay and live delivery, pauses under a flood. */
+ * The event log: numbers, pipelined appends, failures, replay and live delivery, pauses under a
+ * flood. */
 #include "../store/fixture.h"
 
 #include <sqlite3.h>
@@ -173,7 +174,8 @@ extra_batch_shares_the_commit(void **state)
 	fix_wait(&x->f);
 	assert_int_equal(a.code, 0);
 	b = batch_new();
-	BATCH(b, STMT_TURN_INSERT, V_Z("t1"), V_Z("s"), V_Z("me"), V_Z("queued"), V_INT(7)); /* again */
+	BATCH(b, STMT_TURN_INSERT, V_Z("t1"), V_Z("s"), V_Z("me"), V_Z("queued"),
+		V_INT(7)); /* again */
 	x->f.waiting++;
 	events_append(x->v, "s", &d, 1, b, on_appended, &a);
 	fix_wait(&x->f);
@@ -186,8 +188,8 @@ extra_batch_shares_the_commit(void **state)
 	fix_wait(&x->f);
 	assert_int_equal(a.code, 0);
 	assert_int_equal(a.first_seq, 0);
-	assert_int_equal(
-		store_query_now(x->f.store, STMT_TURN_GET, (const struct cell_value[]){ V_Z("t1") }, 1, &r, NULL),
+	assert_int_equal(store_query_now(x->f.store, STMT_TURN_GET,
+				 (const struct cell_value[]){ V_Z("t1") }, 1, &r, NULL),
 		0);
 	assert_true(str_is(rows_str(r, 0, 3), "running"));
 	rows_free(r);
@@ -242,7 +244,8 @@ full_disk_fails_what_was_queued_in_the_same_way(void **state)
 	int counter = 0;
 
 	assert_int_equal(append_wait(x, "s", 1), 1);
-	vfs_drop_fail(x->f.disk, DISK_WRITE, SQLITE_FULL, 1); /* once: later commits of the disk would work */
+	vfs_drop_fail(x->f.disk, DISK_WRITE, SQLITE_FULL,
+		1); /* once: later commits of the disk would work */
 	for (int i = 0; i < 30; i++) {
 		a[i].counter = &counter;
 		append(x, &a[i], "s", 1);
@@ -489,7 +492,8 @@ stop(void *arg)
 	loop_stop(arg);
 }
 
-/* The page was read before an append became durable, and arrives after it was published: nobody may fall between. */
+/* The page was read before an append became durable, and arrives after it was published: nobody may
+ * fall between. */
 static void
 append_while_a_page_is_under_way(void **state)
 {
@@ -512,7 +516,8 @@ append_while_a_page_is_under_way(void **state)
 	events_unsubscribe(r.sub);
 }
 
-/* What the database showed before it was acknowledged is not delivered again; a gap is filled from the database. */
+/* What the database showed before it was acknowledged is not delivered again; a gap is filled from
+ * the database. */
 static void
 overlap_and_gap(void **state)
 {
@@ -525,13 +530,17 @@ overlap_and_gap(void **state)
 	reader_start(&r, x, "s", 0);
 	run_until(x, &r.caught_up, 1);
 	for (int i = 0; i < 4; i++)
-		ev[i] = (struct event){ .seq = 4 + (uint64_t)i, .id = id_new(), .session = "s",
-			.kind = EVENT_NOTICE, .body = STR("{}") };
-	feed_publish(log_find(x->v, "s"), ev, 4); /* 4, 5, 6, 7: on_event checks that 6 comes next */
+		ev[i] = (struct event){ .seq = 4 + (uint64_t)i,
+			.id = id_new(),
+			.session = "s",
+			.kind = EVENT_NOTICE,
+			.body = STR("{}") };
+	feed_publish(
+		log_find(x->v, "s"), ev, 4); /* 4, 5, 6, 7: on_event checks that 6 comes next */
 	assert_int_equal(r.seen, 7);
 	for (int i = 6; i <= 9; i++)
-		BATCH(b, STMT_EVENT_INSERT, V_Z("s"), V_INT(i), V_Z(ev[0].id.z), V_Z(NULL), V_INT(1),
-			V_Z("notice"), V_BYTES(STR("{}")));
+		BATCH(b, STMT_EVENT_INSERT, V_Z("s"), V_INT(i), V_Z(ev[0].id.z), V_Z(NULL),
+			V_INT(1), V_Z("notice"), V_BYTES(STR("{}")));
 	assert_int_equal(fix_commit_wait(&x->f, b), 0);
 	ev[0].seq = 9;
 	feed_publish(log_find(x->v, "s"), ev, 1); /* 8 is missing */
@@ -576,7 +585,8 @@ live_events_reach_who_is_level(void **state)
 	struct log_fix *x = *state;
 	struct reader r;
 
-	events_live(x->v, "s", EVENT_MODEL_DELTA, "t", STR("{}")); /* nobody listens: costs nothing */
+	events_live(
+		x->v, "s", EVENT_MODEL_DELTA, "t", STR("{}")); /* nobody listens: costs nothing */
 	assert_int_equal(events_active(x->v), 0);
 	append_wait(x, "s", 5);
 	reader_start(&r, x, "s", 0);
@@ -601,7 +611,8 @@ live_events_reach_who_is_level(void **state)
 	assert_int_equal(fix_count(&x->f, "s"), 5);
 }
 
-/* A slow reader stops every 7 events while thousands come in; a fast one beside it does not notice. */
+/* A slow reader stops every 7 events while thousands come in; a fast one beside it does not notice.
+ */
 static void
 pause_under_a_flood(void **state)
 {
@@ -797,8 +808,8 @@ unknown_kind_is_passed_over(void **state)
 	struct reader r;
 	struct id id = id_new();
 
-	BATCH(b, STMT_EVENT_INSERT, V_Z("s"), V_INT(1), V_Z(id.z), V_Z(NULL), V_INT(1), V_Z("from.tomorrow"),
-		V_BYTES(STR("{}")));
+	BATCH(b, STMT_EVENT_INSERT, V_Z("s"), V_INT(1), V_Z(id.z), V_Z(NULL), V_INT(1),
+		V_Z("from.tomorrow"), V_BYTES(STR("{}")));
 	assert_int_equal(fix_commit_wait(&x->f, b), 0);
 	assert_int_equal(append_wait(x, "s", 1), 2);
 	reader_start(&r, x, "s", 0);
@@ -816,7 +827,8 @@ kinds_have_names(void **state)
 	for (int i = 0; i < EVENT_KIND_COUNT; i++) {
 		assert_int_equal(event_kind_parse(str_of(event_kind_name(i)), &k), 0);
 		assert_int_equal(k, i);
-		assert_false((event_kind_flags(i) & EVENT_INPUT) && (event_kind_flags(i) & EVENT_LIVE));
+		assert_false(
+			(event_kind_flags(i) & EVENT_INPUT) && (event_kind_flags(i) & EVENT_LIVE));
 	}
 	assert_int_equal(event_kind_parse(STR("model"), &k), -1);
 	assert_int_equal(event_kind_parse(STR(""), &k), -1);

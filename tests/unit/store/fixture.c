@@ -59,7 +59,9 @@ fix_fini(struct fix *f)
 int
 fix_open(struct fix *f)
 {
-	struct store_options o = { .path = f->path, .vfs = f->disk != NULL ? "drop" : NULL, .busy_ms = 20 };
+	struct store_options o = {
+		.path = f->path, .vfs = f->disk != NULL ? "drop" : NULL, .busy_ms = 20
+	};
 
 	f->err = (struct err){ 0 };
 	f->code = store_open(&f->store, f->loop, &o, &f->err);
@@ -118,8 +120,8 @@ event_batch(const char *session, int64_t first_seq, int n, size_t body)
 		text[i] = (char)('a' + (first_seq + (int64_t)i) % 23);
 	for (int i = 0; i < n; i++) {
 		struct str bytes = { text, body };
-		BATCH(b, STMT_EVENT_INSERT, V_Z(session), V_INT(first_seq + i), V_Z("id"), V_Z(NULL),
-			V_INT(1), V_Z("notice"), V_BYTES(bytes));
+		BATCH(b, STMT_EVENT_INSERT, V_Z(session), V_INT(first_seq + i), V_Z("id"),
+			V_Z(NULL), V_INT(1), V_Z("notice"), V_BYTES(bytes));
 	}
 	free(text);
 	return b;
@@ -146,7 +148,8 @@ fix_count(struct fix *f, const char *session)
 	struct timer *guard = timer_start(f->loop, GUARD_MS, lost_answer, f);
 
 	f->is_counting = true;
-	store_query(f->store, STMT_COUNT_EVENTS, (const struct cell_value[]){ V_Z(session) }, 1, on_rows, f);
+	store_query(f->store, STMT_COUNT_EVENTS, (const struct cell_value[]){ V_Z(session) }, 1,
+		on_rows, f);
 	while (f->is_counting)
 		loop_run(f->loop);
 	timer_close(guard);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * What the store's tests share: a directory, a loop, a store, and waiting for answers. Waiting is always on an answer;
- * a guard timer turns a lost one into a failed test instead of a hanging one. */
+ * What the store's tests share: a directory, a loop, a store, and waiting for answers. Waiting is
+ * always on an answer; a guard timer turns a lost one into a failed test instead of a hanging one.
+ */
 #ifndef TESTS_STORE_FIXTURE_H
 #define TESTS_STORE_FIXTURE_H
 
@@ -17,7 +18,7 @@ struct fix {
 	struct loop *loop;
 	struct store *store;
 	struct vfs_drop *disk; /* NULL: the real one */
-	int waiting; /* answers of commits */
+	int waiting;           /* answers of commits */
 	bool is_counting;
 	int code; /* of the last answer */
 	struct err err;
@@ -26,9 +27,9 @@ struct fix {
 
 void fix_init(struct fix *f, bool with_disk);
 void fix_fini(struct fix *f);
-int fix_open(struct fix *f); /* 0 or a code, f->err */
+int fix_open(struct fix *f);   /* 0 or a code, f->err */
 void fix_close(struct fix *f); /* the store */
-void fix_wait(struct fix *f); /* until every answer that is waited for is there */
+void fix_wait(struct fix *f);  /* until every answer that is waited for is there */
 
 struct batch *event_batch(const char *session, int64_t first_seq, int n, size_t body);
 void fix_commit(struct fix *f, struct batch *b); /* its answer is waited for by fix_wait */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Everything that can be wrong with the file or the disk: the right code, a message that names file and fix, nothing
- * acknowledged that is not there, and work goes on when the cause is gone. */
+ * Everything that can be wrong with the file or the disk: the right code, a message that names file
+ * and fix, nothing acknowledged that is not there, and work goes on when the cause is gone. */
 #include "fixture.h"
 
 #include <fcntl.h>
@@ -43,9 +43,10 @@ assert_clear(const struct fix *f, int code, const char *what)
 {
 	size_t n = strlen(f->err.msg);
 
-	if (f->err.code != code || strstr(f->err.msg, what) == NULL || strstr(f->err.msg, "t.db") == NULL
-		|| n == 0 || f->err.msg[n - 1] != ')')
-		fail_msg("not what was expected (%s): %s: %s", what, err_name(f->err.code), f->err.msg);
+	if (f->err.code != code || strstr(f->err.msg, what) == NULL ||
+		strstr(f->err.msg, "t.db") == NULL || n == 0 || f->err.msg[n - 1] != ')')
+		fail_msg("not what was expected (%s): %s: %s", what, err_name(f->err.code),
+			f->err.msg);
 }
 
 static void
@@ -255,7 +256,8 @@ file_of_another_program(void **state)
 {
 	struct fix *f = *state;
 
-	sqlite3_close(other_process(f, "CREATE TABLE bookmarks (a); INSERT INTO bookmarks VALUES (1)"));
+	sqlite3_close(
+		other_process(f, "CREATE TABLE bookmarks (a); INSERT INTO bookmarks VALUES (1)"));
 	fix_open(f);
 	assert_clear(f, ERR_INVALID, "belongs to another program");
 	sqlite3_close(other_process(f, "SELECT * FROM bookmarks")); /* and is untouched */
@@ -417,7 +419,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(locked_while_it_works, setup, teardown),
 		cmocka_unit_test_setup_teardown(locked_altogether, setup, teardown),
 		cmocka_unit_test_setup_teardown(read_only_file, setup, teardown),
-		cmocka_unit_test_setup_teardown(read_only_directory_without_a_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			read_only_directory_without_a_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(missing_directory, setup, teardown),
 		cmocka_unit_test_setup_teardown(damaged_header, setup, teardown),
 		cmocka_unit_test_setup_teardown(text_file, setup, teardown),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Loss of power at every operation on the disk, from the creation of the file on: what was acknowledged is there, what
- * was not is there whole or not at all, and the file opens. A control shows that the same test finds a disk that only
- * says it synced. */
+ * Loss of power at every operation on the disk, from the creation of the file on: what was
+ * acknowledged is there, what was not is there whole or not at all, and the file opens. A control
+ * shows that the same test finds a disk that only says it synced. */
 #include "fixture.h"
 
 #include <stdio.h>
@@ -31,7 +31,8 @@ on_round(void *arg, const struct err *e)
 			w->f->waiting++;
 			/* Some batches are larger than several pages. */
 			store_commit(w->f->store,
-				event_batch(w->session, 1 + w->sent * ROWS, ROWS, w->sent % 2 ? 60 : 3000),
+				event_batch(w->session, 1 + w->sent * ROWS, ROWS,
+					w->sent % 2 ? 60 : 3000),
 				on_round, w);
 			w->sent++;
 		}

@@ -33,7 +33,8 @@ teardown(void **state)
 	return 0;
 }
 
-/* Each statement can be prepared, so no name in it is wrong; and those that read say what they return. */
+/* Each statement can be prepared, so no name in it is wrong; and those that read say what they
+ * return. */
 static void
 every_statement_prepares(void **state)
 {
@@ -56,14 +57,15 @@ commit_is_read_back(void **state)
 	struct batch *b = batch_new();
 	struct err e = { 0 };
 
-	BATCH(b, STMT_EVENT_INSERT, V_Z("s"), V_INT(1), V_Z("id1"), V_Z(NULL), V_INT(-5), V_Z("notice"),
-		V_BYTES(((struct str){ "a\0b", 3 })));
-	BATCH(b, STMT_EVENT_INSERT, V_Z("s"), V_INT(INT64_MAX), V_Z(""), V_Z("turn"), V_INT(INT64_MIN),
-		V_Z("notice"), V_BYTES(STR("")));
+	BATCH(b, STMT_EVENT_INSERT, V_Z("s"), V_INT(1), V_Z("id1"), V_Z(NULL), V_INT(-5),
+		V_Z("notice"), V_BYTES(((struct str){ "a\0b", 3 })));
+	BATCH(b, STMT_EVENT_INSERT, V_Z("s"), V_INT(INT64_MAX), V_Z(""), V_Z("turn"),
+		V_INT(INT64_MIN), V_Z("notice"), V_BYTES(STR("")));
 	assert_int_equal(batch_len(b), 2);
 	assert_int_equal(fix_commit_wait(f, b), 0);
-	assert_int_equal(store_query_now(f->store, STMT_EVENT_READ,
-				 (const struct cell_value[]){ V_Z("s"), V_INT(0), V_INT(10) }, 3, &r, &e),
+	assert_int_equal(
+		store_query_now(f->store, STMT_EVENT_READ,
+			(const struct cell_value[]){ V_Z("s"), V_INT(0), V_INT(10) }, 3, &r, &e),
 		0);
 	assert_int_equal(rows_len(r), 2);
 	assert_int_equal(rows_int(r, 0, 0), 1);
@@ -87,15 +89,17 @@ conflict_leaves_the_others_alone(void **state)
 	struct err e;
 
 	vfs_drop_hold_sync(f->disk, true);
-	fix_commit(f, event_batch("x", 1, 1, 10)); /* in its sync while the next three become one group */
+	fix_commit(f,
+		event_batch("x", 1, 1, 10)); /* in its sync while the next three become one group */
 	vfs_drop_wait_sync(f->disk);
 	fix_commit(f, event_batch("a", 1, 2, 10));
 	struct batch *b = event_batch("b", 1, 1, 10);
-	BATCH(b, STMT_EVENT_INSERT, V_Z("a"), V_INT(2), V_Z("i"), V_Z(NULL), V_INT(1), V_Z("notice"),
-		V_BYTES(STR("{}")));
+	BATCH(b, STMT_EVENT_INSERT, V_Z("a"), V_INT(2), V_Z("i"), V_Z(NULL), V_INT(1),
+		V_Z("notice"), V_BYTES(STR("{}")));
 	fix_commit(f, b);
 	b = event_batch("c", 1, 1, 10);
-	batch_add_expect(b, STMT_TURN_STATE, (const struct cell_value[]){ V_Z("none"), V_Z("x") }, 2, 1);
+	batch_add_expect(
+		b, STMT_TURN_STATE, (const struct cell_value[]){ V_Z("none"), V_Z("x") }, 2, 1);
 	fix_commit(f, b);
 	fix_commit(f, event_batch("a", 3, 1, 10));
 	vfs_drop_hold_sync(f->disk, false);
@@ -206,14 +210,16 @@ order_is_kept_across_failures(void **state)
 	struct numbered x[300];
 
 	for (int i = 0; i < 300; i++) {
-		struct batch *b = i % 7 == 3 ? event_batch("s", 1, 1, 10) : event_batch("s", i + 1, 1, 10);
+		struct batch *b =
+			i % 7 == 3 ? event_batch("s", 1, 1, 10) : event_batch("s", i + 1, 1, 10);
 		if (i % 50 == 10) { /* too large: refused, yet in its turn */
 			batch_free(b);
 			b = batch_new();
 			for (int k = 0; k < 5; k++) {
 				char *big = xcalloc(1, STORE_BATCH_MAX / 4);
 				BATCH(b, STMT_BLOB_PUT, V_Z("h"), V_INT(1),
-					V_BYTES(((struct str){ big, STORE_BATCH_MAX / 4 })), V_INT(0));
+					V_BYTES(((struct str){ big, STORE_BATCH_MAX / 4 })),
+					V_INT(0));
 				free(big);
 			}
 		}
@@ -279,8 +285,10 @@ on_done_commits_again(void *arg, const struct err *e)
 	f->waiting--;
 	if (e == NULL && f->waiting < 3) {
 		f->waiting += 2;
-		store_commit(f->store, event_batch("t", f->value++, 1, 10), on_done_commits_again, f);
-		store_commit(f->store, event_batch("t", f->value++, 1, 10), on_done_commits_again, f);
+		store_commit(
+			f->store, event_batch("t", f->value++, 1, 10), on_done_commits_again, f);
+		store_commit(
+			f->store, event_batch("t", f->value++, 1, 10), on_done_commits_again, f);
 	}
 }
 
@@ -333,12 +341,14 @@ result_has_a_maximum(void **state)
 
 	for (int i = 1; i <= 6; i++)
 		assert_int_equal(fix_commit_wait(f, event_batch("s", i, 1, 3 * MIB)), 0);
-	assert_int_equal(store_query_now(f->store, STMT_EVENT_READ,
-				 (const struct cell_value[]){ V_Z("s"), V_INT(0), V_INT(10) }, 3, &r, &e),
+	assert_int_equal(
+		store_query_now(f->store, STMT_EVENT_READ,
+			(const struct cell_value[]){ V_Z("s"), V_INT(0), V_INT(10) }, 3, &r, &e),
 		ERR_LIMIT);
 	assert_null(r);
-	assert_int_equal(store_query_now(f->store, STMT_EVENT_READ,
-				 (const struct cell_value[]){ V_Z("s"), V_INT(0), V_INT(5) }, 3, &r, &e),
+	assert_int_equal(
+		store_query_now(f->store, STMT_EVENT_READ,
+			(const struct cell_value[]){ V_Z("s"), V_INT(0), V_INT(5) }, 3, &r, &e),
 		0);
 	assert_int_equal(rows_len(r), 5);
 	assert_int_equal(rows_str(r, 4, 5).n, 3 * MIB);
@@ -379,7 +389,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(every_statement_prepares, setup, teardown),
 		cmocka_unit_test_setup_teardown(commit_is_read_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(conflict_leaves_the_others_alone, setup, teardown),
-		cmocka_unit_test_setup_teardown(nothing_is_acknowledged_before_the_sync, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			nothing_is_acknowledged_before_the_sync, setup, teardown),
 		cmocka_unit_test_setup_teardown(chains_share_commits, setup, teardown),
 		cmocka_unit_test_setup_teardown(order_is_kept_across_failures, setup, teardown),
 		cmocka_unit_test_setup_teardown(queue_has_a_maximum, setup, teardown),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The disk of the store's tests; see vfs_drop.h. Invariant: reverting a file's undo log from its last entry to its first
- * gives the content at its last sync. */
+ * The disk of the store's tests; see vfs_drop.h. Invariant: reverting a file's undo log from its
+ * last entry to its first gives the content at its last sync. */
 #include "vfs_drop.h"
 
 #include <errno.h>
@@ -50,7 +50,7 @@ struct file {
 	sqlite3_file base; /* first: the library sees this */
 	struct vfs_drop *v;
 	struct disk_file *disk; /* NULL: a temporary file, which survives nothing anyway */
-	sqlite3_file *real; /* behind this struct */
+	sqlite3_file *real;     /* behind this struct */
 };
 
 static struct file *
@@ -163,7 +163,8 @@ disk_cut(struct vfs_drop *v, struct disk_file *d, enum cut how, bool is_last)
 		if (how == CUT_SOME && next_random(v) % 2 == 0)
 			continue;
 		if (how == CUT_TORN && is_last && c->next == NULL)
-			redo(fd, c, c->n / 2 / SECTOR * SECTOR + (c->n < 2 * SECTOR ? c->n / 2 : 0));
+			redo(fd, c,
+				c->n / 2 / SECTOR * SECTOR + (c->n < 2 * SECTOR ? c->n / 2 : 0));
 		else
 			redo(fd, c, c->n);
 	}
@@ -391,9 +392,9 @@ x_shm_unmap(sqlite3_file *file, int delete)
 }
 
 /* Version 2: no memory-mapped reads, which would not pass here. */
-static const sqlite3_io_methods methods = { 2, x_close, x_read, x_write, x_truncate, x_sync, x_file_size,
-	x_lock, x_unlock, x_check_reserved, x_file_control, x_sector_size, x_characteristics, x_shm_map,
-	x_shm_lock, x_shm_barrier, x_shm_unmap, NULL, NULL };
+static const sqlite3_io_methods methods = { 2, x_close, x_read, x_write, x_truncate, x_sync,
+	x_file_size, x_lock, x_unlock, x_check_reserved, x_file_control, x_sector_size,
+	x_characteristics, x_shm_map, x_shm_lock, x_shm_barrier, x_shm_unmap, NULL, NULL };
 
 /* ---- the VFS ---- */
 
@@ -440,7 +441,8 @@ x_access(sqlite3_vfs *vfs, const char *name, int flags, int *out)
 {
 	struct vfs_drop *v = (struct vfs_drop *)vfs;
 
-	return vfs_drop_is_off(v) ? SQLITE_IOERR_ACCESS : v->base->xAccess(v->base, name, flags, out);
+	return vfs_drop_is_off(v) ? SQLITE_IOERR_ACCESS
+				  : v->base->xAccess(v->base, name, flags, out);
 }
 
 struct vfs_drop *
