@@ -43,6 +43,9 @@
 #define MODEL_EVENT_TREE_MAX  (8 * SSE_EVENT_MAX) /* memory for the tree of one event */
 #define USAGE_TOKENS_MAX      1000000000000 /* of one answer, so that prices cannot overflow */
 #define OFFLINE_STEPS_MAX     100000u      /* of one answer of the offline model */
+#define FETCH_PATH_MAX        (8u * KIB)
+#define FETCH_HEADERS_MAX     (64u * KIB)  /* of one request, and of one answer */
+#define FETCH_CONNECTIONS_MAX 256          /* to one server; further requests wait, or share one by HTTP/2 */
 #define REQUEST_BODY_MAX      (64u * MIB)
 
 #define USER_TEXT_MAX         (1u * MIB)
