@@ -36,6 +36,5 @@ bool stream_exists(struct stream_table *t, uint64_t id);
 int stream_receive(struct stream_table *t, const struct wire_msg *m, struct err *e) MUST_USE;
 /* The link is gone: on_reset for every stream, which is released after it. */
 void stream_reset_all(struct stream_table *t, const struct err *e);
-bool wire_is_open(const struct wire *w);
 
 #endif

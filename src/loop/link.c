@@ -525,9 +525,10 @@ wire_free(struct wire *w)
 static void
 tell_gone(struct wire *w)
 {
-	struct err e = w->err;
+	struct err lost = w->err, e = w->err;
 
-	stream_reset_all(&w->streams, &e);
+	lost.code = ERR_GONE; /* to a stream it is all the same why: the work behind it may be asked for again */
+	stream_reset_all(&w->streams, &lost);
 	if (w->state == LINK_DEAD) /* an on_reset may have closed the wire */
 		w->handler->on_gone(w->arg, w, &e);
 	if (w->state == LINK_DEAD)

@@ -92,6 +92,8 @@ void wire_close(struct wire *w);
  * Nothing is received any more. */
 void wire_close_flushed(struct wire *w);
 #define WIRE_LINGER_MS 5000
+/* false once the link is lost or closed, also before on_gone: what an on_reset starts then would be lost as well. */
+bool wire_is_open(const struct wire *w);
 uint64_t wire_next_id(struct wire *w); /* unique among ids that this side makes */
 size_t wire_queued(const struct wire *w); /* bytes not yet taken by the socket */
 /* fn is called once, at the end of the pass in which at most low bytes are queued (this one, if so already). */
