@@ -336,7 +336,7 @@ choose_kind(const struct shelld *d, const struct cell_plan *p, enum cell_kind *o
 		*out = KIND_FULL;
 		return 0;
 	}
-	if (d->facts.level == CELL_BASIC && p->allow_basic) {
+	if (d->facts.level == CELL_BASIC && p->allow_basic && d->ceiling.allow_basic) {
 		*out = KIND_BASIC;
 		return 0;
 	}

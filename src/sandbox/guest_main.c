@@ -28,7 +28,8 @@ main(int argc, char **argv)
 		printf("ithaca-guest %s\n", ITHACA_VERSION);
 		return 0;
 	}
-	if (argc != 1 || fstat(LINK_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+	bool is_role = argc == 1 || (argc == 3 && strcmp(argv[1], "-x") == 0 && strcmp(argv[2], "shelld") == 0);
+	if (!is_role || fstat(LINK_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
 		fprintf(stderr, "ithaca-guest: started by ithacad with its link as descriptor %d (use: ithaca start)\n", LINK_FD);
 		return 2;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The directories of a plan: opened once with shelld's rights, made where they are the cell's own, and checked against
  * what the runner allows. What must stay hidden is turned into the list of masks that the cell's root is built with.
- * Invariant: nothing of the daemon's own directories becomes visible in a cell but what `show` or the state names. */
+ * Invariant: nothing of the daemon's own directories becomes visible in a cell but its own state. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,11 +25,29 @@ below(const char *dir, const char *path)
 	return path[n] == '/' ? path + n + 1 : path + n;
 }
 
+/* What the daemon keeps directly below its home. */
+static const char *const private_names[] = { "agents", "bundles", "config.yaml", "logs", "programs", "run", "secrets",
+	"skills", "state", "users" };
+
 static bool
-is_below_any(const char *const *dirs, size_t n, const char *path)
+is_private_in_home(const char *rest)
 {
-	for (size_t i = 0; i < n; i++) {
-		if (dirs[i] != NULL && below(dirs[i], path) != NULL)
+	size_t n = strcspn(rest, "/");
+	if (n == 0)
+		return true;
+	for (size_t i = 0; i < ARRAY_LEN(private_names); i++) {
+		if (str_is((struct str){ rest, n }, private_names[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_hidden(const struct ceiling *k, const char *path)
+{
+	for (size_t i = 0; i < k->hide_n; i++) {
+		const char *rest = k->hide[i] == NULL ? NULL : below(k->hide[i], path);
+		if (rest != NULL && (k->hide[i] != k->home || is_private_in_home(rest)))
 			return true;
 	}
 	return false;
@@ -47,8 +65,7 @@ open_visible(const struct ceiling *k, const char *path, bool is_host, struct are
 		close(fd);
 		return err_errno(e, errno, ERR_TO_USER, "workspace %s", path);
 	}
-	if (!is_host && (strcmp(resolved, "/") == 0 || (is_below_any(k->hide, k->hide_n, resolved) &&
-							       !is_below_any(k->show, k->show_n, resolved)))) {
+	if (!is_host && (strcmp(resolved, "/") == 0 || is_hidden(k, resolved))) {
 		close(fd);
 		return err_set(e, ERR_DENIED, ERR_TO_USER,
 			"%s cannot be a workspace: it is %s (choose a project directory with --workspace)", resolved,

@@ -294,16 +294,19 @@ shelld_facts(struct shelld *d)
 		send_hello(d);
 }
 
+/* The real path of something that may not exist yet: then its parent is resolved. */
 static const char *
 real_path(struct shelld *d, struct str path)
 {
-	char z[PLAN_PATH_MAX + 1];
-	if (path.n == 0 || path.n > PLAN_PATH_MAX)
+	if (path.n == 0 || path.n > PLAN_PATH_MAX || path.p[0] != '/')
 		return NULL;
-	memcpy(z, path.p, path.n);
-	z[path.n] = '\0';
+	char *z = path_clean(d->arena, arena_strdup(d->arena, path)), *name = strrchr(z, '/');
 	AUTO_FREE char *real = realpath(z, NULL);
-	return real == NULL ? NULL : arena_strdup(d->arena, str_of(real));
+	if (real != NULL)
+		return arena_strdup(d->arena, str_of(real));
+	*name = '\0';
+	AUTO_FREE char *parent = realpath(z[0] != '\0' ? z : "/", NULL);
+	return parent == NULL ? NULL : path_join(d->arena, parent, name + 1);
 }
 
 static size_t
@@ -319,18 +322,18 @@ read_paths(struct shelld *d, const struct node *list, const char **out, size_t n
 }
 
 static int
-read_ceiling(struct shelld *d, const struct node *boot, struct err *e)
+read_ceiling(struct shelld *d, const struct node *n, struct err *e)
 {
-	const struct node *n = node_get(boot, "ceiling");
 	struct ceiling *k = &d->ceiling;
 	int mode = access_parse(node_str(n, "mode_max", STR("workspace_write")));
 	struct str run_dir = node_str(n, "run_dir", STR("")), spool_dir = node_str(n, "spool_dir", STR(""));
-	struct str state_root = node_str(n, "state_root", STR(""));
+	struct str state_root = node_str(n, "state_root", STR("")), home = node_str(n, "home", STR(""));
 
 	if (run_dir.n == 0 || run_dir.p[0] != '/' || spool_dir.n == 0 || spool_dir.p[0] != '/' || mode < 0)
 		return err_set(e, ERR_CONFIG, ERR_TO_USER,
 			"boot envelope of shelld: run_dir and spool_dir must be absolute paths, mode_max a mode");
 	k->mode_max = (enum cell_access)mode;
+	k->allow_basic = node_bool(n, "allow_basic", false);
 	k->orphan_ms = node_int(n, "orphan_ms", SHELLD_ORPHAN_MS);
 	k->run_dir = arena_strdup(d->arena, run_dir);
 	k->spool_dir = arena_strdup(d->arena, spool_dir);
@@ -343,9 +346,10 @@ read_ceiling(struct shelld *d, const struct node *boot, struct err *e)
 		k->state_root = real_path(d, state_root);
 	}
 	k->hide_n = read_paths(d, node_get(n, "hide"), k->hide, 0);
-	k->show_n = read_paths(d, node_get(n, "show"), k->show, 0);
-	if (k->hide_n + 2 > HIDE_MAX)
-		return err_set(e, ERR_LIMIT, ERR_TO_USER, "boot envelope of shelld: more than %u hidden paths", HIDE_MAX - 2);
+	if (k->hide_n + 3 > HIDE_MAX)
+		return err_set(e, ERR_LIMIT, ERR_TO_USER, "boot envelope of shelld: more than %u hidden paths", HIDE_MAX - 3);
+	if (home.n > 0)
+		k->home = k->hide[k->hide_n++] = real_path(d, home);
 	/* Whatever the runner says, these two are nobody's business. */
 	k->hide[k->hide_n++] = real_path(d, run_dir);
 	k->hide[k->hide_n++] = real_path(d, spool_dir);
@@ -359,14 +363,17 @@ on_boot(struct shelld *d, const struct wire_msg *m, struct err *e)
 {
 	const struct node *boot;
 	char path[PLAN_PATH_MAX];
+	const struct node *log = NULL;
 	enum log_level level = LOG_WARN;
 
 	if (d->is_booted)
 		return err_set(e, ERR_PROTO, ERR_TO_LOG, "boot envelope twice");
 	if (json_parse(d->arena, m->tail, &boot, e) != 0 || read_ceiling(d, boot, e) != 0)
 		return e->code;
-	if (log_level_parse(node_str(boot, "log_level", STR("warn")), &level) == 0)
-		log_open("shelld", STDERR_FILENO, level, LOG_LOGFMT);
+	log = node_get(boot, "log");
+	if (log_level_parse(node_str(log, "level", STR("warn")), &level) == 0)
+		log_open("shelld", STDERR_FILENO, level,
+			str_is(node_str(log, "format", STR("")), "json") ? LOG_JSON : LOG_LOGFMT);
 	snprintf(path, sizeof(path), "%s/shelld.sock", d->ceiling.run_dir);
 	d->listen_fd = unix_listen(path, 0600, e);
 	if (d->listen_fd < 0)

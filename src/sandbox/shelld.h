@@ -13,9 +13,11 @@
 struct ceiling {
 	const char *run_dir, *spool_dir;
 	const char *state_root; /* plan.state must lie below it; NULL: anywhere */
-	const char *hide[HIDE_MAX], *show[HIDE_MAX]; /* real paths; a cell sees nothing below hide that is not below show */
-	size_t hide_n, show_n;
+	const char *home; /* ITHACA_HOME: hidden, but a directory in it that is not the daemon's may be a workspace */
+	const char *hide[HIDE_MAX]; /* real paths that no cell sees */
+	size_t hide_n;
 	enum cell_access mode_max;
+	bool allow_basic;
 	int64_t orphan_ms;
 };
 

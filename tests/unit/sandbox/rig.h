@@ -141,8 +141,8 @@ rig_boot(struct rig *r, const char *extra)
 {
 	char text[2048];
 	int n = snprintf(text, sizeof(text),
-		"{\"log_level\":\"error\",\"ceiling\":{\"run_dir\":\"%s\",\"spool_dir\":\"%s\",\"state_root\":\"%s\","
-		"\"mode_max\":\"%s\",\"hide\":[\"%s\"],\"orphan_ms\":%lld%s}}",
+		"{\"log\":{\"level\":\"error\"},\"allow_basic\":true,\"run_dir\":\"%s\",\"spool_dir\":\"%s\",\"state_root\":\"%s\","
+		"\"mode_max\":\"%s\",\"hide\":[\"%s\"],\"orphan_ms\":%lld%s}",
 		r->run, r->spool, r->dir, r->mode_max != NULL ? r->mode_max : "danger_full_access", r->hidden,
 		(long long)(r->orphan_ms > 0 ? r->orphan_ms : 60000), extra != NULL ? extra : "");
 	wire_begin(r->runner, WIRE_BOOT, 0);
