@@ -18,6 +18,9 @@ const struct node_pair **pairs_sorted(const struct node *map, bool utf16) MUST_U
 /* A key that occurs twice, or NULL. Of the two, the pair that comes later in the document. */
 const struct node_pair *pairs_duplicate(const struct node_pair *pairs, size_t n);
 
+/* The double that a JSON number means. */
+double number_value(const char *z);
+
 /* ECMAScript's Number::toString, which RFC 8785 prescribes. d is finite. */
 #define ES_NUMBER_SIZE 64
 void es_number(double d, char out[ES_NUMBER_SIZE]);

@@ -24,7 +24,7 @@ decimal_value(const struct decimal *x)
 {
 	char text[40];
 	(void)snprintf(text, sizeof(text), "0.%se%d", x->digits, x->point);
-	return strtod(text, NULL);
+	return number_value(text);
 }
 
 static void

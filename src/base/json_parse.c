@@ -139,7 +139,7 @@ escape(struct parser *s, char **to)
 	const char *at = s->p < s->end && *s->p ? strchr(from, *s->p) : NULL;
 	if (!at)
 		return invalid(
-			s, "unknown escape (known: \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX)");
+			s, "unknown escape (known: \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u00e9)");
 	*(*to)++ = into[at - from];
 	s->p++;
 	return 0;
@@ -249,7 +249,7 @@ parse_number(struct parser *s, struct node *out)
 	text[raw.n] = '\0';
 	out->type = NODE_NUM;
 	out->num.raw = (struct str){ text, raw.n };
-	out->num.d = strtod(text, NULL);
+	out->num.d = number_value(text);
 	return isfinite(out->num.d)
 		       ? 0
 		       : fail(s, ERR_INVALID, "a number past 1.8e308 (write it in quotes)");

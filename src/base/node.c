@@ -153,6 +153,18 @@ node_copy(struct arena *a, const struct node *n)
 	return copy;
 }
 
+/* strtod(3) reads the decimal point of the locale. A program that sets LC_NUMERIC would silently
+ * read 1.5 as 1; it is stopped instead. */
+double
+number_value(const char *z)
+{
+	char *end;
+	double d = strtod(z, &end);
+	if (*end)
+		fatal("\"%s\" is not read as a number: LC_NUMERIC must stay \"C\"", z);
+	return d;
+}
+
 static bool
 is_whole(struct str raw)
 {

@@ -4,7 +4,6 @@
  * nodes keep numbers as written and any of them may later be written as JSON. */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/internal.h"
 #include "base/limits.h"
@@ -120,7 +119,7 @@ number(struct arena *a, const struct parts *x, struct node *out, const char **re
 		return 0;
 	out->type = NODE_NUM;
 	out->num.raw = raw;
-	out->num.d = strtod(text, NULL);
+	out->num.d = number_value(text);
 	if (isfinite(out->num.d))
 		return 0;
 	*reason = "a number past 1.8e308 (write it in quotes)";

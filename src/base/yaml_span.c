@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Walks libyaml's events along one path of keys and remembers the marks. libyaml counts characters, so marks become
- * byte offsets through a table. Nesting is bounded by JSON_DEPTH_MAX, the text by YAML_TEXT_MAX. */
+ * Walks libyaml's events along one path of keys and remembers the marks. libyaml counts characters,
+ * so marks become byte offsets through a table. Nesting is bounded by JSON_DEPTH_MAX, the text by
+ * YAML_TEXT_MAX. */
 #include "base/yaml_span.h"
 
 #include <stdlib.h>
@@ -37,7 +38,8 @@ next(struct walk *w)
 	yaml_event_delete(&w->event);
 	if (yaml_parser_parse(&w->parser, &w->event))
 		return 0;
-	return err_set(w->e, ERR_INVALID, ERR_TO_USER, "line %zu: %s", w->parser.problem_mark.line + 1,
+	return err_set(w->e, ERR_INVALID, ERR_TO_USER, "line %zu: %s",
+		w->parser.problem_mark.line + 1,
 		w->parser.problem ? w->parser.problem : "not YAML");
 }
 
@@ -107,19 +109,24 @@ begin(struct walk *w, struct yaml_span *span)
 		if (ev->data.scalar.style == YAML_LITERAL_SCALAR_STYLE ||
 			ev->data.scalar.style == YAML_FOLDED_SCALAR_STYLE)
 			span->form = YAML_FORM_BLOCK_SCALAR;
-		else if (ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && ev->data.scalar.length == 0)
+		else if (ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+			 ev->data.scalar.length == 0)
 			span->form = YAML_FORM_EMPTY;
 		break;
 	case YAML_SEQUENCE_START_EVENT:
-		span->is_tied = ev->data.sequence_start.anchor != NULL || ev->data.sequence_start.tag != NULL;
-		span->form = ev->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE ? YAML_FORM_FLOW
-										      : YAML_FORM_BLOCK;
+		span->is_tied = ev->data.sequence_start.anchor != NULL ||
+				ev->data.sequence_start.tag != NULL;
+		span->form = ev->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE
+				     ? YAML_FORM_FLOW
+				     : YAML_FORM_BLOCK;
 		break;
 	case YAML_MAPPING_START_EVENT:
 		span->is_map = true;
-		span->is_tied = ev->data.mapping_start.anchor != NULL || ev->data.mapping_start.tag != NULL;
-		span->form = ev->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE ? YAML_FORM_FLOW
-										    : YAML_FORM_BLOCK;
+		span->is_tied =
+			ev->data.mapping_start.anchor != NULL || ev->data.mapping_start.tag != NULL;
+		span->form = ev->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE
+				     ? YAML_FORM_FLOW
+				     : YAML_FORM_BLOCK;
 		break;
 	default:
 		span->form = YAML_FORM_ALIAS;
@@ -177,7 +184,8 @@ walk_document(struct walk *w)
 static int
 count_chars(struct walk *w, struct str text, size_t skip)
 {
-	w->bytes = mem_try((text.n + 1) * sizeof(*w->bytes), (YAML_TEXT_MAX + 1) * sizeof(*w->bytes));
+	w->bytes =
+		mem_try((text.n + 1) * sizeof(*w->bytes), (YAML_TEXT_MAX + 1) * sizeof(*w->bytes));
 	if (w->bytes == NULL)
 		return err_set(w->e, ERR_LIMIT, ERR_TO_USER, "the text is too large");
 	for (size_t i = skip; i < text.n; i++)
@@ -202,7 +210,8 @@ yaml_locate(struct str text, const struct str *path, size_t n, struct yaml_span 
 		return err_set(e, ERR_LIMIT, ERR_TO_USER, "out of memory");
 	}
 	yaml_parser_set_encoding(&w.parser, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(&w.parser, (const unsigned char *)text.p + skip, text.n - skip);
+	yaml_parser_set_input_string(
+		&w.parser, (const unsigned char *)text.p + skip, text.n - skip);
 	rc = walk_document(&w);
 	yaml_event_delete(&w.event);
 	yaml_parser_delete(&w.parser);
