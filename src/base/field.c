@@ -209,12 +209,13 @@ check_enum(
 	buf_init(&known, ERR_MSG_MAX);
 	for (size_t i = 0; i < n; i++)
 		(void)buf_printf(&known, "%s%s", i ? ", " : "", f->choices[i]);
-	const char *nearest = v->type == NODE_STR ? str_nearest(v->s, f->choices, n) : NULL;
+	bool shown = v->type == NODE_STR && !(f->flags & FIELD_SECRET);
+	const char *nearest = shown ? str_nearest(v->s, f->choices, n) : NULL;
 	int rc;
 	if (nearest)
 		rc = fail(c, at, v->line, "\"%.*s\" is not one of %s (did you mean %s?)",
 			STR_FMT(str_sub(v->s, 0, 40)), buf_z(&known), nearest);
-	else if (v->type == NODE_STR && !(f->flags & FIELD_SECRET))
+	else if (shown)
 		rc = fail(c, at, v->line, "\"%.*s\" is not one of %s",
 			STR_FMT(str_sub(v->s, 0, 40)), buf_z(&known));
 	else

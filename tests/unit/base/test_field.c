@@ -207,6 +207,12 @@ what_a_model_is_told(void **state)
 	assert_string_equal(e.msg, "a.b: 0 is outside 1..1000 steps");
 	assert_int_equal(field_check_value(&provider_fields[0], NULL, NULL, "api", ERR_TO_USER, &e),
 		ERR_INVALID);
+	static const struct field hidden = {
+		.type = FIELD_ENUM, .flags = FIELD_SECRET, .choices = modes
+	};
+	assert_int_equal(field_check_value(&hidden, yaml("rad_only"), NULL, "k", ERR_TO_USER, &e),
+		ERR_INVALID);
+	assert_string_equal(e.msg, "k: must be one of read_only, workspace_write");
 	assert_int_equal(field_check(fields, NULL, "x", ERR_TO_USER, &e), 0);
 }
 
