@@ -61,7 +61,7 @@ add_rules(struct policy *p, const struct config *c, enum decision d, struct err 
 		struct str origin = origin_text(c, arena_printf(p->a, "%s.%zu", list_key, i), p->a);
 
 		if (rule_compile(node_at(list, i)->s, p->a, rule, e) != 0)
-			return err_wrap(e, "config %.*s: %s", STR_FMT(origin), list_key);
+			return err_wrap(e, "config (%.*s): %s", STR_FMT(origin), list_key);
 		rule->decision = d;
 		rule->origin = origin;
 		p->n++;
