@@ -22,7 +22,7 @@ int buf_add_str(struct buf *b, struct str s);
 int buf_add_z(struct buf *b, const char *z);
 int buf_add_char(struct buf *b, char c);
 int buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
-int buf_vprintf(struct buf *b, const char *fmt, va_list ap);
+int buf_vprintf(struct buf *b, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
 /* Room for n more bytes at the end, or NULL past the maximum; then buf_added. */
 char *buf_reserve(struct buf *b, size_t n) MUST_USE;
 void buf_added(struct buf *b, size_t n);
