@@ -210,8 +210,8 @@ yaml_locate(struct str text, const struct str *path, size_t n, struct yaml_span 
 		return err_set(e, ERR_LIMIT, ERR_TO_USER, "out of memory");
 	}
 	yaml_parser_set_encoding(&w.parser, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(
-		&w.parser, (const unsigned char *)text.p + skip, text.n - skip);
+	yaml_parser_set_input_string(&w.parser,
+		(const unsigned char *)(text.n > 0 ? text.p : "") + skip, text.n - skip);
 	rc = walk_document(&w);
 	yaml_event_delete(&w.event);
 	yaml_parser_delete(&w.parser);

@@ -361,20 +361,29 @@ always_target(const struct policy_request *r, struct buf *out)
 	return true;
 }
 
+/* Does the rule compile, mean less than everything, and allow the request it was made for? */
+static bool
+always_holds(const struct policy_request *r, struct str text, struct arena *a)
+{
+	struct err e = { 0 };
+	struct rule rule;
+	struct view v;
+
+	return rule_compile(text, a, &rule, &e) == 0 && !rule.is_bare && view_init(&v, r, a) == 0 &&
+		view_parts(&v) == 1 && view_part_is_allowed(&v, 0, &rule);
+}
+
 bool
 policy_always_rule(const struct policy_request *r, struct buf *out)
 {
 	struct arena *a = arena_new(SHELL_ARENA_MAX);
 	size_t start = out->n;
-	struct err e = { 0 };
-	bool ok;
+	bool ok = r->subject == SUBJECT_EXEC ? always_exec(r, a, out) : always_target(r, out);
 
-	ok = r->subject == SUBJECT_EXEC ? always_exec(r, a, out) : always_target(r, out);
-	/* What would not compile, or was cut, is no rule. */
-	if (ok && (out->overflow || policy_rule_check(str_sub(buf_str(out), start, SIZE_MAX), &e) != 0)) {
-		buf_truncate(out, start);
+	if (ok && (out->overflow || !always_holds(r, str_sub(buf_str(out), start, SIZE_MAX), a)))
 		ok = false;
-	}
+	if (!ok)
+		buf_truncate(out, start);
 	arena_free(a);
 	return ok;
 }

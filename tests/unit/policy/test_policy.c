@@ -516,7 +516,7 @@ test_always(void **state)
 		{ SUBJECT_EXEC, "'*'", "Exec('*')" }, /* not everything */
 		{ SUBJECT_WRITE, "/shared/a*b\\c", "Write(/shared/a\\*b\\\\c)" }, { SUBJECT_FETCH, "example.org", "Fetch(example.org)" },
 		{ SUBJECT_WRITE, "a**b", "Write(a\\*\\*b)" }, { SUBJECT_SEND, "", NULL }, { SUBJECT_SEND, "*", "Send(\\*)" },
-		{ SUBJECT_READ, "~x", NULL },
+		{ SUBJECT_READ, "~x", NULL }, { SUBJECT_MCP, " ", NULL }, { SUBJECT_WRITE, "a ", NULL },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
