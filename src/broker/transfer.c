@@ -312,8 +312,6 @@ set_fixed(const struct curl_api *api, CURL *easy)
 		{ CURLOPT_NETRC, CURL_NETRC_IGNORED },
 		{ CURLOPT_DISALLOW_USERNAME_IN_URL, 1 },
 		{ CURLOPT_PATH_AS_IS, 1 },
-		{ CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_2TLS },
-		{ CURLOPT_PIPEWAIT, 1 },
 		{ CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2 },
 		{ CURLOPT_BUFFERSIZE, PIECE },
 		{ CURLOPT_TCP_KEEPALIVE, 1 },
@@ -345,6 +343,16 @@ set_callbacks(const struct curl_api *api, struct transfer *t)
 	api->easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
 }
 
+/* HTTP/2 over TLS only. There a request waits for a connection that is being set up, to share it; without TLS that
+ * wait would last until the first answer begins. */
+static void
+set_version(const struct curl_api *api, struct transfer *t)
+{
+	api->easy_setopt(t->easy, CURLOPT_HTTP_VERSION,
+		t->u->is_tls ? (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1);
+	api->easy_setopt(t->easy, CURLOPT_PIPEWAIT, t->u->is_tls ? 1L : 0L);
+}
+
 /* The body is whole before the request goes out, so that libcurl can send it again on a fresh connection when a kept
  * one turns out to be closed. An empty body makes it a GET. */
 static void
@@ -358,6 +366,7 @@ transfer_begin(struct transfer *t)
 	t->url = xasprintf("%s%.*s", t->u->base_url, STR_FMT(buf_str(&t->path)));
 	set_fixed(api, t->easy);
 	set_callbacks(api, t);
+	set_version(api, t);
 	set_headers(t);
 	api->easy_setopt(t->easy, CURLOPT_URL, t->url);
 	api->easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)t->connect_ms);

@@ -328,6 +328,38 @@ test_connections_are_kept(void **in)
 	world_free(x);
 }
 
+/* Leaves the first request open and answers a second one, on a connection of its own. */
+static bool
+answers_second_first(struct server *s, int fd, int n)
+{
+	int other = accept(s->listen_fd, NULL, NULL);
+	if (!read_request(s, other))
+		fatal("the second request did not come");
+	say(other, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond");
+	close(other);
+	await_close(s, fd); /* the first one is never answered */
+	return false;
+}
+
+static void
+test_requests_do_not_wait_for_each_other(void **in)
+{
+	struct world *x = world_new(answers_second_first);
+	struct call *c = xcalloc(1, sizeof(*c)), *d = xcalloc(1, sizeof(*d));
+	start(x, c, "good", STR("{}"), 0);
+	start(x, d, "good", STR("{}"), 0);
+	while (c->ends + d->ends == 0)
+		loop_run(x->l);
+	/* which of the two libcurl connected first is its business */
+	struct call *answered = c->ends ? c : d, *held = c->ends ? d : c;
+	assert_string_equal(answered->body, "second");
+	assert_int_equal(held->ends, 0);
+	fetch_cancel(held->f);
+	free(c);
+	free(d);
+	world_free(x);
+}
+
 static bool
 answers_and_closes(struct server *s, int fd, int n)
 {
@@ -900,6 +932,7 @@ main(void)
 		T(test_head_and_body),
 		T(test_other_key_header_and_get),
 		T(test_connections_are_kept),
+		T(test_requests_do_not_wait_for_each_other),
 		T(test_closed_connection_is_replaced),
 		T(test_large_bodies_both_ways),
 		T(test_slow_runtime_holds_the_server_back),
