@@ -475,6 +475,10 @@ on_filed(void *arg_, const struct node *head, struct str tail, const struct err 
 		err_set(&cancelled, ERR_CANCELLED, ERR_TO_MODEL, "%s was cancelled", c->tool->name);
 		e = &cancelled;
 	}
+	if (e != NULL && c->probe != NULL && e->code != ERR_GONE) {
+		probe_failed(c, e);
+		return;
+	}
 	if (e != NULL) {
 		call_fail(c, EFFECT_NOT_DONE, e);
 		return;

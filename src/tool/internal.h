@@ -59,9 +59,14 @@ struct file_call {
 	const struct file_row *row;
 	bool cancelled;
 	struct probe probe;
+	struct err
+		why; /* of a change that ended in an error: what is there now decides its state */
 };
 int probe_prepare(struct tool_call *c, struct err *e);
 int probe_recover(struct tool_call *c, struct err *e);
+/* Ends a prepared call that failed: looks whether it happened all the same (its process may have
+ * been killed after the change, or half-way through a tree) and tells that with the error. */
+void probe_failed(struct tool_call *c, const struct err *e);
 /* The SHA-256 that the file had when the call was prepared, or empty. */
 struct str probe_before(const struct tool_call *c);
 

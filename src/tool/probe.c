@@ -193,6 +193,29 @@ judge(const struct tool_call *c, const struct probe *now)
 		       : EFFECT_UNKNOWN;
 }
 
+/* A call that failed may have happened, or a part of it. One that changed nothing, and meant to,
+ * has not. */
+static void
+failed(struct tool_call *c)
+{
+	const struct file_call *f = c->state;
+	const struct probe *now = &f->probe;
+	bool is_as_before = state_is(c, "before", now->path) &&
+			    (!is(c, "move") || state_is(c, "to_before", now->to));
+	enum effect_state s = is_as_before ? EFFECT_NOT_DONE : judge(c, now);
+	struct str text = text_clean(c->a, str_of(f->why.msg));
+	struct facts x;
+
+	if (s == EFFECT_DONE)
+		text = text_note(c->a, text, "the change was found done all the same");
+	else if (s == EFFECT_UNKNOWN)
+		text = text_note(c->a, text,
+			"a part of it may have happened: look at what is there before going on");
+	facts_begin(&x);
+	json_kv_z(&x.j, "error", err_name(f->why.code));
+	call_done(c, s, s != EFFECT_DONE, text, facts_end(&x, c->a));
+}
+
 static void
 recovered(struct tool_call *c)
 {
@@ -203,6 +226,10 @@ recovered(struct tool_call *c)
 				   "before nor as it should be: "
 				   "look at it before going on",
 	};
+	if (((struct file_call *)c->state)->why.code != 0) {
+		failed(c);
+		return;
+	}
 	enum effect_state s = judge(c, probe_of(c));
 	struct facts f;
 	struct buf b;
@@ -217,13 +244,25 @@ recovered(struct tool_call *c)
 	call_done(c, s, s == EFFECT_UNKNOWN, text, facts_end(&f, c->a));
 }
 
+/* The look itself failed. Of a call that failed before, its own error is what the model can use. */
+static void
+cannot_look(struct tool_call *c, const struct err *e)
+{
+	const struct file_call *f = c->state;
+
+	if (f->why.code == 0 || e->code == ERR_GONE)
+		call_fail(c, EFFECT_UNKNOWN, e);
+	else
+		call_fail(c, f->why.code == ERR_FAILED ? EFFECT_UNKNOWN : EFFECT_NOT_DONE, &f->why);
+}
+
 static void
 on_now_to(void *arg, const struct node *head, struct str tail, const struct err *e)
 {
 	struct tool_call *c = arg;
 
 	if (e != NULL) {
-		call_fail(c, EFFECT_UNKNOWN, e);
+		cannot_look(c, e);
 		return;
 	}
 	state_of(head, probe_of(c)->to);
@@ -237,14 +276,25 @@ on_now_path(void *arg, const struct node *head, struct str tail, const struct er
 	struct err why;
 
 	if (e != NULL) {
-		call_fail(c, EFFECT_UNKNOWN, e);
+		cannot_look(c, e);
 		return;
 	}
 	state_of(head, probe_of(c)->path);
 	if (!is(c, "move"))
 		recovered(c);
 	else if (send_stat(c, "to", on_now_to, &why) != 0)
-		call_fail(c, EFFECT_UNKNOWN, &why);
+		cannot_look(c, &why);
+}
+
+void
+probe_failed(struct tool_call *c, const struct err *e)
+{
+	struct file_call *f = c->state;
+	struct err why;
+
+	f->why = *e;
+	if (send_stat(c, "path", on_now_path, &why) != 0)
+		cannot_look(c, &why);
 }
 
 int

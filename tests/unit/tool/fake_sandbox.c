@@ -301,14 +301,16 @@ do_file(struct sandbox *sb, struct pending *p)
 	buf_init(&tail, WIRE_TAIL_MAX);
 	if (getcwd(cwd, sizeof(cwd)) == NULL || chdir(sb->dir) != 0)
 		abort();
-	int rc = p->fault == FAKE_LOSE_REQUEST ? err_set(&e, ERR_GONE, ERR_TO_LOG, "gone")
-					       : fileop_run(str_of(p->op), str_of(p->params),
-							 (struct str){ p->content, p->content_n },
-							 p->access, &head, &tail, &e);
+	int rc = 0;
+	if (p->fault != FAKE_LOSE_REQUEST && p->fault != FAKE_KILL_BEFORE)
+		rc = fileop_run(str_of(p->op), str_of(p->params),
+			(struct str){ p->content, p->content_n }, p->access, &head, &tail, &e);
 	if (chdir(cwd) != 0)
 		abort();
-	if (p->fault == FAKE_LOSE_ANSWER)
+	if (p->fault == FAKE_LOSE_REQUEST || p->fault == FAKE_LOSE_ANSWER)
 		rc = err_set(&e, ERR_GONE, ERR_TO_LOG, "gone");
+	else if (p->fault != FAKE_NO_FAULT)
+		rc = err_set(&e, ERR_FAILED, ERR_TO_MODEL, "the file operation was killed");
 	if (rc != 0)
 		p->fn(p->arg, NULL, STR(""), &e);
 	else

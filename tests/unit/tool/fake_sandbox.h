@@ -11,6 +11,8 @@ enum fake_fault {
 	FAKE_NO_FAULT,
 	FAKE_LOSE_REQUEST, /* the link breaks before anything happened */
 	FAKE_LOSE_ANSWER,  /* it happened, but nobody heard */
+	FAKE_KILL_BEFORE, /* the process of a file operation is killed before it did anything */
+	FAKE_KILL_AFTER, /* ... and after it did everything */
 };
 
 struct sandbox *fake_new(const char *dir);

@@ -261,6 +261,35 @@ test_recovery(void **state)
 	}
 }
 
+/* The process that does it is killed: what is there says how far it came. */
+static void
+test_killed_operations(void **state)
+{
+	struct fix *f = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
+		set_state(f, changes[i].before);
+		fix_call(f, changes[i].tool, changes[i].args);
+		fix_prepare(f);
+		fake_fault(f->sb, FAKE_KILL_BEFORE);
+		fix_start(f);
+		assert_int_equal(f->r.state, EFFECT_NOT_DONE);
+		assert_true(f->r.is_error);
+		assert_has(f->r.text.p, "was killed");
+		fake_fault(f->sb, FAKE_KILL_AFTER);
+		fix_start(f);
+		assert_int_equal(f->r.state, EFFECT_DONE);
+		assert_false(f->r.is_error);
+		assert_has(f->r.text.p, "found done all the same");
+	}
+	fix_put(f, "a", STR("x"));
+	fix_call(f, "delete", "{\"path\":\"nothing\"}");
+	fix_prepare(f);
+	fix_start(f);
+	assert_int_equal(f->r.state, EFFECT_NOT_DONE);
+	assert_true(f->r.is_error);
+}
+
 /* A file that changes between probe and edit is not edited: the probe would be wrong about it. */
 static void
 test_edit_is_bound_to_its_probe(void **state)
@@ -385,8 +414,8 @@ main(void)
 	const struct CMUnitTest tests[] = { ROW(test_words), ROW(test_read_only_mode),
 		ROW(test_read_notes), ROW(test_read_pages), ROW(test_big_answers_are_cut),
 		ROW(test_secrets_are_hidden_and_ids_stay), ROW(test_recovery),
-		ROW(test_edit_is_bound_to_its_probe), ROW(test_move_of_a_directory_recovers),
-		ROW(test_failing_prepare_is_told), ROW(test_cancel), ROW(test_targets),
-		ROW(test_edit_of_too_much_is_refused) };
+		ROW(test_killed_operations), ROW(test_edit_is_bound_to_its_probe),
+		ROW(test_move_of_a_directory_recovers), ROW(test_failing_prepare_is_told),
+		ROW(test_cancel), ROW(test_targets), ROW(test_edit_of_too_much_is_refused) };
 	return cmocka_run_group_tests_name("file", tests, NULL, NULL);
 }
