@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The message codec: any bytes between any two roles. Whatever is accepted obeys the table and the maxima, and is
- * accepted again with the same meaning after it was written by our own encoder. */
+ * The message codec: any bytes between any two roles. Whatever is accepted obeys the table and the
+ * maxima, and is accepted again with the same meaning after it was written by our own encoder. */
 #include <stdlib.h>
 #include "base/limits.h"
 #include "loop/wire.h"

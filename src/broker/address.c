@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Which addresses a connection may go to, checked on the address that is about to be connected, after name resolution.
- * Servers that the operator named may be loopback or private; what is never a server is refused, above all the
- * link-local range in which clouds serve machine credentials. */
+ * Which addresses a connection may go to, checked on the address that is about to be connected,
+ * after name resolution. Servers that the operator named may be loopback or private; what is never
+ * a server is refused, above all the link-local range in which clouds serve machine credentials. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>

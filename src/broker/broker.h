@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The egress role: holds the keys, speaks TLS and HTTP, checks every address; bodies are opaque bytes to it. This
- * header has its main and the client through which the runtime makes requests. */
+ * The egress role: holds the keys, speaks TLS and HTTP, checks every address; bodies are opaque
+ * bytes to it. This header has its main and the client through which the runtime makes requests. */
 #ifndef BROKER_BROKER_H
 #define BROKER_BROKER_H
 
@@ -23,15 +23,17 @@ struct fetch_request {
 	int64_t connect_ms, idle_ms; /* idle: no byte from the server for this long */
 };
 struct fetch_handler {
-	void (*on_head)(void *arg, int status, struct str headers); /* "name: value\n", names in lower case */
+	/* headers: "name: value\n" lines, names in lower case */
+	void (*on_head)(void *arg, int status, struct str headers);
 	void (*on_data)(void *arg, struct str bytes);
 	/* Exactly one of these two ends the call; the call object is released after it. */
 	void (*on_end)(void *arg);
-	void (*on_fail)(void *arg, const struct err *e); /* ERR_NET, ERR_TIMEOUT, ERR_AUTH, ERR_DENIED, ERR_GONE */
+	/* ERR_NET, ERR_TIMEOUT, ERR_AUTH, ERR_DENIED, ERR_GONE, ERR_PROTO, ... */
+	void (*on_fail)(void *arg, const struct err *e);
 };
 struct fetch;
-int broker_fetch(struct broker *b, const struct fetch_request *r, const struct fetch_handler *h, void *arg,
-	struct fetch **out, struct err *e) MUST_USE;
+int broker_fetch(struct broker *b, const struct fetch_request *r, const struct fetch_handler *h,
+	void *arg, struct fetch **out, struct err *e) MUST_USE;
 void fetch_cancel(struct fetch *f); /* no callback after it */
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The runtime's side: turns a request into a FETCH with its body as a stream, and the answer into callbacks. Holds no
- * key and opens no socket. Invariant: each fetch ends once, by on_end, on_fail or fetch_cancel, and is released before
- * its last callback. */
+ * The runtime's side: turns a request into a FETCH with its body as a stream, and the answer into
+ * callbacks. Holds no key and opens no socket. Invariant: each fetch ends once, by on_end, on_fail
+ * or fetch_cancel, and is released before its last callback. */
 #include <stdlib.h>
 #include "base/limits.h"
 #include "base/mem.h"
@@ -76,7 +76,8 @@ on_eof(void *arg)
 	stream_close(f->stream, NULL);
 	if (!f->has_head) {
 		struct err e;
-		err_set(&e, ERR_PROTO, ERR_TO_LOG, "the broker ended an answer that it had not begun");
+		err_set(&e, ERR_PROTO, ERR_TO_LOG,
+			"the broker ended an answer that it had not begun");
 		fetch_fail(f, &e);
 		return;
 	}
@@ -104,8 +105,8 @@ find_fetch(struct broker *b, uint64_t id)
 }
 
 int
-broker_fetch(struct broker *b, const struct fetch_request *r, const struct fetch_handler *h, void *arg,
-	struct fetch **out, struct err *e)
+broker_fetch(struct broker *b, const struct fetch_request *r, const struct fetch_handler *h,
+	void *arg, struct fetch **out, struct err *e)
 {
 	int rc = request_check_path(r->path, e);
 	if (rc == 0)
@@ -113,13 +114,16 @@ broker_fetch(struct broker *b, const struct fetch_request *r, const struct fetch
 	if (rc != 0)
 		return rc;
 	if (r->body.n > REQUEST_BODY_MAX)
-		return err_set(e, ERR_LIMIT, ERR_TO_USER, "request body of %zu bytes (at most %u)", r->body.n,
-			REQUEST_BODY_MAX);
+		return err_set(e, ERR_LIMIT, ERR_TO_USER, "request body of %zu bytes (at most %u)",
+			r->body.n, REQUEST_BODY_MAX);
 	if (!broker_is_up(b))
-		return err_set(e, ERR_GONE, ERR_TO_USER, "the broker is not running (it is being restarted)");
+		return err_set(e, ERR_GONE, ERR_TO_USER,
+			"the broker is not running (it is being restarted)");
 
 	struct fetch *f = xcalloc(1, sizeof(*f));
-	*f = (struct fetch){ .b = b, .h = h, .arg = arg, .body = r->body, .next = b->fetches, .link = &b->fetches };
+	*f = (struct fetch){
+		.b = b, .h = h, .arg = arg, .body = r->body, .next = b->fetches, .link = &b->fetches
+	};
 	if (f->next != NULL)
 		f->next->link = &f->next;
 	b->fetches = f;
@@ -155,8 +159,8 @@ on_fetched(struct broker *b, struct wire_msg *m, struct err *e)
 	if (f == NULL) /* cancelled here meanwhile */
 		return 0;
 	if (f->has_head || status < 200 || status > 999)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "answer head with status %lld%s", (long long)status,
-			f->has_head ? ", the second one" : "");
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "answer head with status %lld%s",
+			(long long)status, f->has_head ? ", the second one" : "");
 	f->has_head = true;
 	f->h->on_head(f->arg, (int)status, node_str(m->head, "headers", STR("")));
 	return 0;

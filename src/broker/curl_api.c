@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * libcurl, loaded at run time into a typed table of functions. One executable holds all roles of the daemon, and only
- * the broker needs libcurl: linked, it brings about 30 shared objects, 3.5 ms and 8 MB into every role. The header is
- * used for types only. Invariant: after curl_api_load every member is set. */
+ * libcurl, loaded at run time into a typed table of functions. One executable holds all roles of
+ * the daemon, and only the broker needs libcurl: linked, it brings about 30 shared objects, 3.5 ms
+ * and 8 MB into every role. The header is used for types only. Invariant: after curl_api_load every
+ * member is set. */
 #include <ctype.h>
 #include <dirent.h>
 #include <dlfcn.h>
@@ -49,8 +50,9 @@ resolve(struct curl_api *api, struct err *e)
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		*rows[i].slot = dlsym(api->library, rows[i].name);
 		if (*rows[i].slot == NULL)
-			return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "%s has no %s (install libcurl4 7.87 or later)",
-				CURL_LIBRARY, rows[i].name);
+			return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
+				"%s has no %s (install libcurl4 7.87 or later)", CURL_LIBRARY,
+				rows[i].name);
 	}
 	return 0;
 }
@@ -61,8 +63,9 @@ curl_api_load(struct curl_api *out, struct err *e)
 	struct curl_api api = { .library = dlopen(CURL_LIBRARY, RTLD_LAZY | RTLD_LOCAL) };
 
 	if (api.library == NULL)
-		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "cannot load %s: %s (install the package libcurl4)",
-			CURL_LIBRARY, dlerror());
+		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
+			"cannot load %s: %s (install the package libcurl4)", CURL_LIBRARY,
+			dlerror());
 	int rc = resolve(&api, e);
 	if (rc == 0 && api.global_init(CURL_GLOBAL_SSL) != CURLE_OK)
 		rc = err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "libcurl does not start");
@@ -72,8 +75,8 @@ curl_api_load(struct curl_api *out, struct err *e)
 	}
 	const curl_version_info_data *v = api.version_info(CURLVERSION_NOW);
 	if (v->version_num < CURL_OLDEST) {
-		rc = err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "libcurl %s is too old (install 7.87 or later)",
-			v->version);
+		rc = err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
+			"libcurl %s is too old (install 7.87 or later)", v->version);
 		curl_api_unload(&api);
 		return rc;
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * libcurl's multi interface on the loop: it says which sockets and which timeout it waits for, and is told when they
- * are ready. Knows nothing of requests. Invariant: libcurl is entered from the loop only, never from one of its own
- * callbacks, and a transfer is told of its end after libcurl has returned. */
+ * libcurl's multi interface on the loop: it says which sockets and which timeout it waits for, and
+ * is told when they are ready. Knows nothing of requests. Invariant: libcurl is entered from the
+ * loop only, never from one of its own callbacks, and a transfer is told of its end after libcurl
+ * has returned. */
 #include <stdlib.h>
 #include "base/limits.h"
 #include "base/mem.h"
@@ -56,8 +57,12 @@ static void
 on_socket(void *arg, int events)
 {
 	struct sock *s = arg;
-	int bits = (events & LOOP_READ ? CURL_CSELECT_IN : 0) | (events & LOOP_WRITE ? CURL_CSELECT_OUT : 0);
+	int bits = 0;
 
+	if (events & LOOP_READ)
+		bits |= CURL_CSELECT_IN;
+	if (events & LOOP_WRITE)
+		bits |= CURL_CSELECT_OUT;
 	act(s->g, s->fd, bits); /* s may be gone after it */
 }
 
@@ -77,8 +82,12 @@ want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 {
 	struct egress *g = arg;
 	struct sock *s = known;
-	int events = (what & CURL_POLL_IN ? LOOP_READ : 0) | (what & CURL_POLL_OUT ? LOOP_WRITE : 0);
+	int events = 0;
 
+	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+		events |= LOOP_READ;
+	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+		events |= LOOP_WRITE;
 	if (what == CURL_POLL_REMOVE) {
 		if (s != NULL) {
 			watch_close(s->watch);
@@ -112,7 +121,8 @@ egress_new(struct loop *l, const struct curl_api *api)
 	api->multi_setopt(g->multi, CURLMOPT_SOCKETDATA, g);
 	api->multi_setopt(g->multi, CURLMOPT_TIMERFUNCTION, want_timer);
 	api->multi_setopt(g->multi, CURLMOPT_TIMERDATA, g);
-	/* Without a limit libcurl opens a connection per HTTP/2 request that arrives while the first one is set up. */
+	/* Without a limit libcurl opens a connection per HTTP/2 request that arrives while the
+	 * first one is set up. */
 	api->multi_setopt(g->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)FETCH_CONNECTIONS_MAX);
 	api->multi_setopt(g->multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS_MAX);
 	api->multi_setopt(g->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);

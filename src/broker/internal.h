@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What the files of the broker share. Only the role's side uses libcurl, through struct curl_api; the client side
- * (client.c) and the checks of a request (request.c) know nothing of it. */
+ * What the files of the broker share. Only the role's side uses libcurl, through struct curl_api;
+ * the client side (client.c) and the checks of a request (request.c) know nothing of it. */
 #ifndef BROKER_INTERNAL_H
 #define BROKER_INTERNAL_H
 
@@ -11,7 +11,8 @@
 
 /* ---- request.c: what may be asked for; used on both sides of the link ---- */
 
-/* The path is appended to a base URL: it starts with '/', has no white space, fragment or dot segments. */
+/* The path is appended to a base URL: it starts with '/', has no white space, fragment or dot
+ * segments. */
 int request_check_path(struct str path, struct err *e) MUST_USE;
 /* "name: value\n" lines without names that belong to the broker (credentials, framing, host). */
 int request_check_headers(struct str lines, struct err *e) MUST_USE;
@@ -75,12 +76,14 @@ void egress_free(struct egress *g); /* every transfer must have ended */
 const struct curl_api *egress_api(const struct egress *g);
 struct loop *egress_loop(const struct egress *g);
 void egress_add(struct egress *g, CURL *easy);
-void egress_remove(struct egress *g, CURL *easy); /* closes a connection that is in the middle of an answer */
+/* Closes a connection that is in the middle of an answer. */
+void egress_remove(struct egress *g, CURL *easy);
 
 /* ---- transfer.c: one request ---- */
 
 /* Serves a FETCH: opens its stream and answers on it, whatever happens. */
-void transfer_start(struct egress *g, const struct upstreams *u, struct wire *w, const struct wire_msg *m);
+void transfer_start(struct egress *g, const struct upstreams *u, struct wire *w,
+	const struct wire_msg *m);
 /* From egress.c: libcurl is through with it. */
 void transfer_done(void *transfer, CURLcode result);
 

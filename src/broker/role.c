@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The role: takes the keys from the runner, then requests from the runtime. Runs no command, reads no body. Invariant:
- * without the runner it ends at once, and nothing but the runner can make it talk to a runtime. */
+ * The role: takes the keys from the runner, then requests from the runtime. Runs no command, reads
+ * no body. Invariant: without the runner it ends at once, and nothing but the runner can make it
+ * talk to a runtime. */
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -38,7 +39,10 @@ runtime_gone(void *arg, struct wire *w, const struct err *e)
 		r->runtime = NULL;
 }
 
-static const struct wire_handler runtime_handler = { .on_msg = runtime_msg, .on_gone = runtime_gone };
+static const struct wire_handler runtime_handler = {
+	.on_msg = runtime_msg,
+	.on_gone = runtime_gone,
+};
 
 /* ---- the link to the runner ---- */
 
@@ -75,7 +79,8 @@ tell_ready(struct role_state *r)
 	wire_end(r->runner, STR(""), -1);
 }
 
-/* The keys are now in the envelope's frame and in its tree; both are wiped once the keys are in their own pages. */
+/* The keys are now in the envelope's frame and in its tree; both are wiped once the keys are in
+ * their own pages. */
 static int
 take_envelope(struct role_state *r, struct wire_msg *m, struct err *e)
 {
@@ -107,10 +112,12 @@ take_peer(struct role_state *r, struct wire_msg *m, struct err *e)
 		return err_set(e, ERR_PROTO, ERR_TO_LOG, "peer %s",
 			m->fd < 0 ? "without a descriptor" : "before boot");
 	if (!str_is(role, role_name(ROLE_RUNTIME)))
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "a peer that is not the runtime: %.*s", (int)MIN(role.n, 40),
-			role.p);
-	wire_close(r->runtime); /* a former runtime is gone or about to go; its requests are cancelled */
-	r->runtime = wire_open(r->l, take_fd(&m->fd), ROLE_BROKER, ROLE_RUNTIME, &runtime_handler, r);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "a peer that is not the runtime: %.*s",
+			(int)MIN(role.n, 40), role.p);
+	/* A former runtime is gone or about to go: its requests are cancelled. */
+	wire_close(r->runtime);
+	int fd = take_fd(&m->fd);
+	r->runtime = wire_open(r->l, fd, ROLE_BROKER, ROLE_RUNTIME, &runtime_handler, r);
 	return 0;
 }
 
@@ -128,7 +135,8 @@ runner_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		loop_stop(r->l);
 		return 0;
 	default:
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "the broker has no use for %s", wire_kind_name(m->kind));
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "the broker has no use for %s",
+			wire_kind_name(m->kind));
 	}
 }
 
@@ -159,8 +167,8 @@ fault(struct role_state *r, const struct err *e)
 	return err_exit_status(e->code);
 }
 
-/* No core file, no ptrace, no way to gain privileges. The terminal's interrupt is for the runner, which stops its roles;
- * SIGPIPE would come from TLS, which writes without MSG_NOSIGNAL. */
+/* No core file, no ptrace, no way to gain privileges. The terminal's interrupt is for the runner,
+ * which stops its roles; SIGPIPE would come from TLS, which writes without MSG_NOSIGNAL. */
 static void
 confine(void)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * One request: gathers its body from the stream, sends it with the server's credentials, and passes status, headers and
- * body back as they come, no faster than the runtime takes them. Invariant: a transfer ends exactly once, never inside
- * a callback of libcurl, and no message about it holds a key. */
+ * One request: gathers its body from the stream, sends it with the server's credentials, and passes
+ * status, headers and body back as they come, no faster than the runtime takes them. Invariant: a
+ * transfer ends exactly once, never inside a callback of libcurl, and no message about it holds a
+ * key. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -77,11 +78,14 @@ static const struct reason {
 	const char *what; /* NULL: libcurl's own words */
 	const char *fix;
 } reasons[] = {
-	{ CURLE_COULDNT_RESOLVE_HOST, ERR_NET, "the name cannot be resolved", "check base_url and the network" },
-	{ CURLE_COULDNT_CONNECT, ERR_NET, "cannot connect", "is the server running? check base_url" },
+	{ CURLE_COULDNT_RESOLVE_HOST, ERR_NET, "the name cannot be resolved",
+		"check base_url and the network" },
+	{ CURLE_COULDNT_CONNECT, ERR_NET, "cannot connect",
+		"is the server running? check base_url" },
 	{ CURLE_OPERATION_TIMEDOUT, ERR_TIMEOUT, "no connection in time",
 		"check the network, or raise connect_ms" },
-	{ CURLE_PEER_FAILED_VERIFICATION, ERR_NET, NULL, "install the certificate of its authority on this machine" },
+	{ CURLE_PEER_FAILED_VERIFICATION, ERR_NET, NULL,
+		"install the certificate of its authority on this machine" },
 	{ CURLE_SSL_CONNECT_ERROR, ERR_NET, NULL, "does base_url name a TLS port?" },
 	{ CURLE_SSL_CACERT_BADFILE, ERR_NET, "there are no certificates of authorities here",
 		"install the package ca-certificates" },
@@ -92,7 +96,8 @@ static const struct reason {
 	{ CURLE_HTTP2, ERR_NET, "the HTTP/2 connection broke", "try again" },
 	{ CURLE_HTTP2_STREAM, ERR_NET, "it reset the HTTP/2 stream", "try again" },
 	{ CURLE_WEIRD_SERVER_REPLY, ERR_PROTO, "its answer is not HTTP", "check base_url" },
-	{ CURLE_UNSUPPORTED_PROTOCOL, ERR_PROTO, "its answer is not HTTP/1 or 2", "check base_url" },
+	{ CURLE_UNSUPPORTED_PROTOCOL, ERR_PROTO, "its answer is not HTTP/1 or 2",
+		"check base_url" },
 };
 
 static void
@@ -110,10 +115,11 @@ explain(struct transfer *t, CURLcode code, struct err *e)
 		r.what = t->detail[0] != '\0' ? t->detail : api->easy_strerror(code);
 	api->easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &os);
 	if (code == CURLE_COULDNT_CONNECT && os != 0)
-		err_set(e, r.err, ERR_TO_USER, "provider %s: cannot connect to %s: %s (%s)", t->u->name, t->u->where,
-			strerror((int)os), r.fix);
+		err_set(e, r.err, ERR_TO_USER, "provider %s: cannot connect to %s: %s (%s)",
+			t->u->name, t->u->where, strerror((int)os), r.fix);
 	else
-		err_set(e, r.err, ERR_TO_USER, "provider %s at %s: %s (%s)", t->u->name, t->u->where, r.what, r.fix);
+		err_set(e, r.err, ERR_TO_USER, "provider %s at %s: %s (%s)", t->u->name,
+			t->u->where, r.what, r.fix);
 }
 
 void
@@ -139,12 +145,13 @@ on_idle(void *arg)
 
 	if (t->is_connected)
 		err_set(&t->e, ERR_TIMEOUT, ERR_TO_USER,
-			"provider %s at %s: no byte for %lld ms (look at the server, or raise idle_ms)", t->u->name,
-			t->u->where, (long long)t->idle_ms);
+			"provider %s at %s: no byte for %lld ms (is it busy? or raise idle_ms)",
+			t->u->name, t->u->where, (long long)t->idle_ms);
 	else
 		err_set(&t->e, ERR_TIMEOUT, ERR_TO_USER,
-			"provider %s at %s: no free connection in %lld ms (at most %d to one server)", t->u->name,
-			t->u->where, (long long)(t->connect_ms + t->idle_ms), FETCH_CONNECTIONS_MAX);
+			"provider %s at %s: no free connection in %lld ms (at most %d)",
+			t->u->name, t->u->where, (long long)(t->connect_ms + t->idle_ms),
+			FETCH_CONNECTIONS_MAX);
 	transfer_fail(t, &t->e);
 }
 
@@ -158,7 +165,8 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 	const char *why = address_refusal(&a->addr);
 
 	if (why != NULL) {
-		err_set(&t->e, ERR_DENIED, ERR_TO_USER, "provider %s at %s: the address %s is refused: %s (check base_url)",
+		err_set(&t->e, ERR_DENIED, ERR_TO_USER,
+			"provider %s at %s: the address %s is refused: %s (check base_url)",
 			t->u->name, t->u->where, address_text(&a->addr, text), why);
 		return CURL_SOCKET_BAD;
 	}
@@ -198,8 +206,10 @@ add_header(struct buf *b, struct str line)
 	}
 	buf_add_z(b, ": ");
 	struct str value = str_trim(str_sub(line, (size_t)colon + 1, line.n));
-	for (size_t i = 0; i < value.n; i++)
-		buf_add_char(b, (unsigned char)value.p[i] < 0x20 || value.p[i] == 0x7f ? ' ' : value.p[i]);
+	for (size_t i = 0; i < value.n; i++) {
+		unsigned char c = (unsigned char)value.p[i];
+		buf_add_char(b, c < 0x20 || c == 0x7f ? ' ' : (char)c);
+	}
 	buf_add_char(b, '\n');
 }
 
@@ -225,8 +235,9 @@ on_header(char *p, size_t size, size_t n, void *arg)
 		send_head(t);
 	}
 	if (t->head.overflow) {
-		err_set(&t->e, ERR_LIMIT, ERR_TO_USER, "provider %s at %s: over %u bytes of headers in its answer",
-			t->u->name, t->u->where, FETCH_HEADERS_MAX);
+		err_set(&t->e, ERR_LIMIT, ERR_TO_USER,
+			"provider %s at %s: over %u bytes of headers in its answer", t->u->name,
+			t->u->where, FETCH_HEADERS_MAX);
 		return 0;
 	}
 	return size * n;
@@ -270,7 +281,7 @@ add_lines(struct transfer *t, struct str lines)
 			continue;
 		buf_reset(&b);
 		buf_add_str(&b, line);
-		if (str_ends(str_trim(line), ":")) { /* libcurl's spelling of a header without a value */
+		if (str_ends(str_trim(line), ":")) { /* libcurl spells an empty value so */
 			buf_truncate(&b, (size_t)str_find_char(line, ':'));
 			buf_add_char(&b, ';');
 		}
@@ -307,7 +318,7 @@ set_fixed(const struct curl_api *api, CURL *easy)
 	} rows[] = {
 		{ CURLOPT_NOSIGNAL, 1 },
 		{ CURLOPT_NOPROGRESS, 1 },
-		{ CURLOPT_QUICK_EXIT, 1 }, /* or the end of a transfer waits for its name resolution */
+		{ CURLOPT_QUICK_EXIT, 1 }, /* or ending a transfer waits for name resolution */
 		{ CURLOPT_FOLLOWLOCATION, 0 },
 		{ CURLOPT_NETRC, CURL_NETRC_IGNORED },
 		{ CURLOPT_DISALLOW_USERNAME_IN_URL, 1 },
@@ -323,7 +334,8 @@ set_fixed(const struct curl_api *api, CURL *easy)
 	api->easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "");
 	api->easy_setopt(easy, CURLOPT_PROXY, "");
 	api->easy_setopt(easy, CURLOPT_USERAGENT, "ithaca/" ITHACA_VERSION);
-	/* Reading the whole bundle takes 20 ms at the first connection; by hash only what is needed is read. */
+	/* Reading the whole bundle takes 20 ms at the first connection; by hash only what is needed
+	 * is read. */
 	if (api->has_hashed_ca)
 		api->easy_setopt(easy, CURLOPT_CAINFO, NULL);
 }
@@ -343,8 +355,8 @@ set_callbacks(const struct curl_api *api, struct transfer *t)
 	api->easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
 }
 
-/* HTTP/2 over TLS only. There a request waits for a connection that is being set up, to share it; without TLS that
- * wait would last until the first answer begins. */
+/* HTTP/2 over TLS only. There a request waits for a connection that is being set up, to share it;
+ * without TLS that wait would last until the first answer begins. */
 static void
 set_version(const struct curl_api *api, struct transfer *t)
 {
@@ -353,8 +365,8 @@ set_version(const struct curl_api *api, struct transfer *t)
 	api->easy_setopt(t->easy, CURLOPT_PIPEWAIT, t->u->is_tls ? 1L : 0L);
 }
 
-/* The body is whole before the request goes out, so that libcurl can send it again on a fresh connection when a kept
- * one turns out to be closed. An empty body makes it a GET. */
+/* The body is whole before the request goes out, so that libcurl can send it again on a fresh
+ * connection when a kept one turns out to be closed. An empty body makes it a GET. */
 static void
 transfer_begin(struct transfer *t)
 {
@@ -389,8 +401,8 @@ on_data(void *arg, int ch, struct str bytes)
 	stream_consume(t->stream, bytes.n);
 	if (buf_add_str(&t->body, bytes) == 0)
 		return;
-	err_set(&t->e, ERR_LIMIT, ERR_TO_USER, "provider %s: request body over %u bytes", t->u->name,
-		REQUEST_BODY_MAX);
+	err_set(&t->e, ERR_LIMIT, ERR_TO_USER, "provider %s: request body over %u bytes",
+		t->u->name, REQUEST_BODY_MAX);
 	transfer_fail(t, &t->e);
 }
 
@@ -432,9 +444,11 @@ wait_ms(const struct node *head, const char *key, int64_t dflt)
 }
 
 void
-transfer_start(struct egress *g, const struct upstreams *list, struct wire *w, const struct wire_msg *m)
+transfer_start(struct egress *g, const struct upstreams *list, struct wire *w,
+	const struct wire_msg *m)
 {
-	struct str path = node_str(m->head, "path", STR("")), lines = node_str(m->head, "headers", STR(""));
+	struct str path = node_str(m->head, "path", STR(""));
+	struct str lines = node_str(m->head, "headers", STR(""));
 	struct transfer *t = xcalloc(1, sizeof(*t));
 	struct err e = { 0 };
 
@@ -446,7 +460,8 @@ transfer_start(struct egress *g, const struct upstreams *list, struct wire *w, c
 	buf_init(&t->head, FETCH_HEADERS_MAX);
 	t->stream = stream_open(w, m->id, &handler, t);
 	t->u = upstream_find(list, node_str(m->head, "provider", STR("")), &e);
-	if (t->u == NULL || request_check_path(path, &e) != 0 || request_check_headers(lines, &e) != 0) {
+	if (t->u == NULL || request_check_path(path, &e) != 0 ||
+		request_check_headers(lines, &e) != 0) {
 		transfer_fail(t, &e);
 		return;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The servers that the operator named, and their keys. A key goes from the envelope into a locked page and from there
- * only into the header of a request to its own server. Invariant: no message of this file holds a key or a header's
- * value. */
+ * The servers that the operator named, and their keys. A key goes from the envelope into a locked
+ * page and from there only into the header of a request to its own server. Invariant: no message of
+ * this file holds a key or a header's value. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/limits.h"
@@ -26,8 +26,8 @@ struct url {
 static bool
 is_host_char(char c, bool in_brackets)
 {
-	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
-		(in_brackets ? c == ':' : c == '-' || c == '_');
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+	       c == '.' || (in_brackets ? c == ':' : c == '-' || c == '_');
 }
 
 static int
@@ -36,22 +36,25 @@ split_authority(struct str authority, struct url *out, struct err *e)
 	bool in_brackets = authority.n > 0 && authority.p[0] == '[';
 	ptrdiff_t end = in_brackets ? str_find_char(authority, ']') : str_find_char(authority, ':');
 	size_t host_n = end < 0 ? authority.n : (size_t)end + (in_brackets ? 1 : 0);
-	struct str host = str_sub(authority, 0, host_n), rest = str_sub(authority, host_n, authority.n);
+	struct str host = str_sub(authority, 0, host_n);
+	struct str rest = str_sub(authority, host_n, authority.n);
 	struct str name = in_brackets && host.n >= 2 ? str_sub(host, 1, host.n - 2) : host;
 	uint64_t port = 0;
 
 	if (str_find_char(authority, '@') >= 0)
-		return err_set(e, ERR_CONFIG, ERR_TO_USER, "base_url holds a user name (use api_key or headers)");
+		return err_set(e, ERR_CONFIG, ERR_TO_USER,
+			"base_url holds a user name (use api_key or headers)");
 	if (name.n == 0 || (in_brackets && end < 0))
 		return err_set(e, ERR_CONFIG, ERR_TO_USER, "base_url has no host");
 	for (size_t i = 0; i < name.n; i++) {
 		if (!is_host_char(name.p[i], in_brackets))
-			return err_set(e, ERR_CONFIG, ERR_TO_USER, "base_url has byte 0x%02x in its host",
-				(unsigned char)name.p[i]);
+			return err_set(e, ERR_CONFIG, ERR_TO_USER,
+				"base_url has byte 0x%02x in its host", (unsigned char)name.p[i]);
 	}
 	out->host = host;
 	out->port = rest.n > 0 ? str_sub(rest, 1, rest.n) : out->is_tls ? STR("443") : STR("80");
-	if ((rest.n > 0 && rest.p[0] != ':') || str_u64(out->port, &port) != 0 || port < 1 || port > 65535)
+	if ((rest.n > 0 && rest.p[0] != ':') || str_u64(out->port, &port) != 0 || port < 1 ||
+		port > 65535)
 		return err_set(e, ERR_CONFIG, ERR_TO_USER, "base_url has no valid port (1..65535)");
 	return 0;
 }
@@ -62,7 +65,8 @@ split_url(struct str text, struct url *out, struct err *e)
 	struct url u = { .is_tls = str_starts(text, "https://") };
 
 	if (!u.is_tls && !str_starts(text, "http://"))
-		return err_set(e, ERR_CONFIG, ERR_TO_USER, "base_url does not start with https:// or http://");
+		return err_set(e, ERR_CONFIG, ERR_TO_USER,
+			"base_url does not start with https:// or http://");
 	struct str rest = str_sub(text, u.is_tls ? 8 : 7, text.n);
 	ptrdiff_t slash = str_find_char(rest, '/');
 	size_t n = slash < 0 ? rest.n : (size_t)slash;
@@ -86,8 +90,9 @@ read_headers(const struct node *map, struct buf *b, struct err *e)
 	for (size_t i = 0; i < node_len(map); i++) {
 		const struct node_pair *p = &map->map.pairs[i];
 		if (p->value.type != NODE_STR)
-			return err_set(e, ERR_CONFIG, ERR_TO_USER, "header %.*s is %s, not a string", (int)MIN(p->key.n, 64),
-				p->key.p, node_type_name(p->value.type));
+			return err_set(e, ERR_CONFIG, ERR_TO_USER,
+				"header %.*s is %s, not a string", (int)MIN(p->key.n, 64), p->key.p,
+				node_type_name(p->value.type));
 		int rc = request_check_header(p->key, p->value.s, true, e);
 		if (rc != 0)
 			return rc;
@@ -96,7 +101,9 @@ read_headers(const struct node *map, struct buf *b, struct err *e)
 		buf_add_str(b, p->value.s);
 		buf_add_char(b, '\n');
 	}
-	return b->overflow ? err_set(e, ERR_LIMIT, ERR_TO_USER, "headers are over %u bytes", FETCH_HEADERS_MAX) : 0;
+	if (!b->overflow)
+		return 0;
+	return err_set(e, ERR_LIMIT, ERR_TO_USER, "headers are over %u bytes", FETCH_HEADERS_MAX);
 }
 
 /* The key must fit into a header line, or it could smuggle in another. */
@@ -117,7 +124,8 @@ read_upstream(struct upstream *u, const struct node *settings, struct buf *heade
 {
 	struct url url = { 0 };
 	struct str text = node_str(settings, "base_url", STR(""));
-	const char *key_header = node_z(settings, "key_header", NULL), *env = node_z(settings, "api_key_env", NULL);
+	const char *key_header = node_z(settings, "key_header", NULL);
+	const char *env = node_z(settings, "api_key_env", NULL);
 
 	u->connect_ms = node_int(settings, "connect_ms", CONNECT_MS_DEFAULT);
 	u->idle_ms = node_int(settings, "idle_ms", IDLE_MS_DEFAULT);
@@ -132,7 +140,8 @@ read_upstream(struct upstream *u, const struct node *settings, struct buf *heade
 		return rc;
 	u->is_tls = url.is_tls;
 	u->where = xasprintf("%.*s:%.*s", STR_FMT(url.host), STR_FMT(url.port));
-	u->base_url = xasprintf("%s://%s%.*s", url.is_tls ? "https" : "http", u->where, STR_FMT(url.prefix));
+	u->base_url = xasprintf("%s://%s%.*s", url.is_tls ? "https" : "http", u->where,
+		STR_FMT(url.prefix));
 	u->headers = xstrdup(buf_z(headers));
 	return 0;
 }
@@ -152,7 +161,8 @@ upstreams_new(const struct node *providers)
 		u->name = str_dup(p->key);
 		if (read_upstream(u, &p->value, &headers, &u->bad) != 0) {
 			err_wrap(&u->bad, "provider %s", u->name);
-			log_warn("a provider cannot be used", LOG_S("provider", u->name), LOG_E(&u->bad));
+			log_warn("a provider cannot be used", LOG_S("provider", u->name),
+				LOG_E(&u->bad));
 		}
 		wipe(headers.p, headers.n);
 		buf_fini(&headers);
@@ -198,10 +208,12 @@ refuse_unknown(const struct upstreams *list, struct str name, struct err *e)
 {
 	for (size_t i = 0; i < list->n; i++) {
 		if (str_distance(name, str_of(list->v[i].name)) <= 2)
-			return err_set(e, ERR_NOT_FOUND, ERR_TO_USER, "unknown provider \"%.*s\" (did you mean \"%s\"?)",
+			return err_set(e, ERR_NOT_FOUND, ERR_TO_USER,
+				"unknown provider \"%.*s\" (did you mean \"%s\"?)",
 				(int)MIN(name.n, 64), name.p, list->v[i].name);
 	}
-	return err_set(e, ERR_NOT_FOUND, ERR_TO_USER, "unknown provider \"%.*s\" (name it below providers: in config.yaml)",
+	return err_set(e, ERR_NOT_FOUND, ERR_TO_USER,
+		"unknown provider \"%.*s\" (name it below providers: in config.yaml)",
 		(int)MIN(name.n, 64), name.p);
 }
 
@@ -223,7 +235,8 @@ upstream_find(const struct upstreams *list, struct str name, struct err *e)
 		return NULL;
 	}
 	if (u->key_header != NULL && u->key == NULL && u->key_env != NULL) {
-		err_set(e, ERR_AUTH, ERR_TO_USER, "provider %s has no key (set %s, or api_key_cmd in config.yaml)", u->name,
+		err_set(e, ERR_AUTH, ERR_TO_USER,
+			"provider %s has no key (set %s, or api_key_cmd in config.yaml)", u->name,
 			u->key_env);
 		return NULL;
 	}

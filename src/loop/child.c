@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Child processes: posix_spawn, then a pidfd that becomes readable when the child has ended. No SIGCHLD handler and
- * no waitpid(-1), so libraries keep their own children. Invariant: the pid cannot be reused while a struct child
- * lives, because only this file reaps it. */
+ * Child processes: posix_spawn, then a pidfd that becomes readable when the child has ended. No
+ * SIGCHLD handler and no waitpid(-1), so libraries keep their own children. Invariant: the pid
+ * cannot be reused while a struct child lives, because only this file reaps it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -62,7 +62,8 @@ source_fd(const struct child_spec *spec, size_t i)
 	return i < spec->fds_n ? spec->fds[i] : -1;
 }
 
-/* Sources are first duplicated above every target, so that no target overwrites a source that is still needed. */
+/* Sources are first duplicated above every target, so that no target overwrites a source that is
+ * still needed. */
 static int
 add_fds(posix_spawn_file_actions_t *fa, const struct child_spec *spec, int *high)
 {
@@ -84,8 +85,8 @@ add_fds(posix_spawn_file_actions_t *fa, const struct child_spec *spec, int *high
 	return posix_spawn_file_actions_addclosefrom_np(fa, (int)n);
 }
 
-/* The child starts with no signal blocked and every disposition default: an inherited ignored SIGPIPE breaks
- * pipelines, a blocked SIGTERM cannot be undone by a shell. */
+/* The child starts with no signal blocked and every disposition default: an inherited ignored
+ * SIGPIPE breaks pipelines, a blocked SIGTERM cannot be undone by a shell. */
 static int
 spawn(const struct child_spec *spec, posix_spawn_file_actions_t *fa, pid_t *pid)
 {
@@ -127,7 +128,8 @@ spawn_with_fds(const struct child_spec *spec, pid_t *pid)
 	return rc;
 }
 
-/* With SIGCHLD ignored, as some parents leave it, the kernel reaps children itself and their status is lost. */
+/* With SIGCHLD ignored, as some parents leave it, the kernel reaps children itself and their status
+ * is lost. */
 static void
 keep_zombies(void)
 {
@@ -145,8 +147,9 @@ child_start(struct loop *l, const struct child_spec *spec, child_fn on_exit, voi
 	struct child **out, struct err *e)
 {
 	if (spec->fds_n > CHILD_FDS_MAX)
-		return err_set(e, ERR_LIMIT, ERR_TO_LOG, "cannot start %s: %zu descriptors (at most %d)",
-			spec->path, spec->fds_n, CHILD_FDS_MAX);
+		return err_set(e, ERR_LIMIT, ERR_TO_LOG,
+			"cannot start %s: %zu descriptors (at most %d)", spec->path, spec->fds_n,
+			CHILD_FDS_MAX);
 	keep_zombies();
 	pid_t pid;
 	int rc = spawn_with_fds(spec, &pid);

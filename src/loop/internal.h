@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What the files of this room share: the seams between loop, children, link and streams. Nothing here is seen by
- * other rooms, and nothing here shows a libuv type. */
+ * What the files of this room share: the seams between loop, children, link and streams. Nothing
+ * here is seen by other rooms, and nothing here shows a libuv type. */
 #ifndef LOOP_INTERNAL_H
 #define LOOP_INTERNAL_H
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * One end of a message stream: a socket, an input buffer, an output queue, descriptors in flight. What is sent within a
- * loop pass leaves in one write at its end. Invariant: callbacks run from the loop only, never from a sending call; the
- * memory of a wire goes at the end of a pass, so whoever is on the stack may still look at it. */
+ * One end of a message stream: a socket, an input buffer, an output queue, descriptors in flight.
+ * What is sent within a loop pass leaves in one write at its end. Invariant: callbacks run from the
+ * loop only, never from a sending call; the memory of a wire goes at the end of a pass, so whoever
+ * is on the stack may still look at it. */
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -197,7 +198,8 @@ send_next(struct wire *w)
 	return 0;
 }
 
-/* On an error the link is broken, not dead: the peer's last words (a fault, a status) may still be unread. */
+/* On an error the link is broken, not dead: the peer's last words (a fault, a status) may still be
+ * unread. */
 static void
 flush(struct wire *w)
 {
@@ -228,7 +230,8 @@ struct json *
 wire_begin(struct wire *w, enum wire_kind k, uint64_t id)
 {
 	if (!wire_may_send(w->me, w->peer, k))
-		fatal("a %s may not send %s to a %s", role_name(w->me), wire_kind_name(k), role_name(w->peer));
+		fatal("a %s may not send %s to a %s", role_name(w->me), wire_kind_name(k),
+			role_name(w->peer));
 	drop_sent(w);
 	w->begin_kind = k;
 	w->begin_id = id;
@@ -260,13 +263,14 @@ wire_end(struct wire *w, struct str tail, int fd)
 	int rc = wire_put_end(&w->out, &w->json, w->begin_at, w->begin_kind, tail, fd >= 0, &e);
 	if (rc != 0 && !w->out.overflow)
 		return refuse_large(w, &e);
-	if (w->state != LINK_OPEN) { /* nobody will read it; the owner hears of it at the end of the pass */
+	if (w->state != LINK_OPEN) { /* nobody will read it: on_gone is due */
 		buf_truncate(&w->out, w->begin_at);
 		return 0;
 	}
 	int copy = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
 	if (fd >= 0 && copy < 0) {
-		err_errno(&e, errno, ERR_TO_LOG, "cannot pass a descriptor to the %s", role_name(w->peer));
+		err_errno(&e, errno, ERR_TO_LOG, "cannot pass a descriptor to the %s",
+			role_name(w->peer));
 		buf_truncate(&w->out, w->begin_at);
 		wire_fail(w, &e);
 		return 0;
@@ -276,7 +280,8 @@ wire_end(struct wire *w, struct str tail, int fd)
 	if (wire_queued(w) >= FLUSH_NOW && !w->is_blocked)
 		flush(w);
 	if (w->out.overflow || wire_queued(w) > WIRE_OUT_MAX) {
-		err_set(&e, ERR_LIMIT, ERR_TO_LOG, "the %s does not read: %zu bytes are queued (at most %u)",
+		err_set(&e, ERR_LIMIT, ERR_TO_LOG,
+			"the %s does not read: %zu bytes are queued (at most %u)",
 			role_name(w->peer), wire_queued(w), WIRE_OUT_MAX);
 		wire_fail(w, &e);
 	}
@@ -321,7 +326,8 @@ take_fds(struct wire *w, struct msghdr *msg, struct err *e)
 		}
 	}
 	if (msg->msg_flags & MSG_CTRUNC)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "more than %d descriptors at once", FDS_IN_MAX);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "more than %d descriptors at once",
+			FDS_IN_MAX);
 	return 0;
 }
 
@@ -346,10 +352,11 @@ receive(struct wire *w, struct err *e)
 	if (n < 0 && errno == EAGAIN)
 		return 0;
 	if (n < 0 && errno != ECONNRESET)
-		return err_errno(e, errno, ERR_TO_LOG, "cannot read from the %s", role_name(w->peer));
+		return err_errno(e, errno, ERR_TO_LOG, "cannot read from the %s",
+			role_name(w->peer));
 	if (n <= 0)
-		return err_set(e, ERR_GONE, ERR_TO_LOG, "the %s closed the link%s", role_name(w->peer),
-			w->in.n > 0 ? " in the middle of a message" : "");
+		return err_set(e, ERR_GONE, ERR_TO_LOG, "the %s closed the link%s",
+			role_name(w->peer), w->in.n > 0 ? " in the middle of a message" : "");
 	buf_added(&w->in, (size_t)n);
 	int rc = take_fds(w, &msg, e);
 	return rc != 0 ? rc : n;
@@ -362,10 +369,12 @@ deliver(struct wire *w, struct wire_frame *f, struct err *e)
 		return stream_receive(&w->streams, &f->m, e);
 	if (wire_opens_stream(f->m.kind)) {
 		if (stream_exists(&w->streams, f->m.id))
-			return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s on id %llu, which is a stream in use",
+			return err_set(e, ERR_PROTO, ERR_TO_LOG,
+				"%s on id %llu, which is a stream in use",
 				wire_kind_name(f->m.kind), (unsigned long long)f->m.id);
 		if (w->streams.n >= WIRE_STREAMS_MAX)
-			return err_set(e, ERR_LIMIT, ERR_TO_LOG, "more than %u streams", WIRE_STREAMS_MAX);
+			return err_set(e, ERR_LIMIT, ERR_TO_LOG, "more than %u streams",
+				WIRE_STREAMS_MAX);
 		w->streams.id_max = MAX(w->streams.id_max, f->m.id);
 	}
 	if (f->has_fd) {
@@ -408,11 +417,12 @@ dispatch(struct wire *w, struct err *e)
 		if (rc != 0)
 			return rc;
 	}
-	if (!is_reading(w)) /* closed by a callback, which may still hold the message: keep the bytes */
+	if (!is_reading(w)) /* closed by a callback that may still hold the message: keep it */
 		return 0;
 	buf_consume(&w->in, at);
 	if (w->in.n == 0 && w->fds_in_n > 0)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "a descriptor came without a message that carries one");
+		return err_set(e, ERR_PROTO, ERR_TO_LOG,
+			"a descriptor came without a message that carries one");
 	return 0;
 }
 
@@ -429,7 +439,8 @@ next_read(struct wire *w, bool was_full)
 	return MAX(total, was_full ? READ_LARGE : READ_SMALL);
 }
 
-/* One read and what it brought. Whether it is worth reading on in this pass; below 0: the link is over. */
+/* One read and what it brought. Whether it is worth reading on in this pass; below 0: the link is
+ * over. */
 static int
 read_once(struct wire *w, struct err *e)
 {
@@ -455,9 +466,11 @@ read_peer(struct wire *w)
 
 	for (int i = 0; i < READS_PER_PASS && more > 0; i++)
 		more = read_once(w, &e);
-	/* A broken link ends here: one pass reads more than a socket holds, so the last word has been heard. */
+	/* A broken link ends here: one pass reads more than a socket holds, so the last word has
+	 * been heard. */
 	if (more >= 0 && w->state == LINK_BROKEN)
-		more = err_set(&e, ERR_GONE, ERR_TO_LOG, "the %s closed the link", role_name(w->peer));
+		more = err_set(&e, ERR_GONE, ERR_TO_LOG, "the %s closed the link",
+			role_name(w->peer));
 	if (more < 0) {
 		e.code = e.code != 0 ? e.code : more;
 		wire_fail(w, &e);
@@ -485,8 +498,10 @@ wire_open(struct loop *l, int fd, enum role me, enum role peer, const struct wir
 {
 	struct wire *w = xcalloc(1, sizeof(*w));
 
-	*w = (struct wire){ .l = l, .fd = fd, .me = me, .peer = peer, .handler = handler, .arg = arg,
-		.read_n = READ_SMALL, .id_next = me < peer ? 1 : 2 };
+	*w = (struct wire){ .l = l, .fd = fd, .me = me, .peer = peer, .handler = handler };
+	w->arg = arg;
+	w->read_n = READ_SMALL;
+	w->id_next = me < peer ? 1 : 2;
 	fd_set_nonblock(fd);
 	fd_set_cloexec(fd);
 	buf_init(&w->in, 2 * FRAME_MAX);
@@ -527,7 +542,7 @@ tell_gone(struct wire *w)
 {
 	struct err lost = w->err, e = w->err;
 
-	lost.code = ERR_GONE; /* to a stream it is all the same why: the work behind it may be asked for again */
+	lost.code = ERR_GONE; /* to a stream it is all the same why: its work may be asked again */
 	stream_reset_all(&w->streams, &lost);
 	if (w->state == LINK_DEAD) /* an on_reset may have closed the wire */
 		w->handler->on_gone(w->arg, w, &e);
@@ -570,7 +585,11 @@ linger_over(void *arg)
 static void
 reset_streams(struct wire *w)
 {
-	static const struct err closed = { .code = ERR_GONE, .to = ERR_TO_LOG, .msg = "the link was closed" };
+	static const struct err closed = {
+		.code = ERR_GONE,
+		.to = ERR_TO_LOG,
+		.msg = "the link was closed",
+	};
 	stream_reset_all(&w->streams, &closed);
 }
 

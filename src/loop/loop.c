@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * The event loop over libuv: passes, posted and deferred calls, timers, watches, signals, pool work. The only file
- * that sees libuv types. Invariant: a handle's memory outlives its last callback, because libuv closes in two steps
- * and the memory goes in the second; deferred calls run before the loop blocks, whoever queued them. */
+ * The event loop over libuv: passes, posted and deferred calls, timers, watches, signals, pool
+ * work. The only file that sees libuv types. Invariant: a handle's memory outlives its last
+ * callback, because libuv closes in two steps and the memory goes in the second; deferred calls run
+ * before the loop blocks, whoever queued them. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <uv.h>
@@ -145,7 +146,8 @@ loop_open(struct loop **out, struct err *e)
 void
 loop_run(struct loop *l)
 {
-	/* A deferred call may close the last handle or make a new one when libuv has already looked. */
+	/* A deferred call may close the last handle or make a new one when libuv has already
+	 * looked. */
 	l->is_stopped = false;
 	do {
 		run_deferred(l);
@@ -265,8 +267,8 @@ timer_start(struct loop *l, int64_t ms, loop_fn fn, void *arg)
 void
 timer_again(struct timer *t, int64_t ms)
 {
-	/* libuv counts from the time of the pass; after a long callback, or before the first pass, that is in the past
-	 * and the timer would fire early. */
+	/* libuv counts from the time of the pass; after a long callback, or before the first pass,
+	 * that is in the past and the timer would fire early. */
 	uv_update_time(t->uv.loop);
 	must(uv_timer_start(&t->uv, on_timer, ms > 0 ? (uint64_t)ms : 0, 0), "timer");
 }
@@ -307,8 +309,8 @@ on_poll(uv_poll_t *h, int status, int bits)
 		w->fn(w->arg, events);
 		return;
 	}
-	/* libuv stopped it because the descriptor has an error: reading or writing tells which. It is armed again, since
-	 * there may be bytes to read before the error is met. */
+	/* libuv stopped it because the descriptor has an error: reading or writing tells which. It
+	 * is armed again, since there may be bytes to read before the error is met. */
 	int asked = w->events;
 	w->events = 0;
 	watch_update(w, asked);

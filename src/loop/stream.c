@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Streams of a link: bytes in order, both ways, on the id of the message that opened them, with credit. Invariant: at
- * most WIRE_WINDOW bytes of a stream are sent and not yet consumed; a peer that breaks it is dropped. Each stream ends
- * once: by stream_close from this side or by on_reset. */
+ * Streams of a link: bytes in order, both ways, on the id of the message that opened them, with
+ * credit. Invariant: at most WIRE_WINDOW bytes of a stream are sent and not yet consumed; a peer
+ * that breaks it is dropped. Each stream ends once: by stream_close here, or by on_reset. */
 #include <stdlib.h>
 #include "base/limits.h"
 #include "base/mem.h"
@@ -92,8 +92,9 @@ stream_open(struct wire *w, uint64_t id, const struct stream_handler *handler, v
 	if (t->n >= t->size)
 		table_grow(t);
 	struct stream *s = xcalloc(1, sizeof(*s));
-	*s = (struct stream){ .w = w, .id = id, .handler = handler, .arg = arg, .credit = WIRE_WINDOW,
-		.window = WIRE_WINDOW };
+	*s = (struct stream){ .w = w, .id = id, .handler = handler, .arg = arg };
+	s->credit = WIRE_WINDOW;
+	s->window = WIRE_WINDOW;
 	struct stream **b = bucket_of(t, id);
 	s->next = *b;
 	*b = s;
@@ -211,15 +212,18 @@ receive_data(struct stream *s, const struct wire_msg *m, struct err *e)
 	int64_t ch = node_int(m->head, "ch", 0);
 
 	if (s->got_eof)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "data after eof on stream %llu", (unsigned long long)s->id);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "data after eof on stream %llu",
+			(unsigned long long)s->id);
 	if (n == 0)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "empty data on stream %llu", (unsigned long long)s->id);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "empty data on stream %llu",
+			(unsigned long long)s->id);
 	if (n > s->window)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "%zu bytes on stream %llu with credit for %zu", n,
+		return err_set(e, ERR_PROTO, ERR_TO_LOG,
+			"%zu bytes on stream %llu with credit for %zu", n,
 			(unsigned long long)s->id, s->window);
 	if (ch < 0 || ch > UINT8_MAX)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "channel %lld on stream %llu (0..255)", (long long)ch,
-			(unsigned long long)s->id);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "channel %lld on stream %llu (0..255)",
+			(long long)ch, (unsigned long long)s->id);
 	s->window -= n;
 	s->held += n;
 	s->handler->on_data(s->arg, (int)ch, m->tail);
@@ -232,8 +236,8 @@ receive_credit(struct stream *s, const struct wire_msg *m, struct err *e)
 	int64_t n = node_int(m->head, "n", 0);
 
 	if (n < 1 || (uint64_t)n > WIRE_WINDOW - s->credit)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "credit of %lld on stream %llu (1..%zu)", (long long)n,
-			(unsigned long long)s->id, WIRE_WINDOW - s->credit);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "credit of %lld on stream %llu (1..%zu)",
+			(long long)n, (unsigned long long)s->id, WIRE_WINDOW - s->credit);
 	s->credit += (size_t)n;
 	if (s->handler->on_credit != NULL && !s->sent_eof)
 		s->handler->on_credit(s->arg);
@@ -244,7 +248,8 @@ static int
 receive_eof(struct stream *s, struct err *e)
 {
 	if (s->got_eof)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "second eof on stream %llu", (unsigned long long)s->id);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "second eof on stream %llu",
+			(unsigned long long)s->id);
 	s->got_eof = true;
 	s->handler->on_eof(s->arg);
 	return 0;
@@ -259,8 +264,9 @@ stream_receive(struct stream_table *t, const struct wire_msg *m, struct err *e)
 		/* Late for a stream that was released here, unless nothing ever had this id. */
 		if (m->id <= t->id_max)
 			return 0;
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s on stream %llu, which was never opened",
-			wire_kind_name(m->kind), (unsigned long long)m->id);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG,
+			"%s on stream %llu, which was never opened", wire_kind_name(m->kind),
+			(unsigned long long)m->id);
 	}
 	switch (m->kind) {
 	case WIRE_DATA:

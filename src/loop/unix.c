@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Unix stream sockets: listen, connect, accept, peer credentials. Does no reading or writing. Invariant: a socket file
- * is never visible with wider permissions than asked for, and only a socket that nobody serves is replaced. */
+ * Unix stream sockets: listen, connect, accept, peer credentials. Does no reading or writing.
+ * Invariant: a socket file is never visible with wider permissions than asked for, and only a
+ * socket that nobody serves is replaced. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -16,8 +17,8 @@
 #define LISTEN_BACKLOG 128
 #define CONNECT_S      5 /* for room in a full backlog */
 
-/* sun_path holds 107 bytes; a longer path is reached through its directory's descriptor. *dir_fd is the caller's to
- * close after use (-1: none). */
+/* sun_path holds 107 bytes; a longer path is reached through its directory's descriptor. *dir_fd is
+ * the caller's to close after use (-1: none). */
 static int
 address_of(const char *path, struct sockaddr_un *sa, int *dir_fd, struct err *e)
 {
@@ -40,7 +41,8 @@ address_of(const char *path, struct sockaddr_un *sa, int *dir_fd, struct err *e)
 	if (n < 0 || (size_t)n >= sizeof(sa->sun_path)) {
 		close(fd);
 		return err_set(e, ERR_INVALID, ERR_TO_USER,
-			"socket name is too long: %s (at most 80 bytes after the last slash)", path);
+			"socket name is too long: %s (at most 80 bytes after the last slash)",
+			path);
 	}
 	*dir_fd = fd;
 	return 0;
@@ -61,14 +63,16 @@ clear_stale(const char *path, const struct sockaddr_un *sa, struct err *e)
 {
 	struct stat st;
 	if (lstat(path, &st) != 0)
-		return errno == ENOENT ? 0 : err_errno(e, errno, ERR_TO_USER, "cannot look at %s", path);
+		return errno == ENOENT ? 0 : err_errno(e, errno, ERR_TO_USER, "stat %s", path);
 	if (!S_ISSOCK(st.st_mode))
-		return err_set(e, ERR_EXISTS, ERR_TO_USER, "%s exists and is not a socket (remove it)", path);
+		return err_set(e, ERR_EXISTS, ERR_TO_USER,
+			"%s exists and is not a socket (remove it)", path);
 	AUTO_CLOSE int fd = unix_socket(SOCK_NONBLOCK, e);
 	if (fd < 0)
 		return fd;
 	if (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0 || errno == EAGAIN)
-		return err_set(e, ERR_BUSY, ERR_TO_USER, "%s is served by another process (stop it first)", path);
+		return err_set(e, ERR_BUSY, ERR_TO_USER,
+			"%s is served by another process (stop it first)", path);
 	if (errno != ECONNREFUSED)
 		return err_errno(e, errno, ERR_TO_USER, "cannot tell whether %s is in use", path);
 	if (unlink(path) != 0 && errno != ENOENT)
@@ -89,8 +93,8 @@ unix_listen(const char *path, mode_t mode, struct err *e)
 	AUTO_CLOSE int fd = unix_socket(SOCK_NONBLOCK, e);
 	if (fd < 0)
 		return fd;
-	/* Linux gives the file the mode of the socket's inode less the umask, so it is never wider even for a moment;
-	 * chmod then adds what the umask took. */
+	/* Linux gives the file the mode of the socket's inode less the umask, so it is never wider
+	 * even for a moment; chmod then adds what the umask took. */
 	if (fchmod(fd, mode) != 0 || bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) != 0 ||
 		chmod(path, mode) != 0 || listen(fd, LISTEN_BACKLOG) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot listen on %s", path);
@@ -114,7 +118,8 @@ unix_connect(const char *path, struct err *e)
 		if (errno == ECONNREFUSED || errno == ENOENT)
 			return err_set(e, ERR_NOT_FOUND, ERR_TO_USER, "nobody serves %s", path);
 		if (errno == EAGAIN)
-			return err_set(e, ERR_TIMEOUT, ERR_TO_USER, "%s does not accept connections", path);
+			return err_set(e, ERR_TIMEOUT, ERR_TO_USER,
+				"%s does not accept connections", path);
 		return err_errno(e, errno, ERR_TO_USER, "cannot connect to %s", path);
 	}
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &never, sizeof(never));

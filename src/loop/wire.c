@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Messages between roles: the table of who may send what to whom, and the codec of one frame. No sockets and no loop
- * here. Invariant: nothing leaves wire_parse that the table does not allow or that is over a named maximum. */
+ * Messages between roles: the table of who may send what to whom, and the codec of one frame. No
+ * sockets and no loop here. Invariant: nothing leaves wire_parse that the table does not allow or
+ * that is over a named maximum. */
 #include <endian.h>
 #include "base/limits.h"
 #include "loop/internal.h"
@@ -31,8 +32,8 @@ static const uint64_t edges[ROLE_COUNT][ROLE_COUNT] = {
 		[ROLE_RUNNER] = K(READY) | K(IDLE) | K(FAULT),
 		[ROLE_CLIENT] = K(RESULT) | K(ERROR) | K(EVENT),
 		[ROLE_BROKER] = K(FETCH) | STREAM,
-		[ROLE_SHELLD] = K(SPAWN) | K(EXEC) | K(INPUT) | K(RESIZE) | K(SIGNAL) | K(KILL) | K(SPOOL) | K(FILE) |
-			K(CLOSE) | STREAM,
+		[ROLE_SHELLD] = K(SPAWN) | K(EXEC) | K(INPUT) | K(RESIZE) | K(SIGNAL) | K(KILL) |
+			K(SPOOL) | K(FILE) | K(CLOSE) | STREAM,
 	},
 	[ROLE_BROKER] = {
 		[ROLE_RUNNER] = K(READY) | K(IDLE) | K(FAULT),
@@ -40,8 +41,8 @@ static const uint64_t edges[ROLE_COUNT][ROLE_COUNT] = {
 	},
 	[ROLE_SHELLD] = {
 		[ROLE_RUNNER] = K(READY) | K(IDLE) | K(FAULT),
-		[ROLE_RUNTIME] = K(HELLO) | K(SPAWNED) | K(EXEC_BEGUN) | K(EXEC_STATUS) | K(SPOOLED) | K(FILED) |
-			K(CLOSED) | K(ERROR) | STREAM,
+		[ROLE_RUNTIME] = K(HELLO) | K(SPAWNED) | K(EXEC_BEGUN) | K(EXEC_STATUS) |
+			K(SPOOLED) | K(FILED) | K(CLOSED) | K(ERROR) | STREAM,
 	},
 	[ROLE_CLIENT] = {
 		[ROLE_RUNTIME] = K(CALL),
@@ -120,44 +121,51 @@ check_head(const struct node *head, size_t tail_n, enum role from, enum role to,
 	struct wire_frame *out, struct err *e)
 {
 	if (!node_is(head, NODE_MAP))
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "head is %s, not a map", node_type_name(head->type));
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "head is %s, not a map",
+			node_type_name(head->type));
 	int64_t version = node_int(head, "v", -1);
 	if (version != WIRE_VERSION)
 		return err_set(e, ERR_PROTO, ERR_TO_LOG,
-			"the %s speaks message version %lld, this program %d (use programs of one build)",
+			"the %s speaks message version %lld, this program %d (use one build)",
 			role_name(from), (long long)version, WIRE_VERSION);
 	struct str name = node_str(head, "kind", STR(""));
 	int kind = find_kind(name);
 	if (kind < 0)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "unknown kind \"%.*s\"", (int)MIN(name.n, 40), name.p);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "unknown kind \"%.*s\"",
+			(int)MIN(name.n, 40), name.p);
 	if (!wire_may_send(from, to, (enum wire_kind)kind))
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "a %s may not send %s to a %s", role_name(from),
-			kinds[kind].name, role_name(to));
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "a %s may not send %s to a %s",
+			role_name(from), kinds[kind].name, role_name(to));
 	if (tail_n > kinds[kind].tail_max)
 		return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s has a tail of %zu bytes (at most %zu)",
 			kinds[kind].name, tail_n, kinds[kind].tail_max);
 	int64_t id = node_int(head, "id", -1);
 	if (id < 0)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s has no id (an integer from 0)", kinds[kind].name);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s has no id (an integer from 0)",
+			kinds[kind].name);
 	bool has_fd = node_bool(head, "fd", false);
 	if (has_fd && !kinds[kind].may_carry_fd)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s may not carry a descriptor", kinds[kind].name);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s may not carry a descriptor",
+			kinds[kind].name);
 	out->m.kind = (enum wire_kind)kind;
 	out->m.id = (uint64_t)id;
 	out->has_fd = has_fd;
 	return 0;
 }
 
-/* The sizes are checked as soon as they are known, so a liar is dropped before memory is given to it. */
+/* The sizes are checked as soon as they are known, so a liar is dropped before memory is given to
+ * it. */
 static int
 check_prefix(struct str in, size_t *total, size_t *head_n, struct err *e)
 {
 	*total = get_u32(in.p);
 	*head_n = get_u32(in.p + 4);
 	if (*total < 4 || *head_n > *total - 4)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "frame of %zu bytes with a head of %zu", *total, *head_n);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "frame of %zu bytes with a head of %zu",
+			*total, *head_n);
 	if (*head_n > WIRE_HEAD_MAX)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "head of %zu bytes (at most %u)", *head_n, WIRE_HEAD_MAX);
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "head of %zu bytes (at most %u)", *head_n,
+			WIRE_HEAD_MAX);
 	if (*total - 4 - *head_n > WIRE_TAIL_MAX)
 		return err_set(e, ERR_PROTO, ERR_TO_LOG, "tail of %zu bytes (at most %u)",
 			*total - 4 - *head_n, WIRE_TAIL_MAX);
@@ -213,16 +221,17 @@ wire_put_begin(struct buf *b, struct json *j, enum wire_kind k, uint64_t id)
 }
 
 static int
-put_refuse(struct buf *b, size_t start, struct err *e, enum wire_kind k, const char *part, size_t n, size_t max)
+put_refuse(struct buf *b, size_t start, struct err *e, enum wire_kind k, const char *part, size_t n,
+	size_t max)
 {
 	buf_truncate(b, start);
-	return err_set(e, ERR_LIMIT, ERR_TO_LOG, "%s: %s of %zu bytes (at most %zu)", wire_kind_name(k), part, n,
-		max);
+	return err_set(e, ERR_LIMIT, ERR_TO_LOG, "%s: %s of %zu bytes (at most %zu)",
+		wire_kind_name(k), part, n, max);
 }
 
 int
-wire_put_end(struct buf *b, struct json *j, size_t start, enum wire_kind k, struct str tail, bool has_fd,
-	struct err *e)
+wire_put_end(struct buf *b, struct json *j, size_t start, enum wire_kind k, struct str tail,
+	bool has_fd, struct err *e)
 {
 	if (has_fd)
 		json_kv_bool(j, "fd", true);
@@ -267,5 +276,6 @@ wire_err(const struct node *head, struct err *e)
 		if (str_is(to, audiences[i]))
 			audience = (enum err_to)i;
 	}
-	err_set(e, err_from_name(node_z(head, "code", "failed")), audience, "%.*s", STR_FMT(message));
+	err_set(e, err_from_name(node_z(head, "code", "failed")), audience, "%.*s",
+		STR_FMT(message));
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Message streams between roles: `u32 total, u32 head_len, JSON head {v, kind, id, ...}, raw tail` (little endian;
- * total counts everything after itself). A table says which role may send which kind to which; what is not in the
- * table cannot be sent, and receiving it drops the peer. Streams have credit, so a flood never fills the receiver. */
+ * Message streams between roles: `u32 total, u32 head_len, JSON head {v, kind, id, ...}, raw tail`
+ * (little endian; total counts everything after itself). A table says which role may send which
+ * kind to which; what is not in the table cannot be sent, and receiving it drops the peer. Streams
+ * have credit, so a flood never fills the receiver. */
 #ifndef LOOP_WIRE_H
 #define LOOP_WIRE_H
 
@@ -64,8 +65,8 @@ bool wire_may_send(enum role from, enum role to, enum wire_kind k);
 
 struct wire;
 
-/* A received message. Everything is borrowed and gone after the callback; a descriptor that is not taken (take_fd on
- * &m->fd) is closed. */
+/* A received message. Everything is borrowed and gone after the callback; a descriptor that is not
+ * taken (take_fd on &m->fd) is closed. */
 struct wire_msg {
 	enum wire_kind kind;
 	uint64_t id;
@@ -75,35 +76,39 @@ struct wire_msg {
 };
 
 struct wire_handler {
-	/* Any message that is not a stream kind. Return 0, or an error code to drop the peer (e says why). */
+	/* Any message that is not a stream kind. Return 0, or an error code to drop the peer (e
+	 * says why). */
 	int (*on_msg)(void *arg, struct wire *w, struct wire_msg *m, struct err *e);
-	/* The link is gone: peer closed (e->code ERR_GONE) or dropped (e says why). Streams were reset before this call.
-	 * The wire is released after it. Not called by wire_close. */
+	/* The link is gone: peer closed (e->code ERR_GONE) or dropped (e says why). Streams were
+	 * reset before this call. The wire is released after it. Not called by wire_close. */
 	void (*on_gone)(void *arg, struct wire *w, const struct err *e);
 };
 
-/* Takes fd (a connected stream socket, made non-blocking). handler is borrowed for the wire's life. */
+/* Takes fd, a connected stream socket, and makes it non-blocking. handler is borrowed. */
 struct wire *wire_open(struct loop *l, int fd, enum role me, enum role peer,
 	const struct wire_handler *handler, void *arg);
-/* Sends what is queued if the socket takes it at once. Streams that are still open are reset (on_reset, ERR_GONE) and
- * released first. NULL is fine. */
+/* Sends what is queued if the socket takes it at once. Streams that are still open are reset
+ * (on_reset, ERR_GONE) and released first. NULL is fine. */
 void wire_close(struct wire *w);
-/* As wire_close, but the socket lives on until everything queued was sent, the peer is gone or WIRE_LINGER_MS passed.
- * Nothing is received any more. */
+/* As wire_close, but the socket lives on until everything queued was sent, the peer is gone or
+ * WIRE_LINGER_MS passed. Nothing is received any more. */
 void wire_close_flushed(struct wire *w);
 #define WIRE_LINGER_MS 5000
-/* false once the link is lost or closed, also before on_gone: what an on_reset starts then would be lost as well. */
+/* false once the link is lost or closed, also before on_gone: what an on_reset starts then would be
+ * lost as well. */
 bool wire_is_open(const struct wire *w);
 uint64_t wire_next_id(struct wire *w); /* unique among ids that this side makes */
 size_t wire_queued(const struct wire *w); /* bytes not yet taken by the socket */
-/* fn is called once, at the end of the pass in which at most low bytes are queued (this one, if so already). */
+/* fn is called once, at the end of the pass in which at most low bytes are queued (this one, if so
+ * already). */
 void wire_on_drain(struct wire *w, size_t low, loop_fn fn, void *arg);
 
-/* Sending: begin gives the writer of the head object with v, kind and id in it; add keys; end queues the message.
- * Between begin and end no other call on this wire. fd is duplicated (-1: none). A kind the table does not allow is a
- * broken invariant: fatal. Past WIRE_OUT_MAX the peer is dropped (on_gone at the end of the pass).
- * wire_end returns 0, or ERR_LIMIT when head or tail is over its named maximum: then the message is not sent, and where
- * the table lets us answer ERROR the peer gets that for the same id. */
+/* Sending: begin gives the writer of the head object with v, kind and id in it; add keys; end
+ * queues the message. Between begin and end no other call on this wire. fd is duplicated (-1:
+ * none). A kind the table does not allow is a broken invariant: fatal. Past WIRE_OUT_MAX the peer
+ * is dropped (on_gone at the end of the pass). wire_end returns 0, or ERR_LIMIT when head or tail
+ * is over its named maximum: then the message is not sent, and where the table lets us answer ERROR
+ * the peer gets that for the same id. */
 struct json *wire_begin(struct wire *w, enum wire_kind k, uint64_t id);
 int wire_end(struct wire *w, struct str tail, int fd);
 /* WIRE_ERROR {code, message} for request id. */
@@ -111,7 +116,8 @@ void wire_error(struct wire *w, uint64_t id, const struct err *e);
 /* The error that a WIRE_ERROR or WIRE_RESET head carries. */
 void wire_err(const struct node *head, struct err *e);
 
-/* Streams. Either side makes the object for an id after it sent, or while it handles, the opening message. */
+/* Streams. Either side makes the object for an id after it sent, or while it handles, the opening
+ * message. */
 struct stream;
 struct stream_handler {
 	/* Bytes arrived; give credit back with stream_consume when they are dealt with. */
@@ -121,9 +127,11 @@ struct stream_handler {
 	/* Reset by the peer or the link is gone. The stream is released after it. */
 	void (*on_reset)(void *arg, const struct err *e);
 };
-struct stream *stream_open(struct wire *w, uint64_t id, const struct stream_handler *handler, void *arg);
-/* An opening kind from the peer whose id already names a stream, or which would be number WIRE_STREAMS_MAX + 1, drops
- * the peer before on_msg. A stream frame for an id that was released is late and ignored. */
+struct stream *stream_open(struct wire *w, uint64_t id, const struct stream_handler *handler,
+	void *arg);
+/* An opening kind from the peer whose id already names a stream, or which would be number
+ * WIRE_STREAMS_MAX + 1, drops the peer before on_msg. A stream frame for an id that was released is
+ * late and ignored. */
 uint64_t stream_id(const struct stream *s);
 /* Queues as much as credit allows and returns how many bytes were taken. */
 size_t stream_write(struct stream *s, int ch, struct str bytes) MUST_USE;
@@ -133,19 +141,21 @@ void stream_eof(struct stream *s);
 /* Tells the peer (unless both sides sent eof) and releases the stream. e NULL: cancelled. */
 void stream_close(struct stream *s, const struct err *e);
 
-/* The codec alone, for tests and fuzzing, and for the zygote and cell init, which have no loop: parses the first frame
- * of `in`. Returns its whole length, 0 when more bytes are needed, or an error code. from/to check the edge. Head and
- * tail point into a and in; m.fd is -1, has_fd says that a descriptor travels with the frame. */
+/* The codec alone, for tests and fuzzing, and for the zygote and cell init, which have no loop:
+ * parses the first frame of `in`. Returns its whole length, 0 when more bytes are needed, or an
+ * error code. from/to check the edge. Head and tail point into a and in; m.fd is -1, has_fd says
+ * that a descriptor travels with the frame. */
 struct wire_frame {
 	struct wire_msg m;
 	bool has_fd;
 };
 ptrdiff_t wire_parse(struct str in, enum role from, enum role to, struct arena *a,
 	struct wire_frame *out, struct err *e);
-/* The other direction: appends a frame to b. put_begin starts it (its offset in b comes back) and leaves j inside the
- * head object; put_end closes it. ERR_LIMIT: a maximum would be passed, b is as it was. */
+/* The other direction: appends a frame to b. put_begin starts it (its offset in b comes back) and
+ * leaves j inside the head object; put_end closes it. ERR_LIMIT: a maximum would be passed, b is as
+ * it was. */
 size_t wire_put_begin(struct buf *b, struct json *j, enum wire_kind k, uint64_t id);
-int wire_put_end(struct buf *b, struct json *j, size_t start, enum wire_kind k, struct str tail, bool has_fd,
-	struct err *e) MUST_USE;
+int wire_put_end(struct buf *b, struct json *j, size_t start, enum wire_kind k, struct str tail,
+	bool has_fd, struct err *e) MUST_USE;
 
 #endif

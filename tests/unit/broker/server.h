@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * An HTTP server of plain blocking sockets on a thread: reads one request at a time and lets the test's script answer
- * it. It keeps what it read and counts connections; a script that waits for the client to go away needs no clock. */
+ * An HTTP server of plain blocking sockets on a thread: reads one request at a time and lets the
+ * test's script answer it. It keeps what it read and counts connections; a script that waits for
+ * the client to go away needs no clock. */
 #ifndef TEST_SERVER_H
 #define TEST_SERVER_H
 
@@ -21,7 +22,8 @@
 #include "base/path.h"
 
 struct server;
-/* Answers the n-th request (from 0) on fd. Returns whether the connection stays open for another one. */
+/* Answers the n-th request (from 0) on fd. Returns whether the connection stays open for another
+ * one. */
 typedef bool (*server_script)(struct server *s, int fd, int n);
 
 struct server {
@@ -39,7 +41,8 @@ struct server {
 static void
 say(int fd, const char *text)
 {
-	fd_write_all(fd, text, strlen(text)); /* the client may be gone: that is for the script to notice */
+	fd_write_all(fd, text,
+		strlen(text)); /* the client may be gone: that is for the script to notice */
 }
 
 /* Reads until the client closes its end. */
@@ -108,7 +111,8 @@ server_listen(struct server *s)
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t n = sizeof(a);
 	s->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(s->listen_fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(s->listen_fd, 16) != 0 ||
+	if (bind(s->listen_fd, (struct sockaddr *)&a, sizeof(a)) != 0 ||
+		listen(s->listen_fd, 16) != 0 ||
 		getsockname(s->listen_fd, (struct sockaddr *)&a, &n) != 0)
 		fatal("the test server cannot listen");
 	s->port = ntohs(a.sin_port);

@@ -83,7 +83,8 @@ test_headers(void **in)
 		if (request_check_headers(str_of(rows[i].lines), &e) != rows[i].rc)
 			fail_msg("%s: %s", rows[i].lines, e.msg);
 		if (rows[i].why != NULL && strstr(e.msg, rows[i].why) == NULL)
-			fail_msg("%s: \"%s\" does not say \"%s\"", rows[i].lines, e.msg, rows[i].why);
+			fail_msg("%s: \"%s\" does not say \"%s\"", rows[i].lines, e.msg,
+				rows[i].why);
 	}
 	assert_int_equal(request_check_headers((struct str){ "x: a\0b\n", 7 }, NULL), ERR_INVALID);
 }
@@ -140,7 +141,9 @@ test_address_text(void **in)
 {
 	char text[ADDRESS_TEXT_SIZE];
 	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(443) };
-	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(80), .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	struct sockaddr_in6 v6 = {
+		.sin6_family = AF_INET6, .sin6_port = htons(80), .sin6_addr = IN6ADDR_LOOPBACK_INIT
+	};
 	inet_pton(AF_INET, "192.0.2.1", &v4.sin_addr);
 	assert_string_equal(address_text((struct sockaddr *)&v4, text), "192.0.2.1:443");
 	assert_string_equal(address_text((struct sockaddr *)&v6, text), "[::1]:80");
@@ -167,7 +170,8 @@ test_good_upstreams(void **in)
 	static const struct {
 		const char *url, *base, *where;
 	} rows[] = {
-		{ "https://api.example.com/v1", "https://api.example.com:443/v1", "api.example.com:443" },
+		{ "https://api.example.com/v1", "https://api.example.com:443/v1",
+			"api.example.com:443" },
 		{ "http://127.0.0.1:11434/v1/", "http://127.0.0.1:11434/v1", "127.0.0.1:11434" },
 		{ "http://[::1]:8080", "http://[::1]:8080", "[::1]:8080" },
 		{ "http://[::1]/x", "http://[::1]:80/x", "[::1]:80" },
@@ -212,16 +216,21 @@ test_bad_upstreams(void **in)
 		{ "{\"base_url\":\"http://x/?a=b\"}", ERR_CONFIG, "query" },
 		{ "{\"base_url\":\"http://x/a/../b\"}", ERR_INVALID, "dot segment" },
 		{ "{\"base_url\":\"http://x\",\"headers\":{\"a\":1}}", ERR_CONFIG, "not a string" },
-		{ "{\"base_url\":\"http://x\",\"headers\":{\"a b\":\"c\"}}", ERR_INVALID, "header name" },
-		{ "{\"base_url\":\"http://x\",\"headers\":{\"a\":\"s3cret\\r\\nb: c\"}}", ERR_INVALID, "control byte" },
-		{ "{\"base_url\":\"http://x\",\"key_header\":\"k: \",\"api_key\":\"s3cret\\n\"}", ERR_INVALID, "api_key" },
-		{ "{\"base_url\":\"http://x\",\"key_header\":\"k: \",\"api_key_env\":\"MY_KEY\"}", ERR_AUTH, "set MY_KEY" },
+		{ "{\"base_url\":\"http://x\",\"headers\":{\"a b\":\"c\"}}", ERR_INVALID,
+			"header name" },
+		{ "{\"base_url\":\"http://x\",\"headers\":{\"a\":\"s3cret\\r\\nb: c\"}}",
+			ERR_INVALID, "control byte" },
+		{ "{\"base_url\":\"http://x\",\"key_header\":\"k: \",\"api_key\":\"s3cret\\n\"}",
+			ERR_INVALID, "api_key" },
+		{ "{\"base_url\":\"http://x\",\"key_header\":\"k: \",\"api_key_env\":\"MY_KEY\"}",
+			ERR_AUTH, "set MY_KEY" },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct upstreams *list;
 		struct err e;
 		assert_null(load(rows[i].settings, &list, &e));
-		if (e.code != rows[i].code || strstr(e.msg, rows[i].why) == NULL || strstr(e.msg, "provider p") == NULL)
+		if (e.code != rows[i].code || strstr(e.msg, rows[i].why) == NULL ||
+			strstr(e.msg, "provider p") == NULL)
 			fail_msg("%s: \"%s\" (%d)", rows[i].settings, e.msg, e.code);
 		assert_null(strstr(e.msg, "s3cret"));
 		upstreams_free(list);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The role in a process of its own, driven by a runner and a runtime that live in the test, against a real socket. The
- * key is looked for on the wire, where it must be, and in every error, where it must not. */
+ * The role in a process of its own, driven by a runner and a runtime that live in the test, against
+ * a real socket. The key is looked for on the wire, where it must be, and in every error, where it
+ * must not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,17 +88,24 @@ send_boot(struct world *x)
 	buf_init(&b, 64 * KIB);
 	buf_printf(&b,
 		"{\"log\":{\"level\":\"off\"},\"providers\":{"
-		"\"good\":{\"base_url\":\"http://127.0.0.1:%d/v1/\",\"key_header\":\"Authorization: Bearer \","
-		"\"api_key\":\"" KEY "\",\"headers\":{\"X-Team\":\"blue\"},\"connect_ms\":5000,\"idle_ms\":20000},"
-		"\"x\":{\"base_url\":\"http://localhost:%d\",\"key_header\":\"x-api-key: \",\"api_key\":\"" KEY "\"},"
+		"\"good\":{\"base_url\":\"http://127.0.0.1:%d/v1/"
+		"\",\"key_header\":\"Authorization: Bearer \","
+		"\"api_key\":\"" KEY
+		"\",\"headers\":{\"X-Team\":\"blue\"},\"connect_ms\":5000,\"idle_ms\":20000},"
+		"\"x\":{\"base_url\":\"http://localhost:%d\",\"key_header\":\"x-api-key: "
+		"\",\"api_key\":\"" KEY "\"},"
 		"\"free\":{\"base_url\":\"http://127.0.0.1:%d\",\"key_header\":\"x-api-key: \"},"
-		"\"tls\":{\"base_url\":\"https://127.0.0.1:%d\",\"key_header\":\"x-api-key: \",\"api_key\":\"" KEY "\"},"
-		"\"nokey\":{\"base_url\":\"http://127.0.0.1:%d\",\"key_header\":\"x-api-key: \",\"api_key_env\":\"SOME_KEY\"},"
-		"\"refused\":{\"base_url\":\"http://127.0.0.1:%d\",\"key_header\":\"x-api-key: \",\"api_key\":\"" KEY "\"},"
+		"\"tls\":{\"base_url\":\"https://127.0.0.1:%d\",\"key_header\":\"x-api-key: "
+		"\",\"api_key\":\"" KEY "\"},"
+		"\"nokey\":{\"base_url\":\"http://127.0.0.1:%d\",\"key_header\":\"x-api-key: "
+		"\",\"api_key_env\":\"SOME_KEY\"},"
+		"\"refused\":{\"base_url\":\"http://127.0.0.1:%d\",\"key_header\":\"x-api-key: "
+		"\",\"api_key\":\"" KEY "\"},"
 		"\"nowhere\":{\"base_url\":\"http://no-such-host.invalid\"},"
-		"\"metadata\":{\"base_url\":\"http://169.254.169.254\",\"key_header\":\"x-api-key: \",\"api_key\":\"" KEY
-		"\"}}}",
-		x->server.port, x->server.port, x->server.port, x->server.port, x->server.port, x->closed_port);
+		"\"metadata\":{\"base_url\":\"http://169.254.169.254\",\"key_header\":\"x-api-key: "
+		"\",\"api_key\":\"" KEY "\"}}}",
+		x->server.port, x->server.port, x->server.port, x->server.port, x->server.port,
+		x->closed_port);
 	wire_begin(x->runner, WIRE_BOOT, 0);
 	assert_int_equal(wire_end(x->runner, buf_str(&b), -1), 0);
 	buf_fini(&b);
@@ -224,7 +232,10 @@ static const struct fetch_handler handler = { on_head, on_data, on_end, on_fail 
 static void
 start(struct world *x, struct call *c, const char *provider, struct str body, int64_t idle_ms)
 {
-	struct fetch_request r = { .provider = provider, .path = STR("/chat?x=1"), .body = body, .idle_ms = idle_ms,
+	struct fetch_request r = { .provider = provider,
+		.path = STR("/chat?x=1"),
+		.body = body,
+		.idle_ms = idle_ms,
 		.headers = STR("Content-Type: application/json\nX-Empty:\n") };
 	struct err e = { 0 };
 	memset(c, 0, sizeof(*c));
@@ -254,7 +265,8 @@ assert_fails(struct world *x, const char *provider, int code, const char *why)
 	struct call *c = xcalloc(1, sizeof(*c));
 	fetch(x, c, provider, STR("{}"));
 	if (c->e.code != code || strstr(c->e.msg, why) == NULL)
-		fail_msg("\"%s\" (%s) is not \"%s\" (%s)", c->e.msg, err_name(c->e.code), why, err_name(code));
+		fail_msg("\"%s\" (%s) is not \"%s\" (%s)", c->e.msg, err_name(c->e.code), why,
+			err_name(code));
 	free(c);
 }
 
@@ -264,7 +276,8 @@ static bool
 answers(struct server *s, int fd, int n)
 {
 	say(fd, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
-	say(fd, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Request-ID:  abc \r\nContent-Length: 5\r\n\r\nhello");
+	say(fd, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Request-ID:  abc "
+		"\r\nContent-Length: 5\r\n\r\nhello");
 	return true;
 }
 
@@ -276,7 +289,8 @@ test_head_and_body(void **in)
 	fetch(x, c, "good", STR("{\"a\":1}"));
 	assert_int_equal(c->e.code, 0);
 	assert_int_equal(c->status, 200);
-	assert_string_equal(c->headers.z, "content-type: text/plain\nx-request-id: abc\ncontent-length: 5\n");
+	assert_string_equal(
+		c->headers.z, "content-type: text/plain\nx-request-id: abc\ncontent-length: 5\n");
 	assert_string_equal(c->body, "hello");
 	const char *r = x->server.request;
 	assert_true(str_starts(str_of(r), "POST /v1/chat?x=1 HTTP/1.1\r\n"));
@@ -393,7 +407,8 @@ echoes_length(struct server *s, int fd, int n)
 		if (s->request[s->head_n + i] != (char)('a' + i % 26))
 			fatal("the request body is not what was sent");
 	}
-	snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %u\r\nX-Got: %zu\r\n\r\n", LARGE, s->body_n);
+	snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %u\r\nX-Got: %zu\r\n\r\n",
+		LARGE, s->body_n);
 	say(fd, head);
 	fd_write_all(fd, bytes, LARGE);
 	free(bytes);
@@ -417,7 +432,8 @@ test_large_bodies_both_ways(void **in)
 	world_free(x);
 }
 
-/* A runtime that does not take what arrives: credit stops the broker, and the broker stops the server. */
+/* A runtime that does not take what arrives: credit stops the broker, and the broker stops the
+ * server. */
 struct slow {
 	struct world *w;
 	struct stream *stream;
@@ -477,8 +493,8 @@ static const struct stream_handler slow_handler = { slow_data, NULL, slow_eof, s
 
 /* A FETCH as a runtime would write it that does not check anything. */
 static void
-raw_fetch(struct slow *s, struct wire *w, const char *provider, const char *path, const char *headers,
-	int64_t idle_ms)
+raw_fetch(struct slow *s, struct wire *w, const char *provider, const char *path,
+	const char *headers, int64_t idle_ms)
 {
 	uint64_t id = wire_next_id(w);
 	struct json *j = wire_begin(w, WIRE_FETCH, id);
@@ -496,10 +512,12 @@ test_slow_runtime_holds_the_server_back(void **in)
 {
 	struct world *x = world_new(echoes_length);
 	struct slow s = { .w = x };
-	struct wire *w = wire_open(x->l, send_peer(x, "runtime"), ROLE_RUNTIME, ROLE_BROKER, &raw_handler, x);
+	struct wire *w = wire_open(
+		x->l, send_peer(x, "runtime"), ROLE_RUNTIME, ROLE_BROKER, &raw_handler, x);
 	raw_fetch(&s, w, "good", "/x", "", 200);
 	s.timer = timer_start(x->l, 600, slow_over, &s);
-	for (size_t before = 1; before != s.got || s.e.code != 0;) { /* until nothing arrived for 600 ms */
+	for (size_t before = 1;
+		before != s.got || s.e.code != 0;) { /* until nothing arrived for 600 ms */
 		assert_int_equal(s.e.code, 0); /* a pause of ours is no silence of the server's */
 		before = s.got;
 		timer_again(s.timer, 600);
@@ -531,7 +549,8 @@ test_role_checks_what_the_runtime_should_have(void **in)
 		{ "/x", "Host: evil.example\n" },
 	};
 	struct world *x = world_new(answers);
-	struct wire *w = wire_open(x->l, send_peer(x, "runtime"), ROLE_RUNTIME, ROLE_BROKER, &raw_handler, x);
+	struct wire *w = wire_open(
+		x->l, send_peer(x, "runtime"), ROLE_RUNTIME, ROLE_BROKER, &raw_handler, x);
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct slow s = { .w = x };
 		raw_fetch(&s, w, "good", rows[i].path, rows[i].headers, 0);
@@ -575,7 +594,8 @@ trickles_then_stops(struct server *s, int fd, int n)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-	for (int i = 0; i < 10; i++) { /* each byte within the idle time, all of them far beyond it */
+	for (int i = 0; i < 10;
+		i++) { /* each byte within the idle time, all of them far beyond it */
 		say(fd, "1\r\n.\r\n");
 		poll(&p, 1, 100);
 	}
@@ -624,13 +644,16 @@ test_failures_to_connect(void **in)
 {
 	struct world *x = world_new(answers);
 	char where[100];
-	snprintf(where, sizeof(where), "provider refused: cannot connect to 127.0.0.1:%d: Connection refused (",
+	snprintf(where, sizeof(where),
+		"provider refused: cannot connect to 127.0.0.1:%d: Connection refused (",
 		x->closed_port);
 	assert_fails(x, "refused", ERR_NET, where);
 	assert_fails(x, "refused", ERR_NET, "check base_url");
-	assert_fails(x, "nowhere", ERR_NET, "no-such-host.invalid:80: the name cannot be resolved (");
+	assert_fails(
+		x, "nowhere", ERR_NET, "no-such-host.invalid:80: the name cannot be resolved (");
 	assert_fails(x, "metadata", ERR_DENIED, "169.254.169.254:80 is refused: link-local");
-	assert_fails(x, "goof", ERR_NOT_FOUND, "unknown provider \"goof\" (did you mean \"good\"?)");
+	assert_fails(
+		x, "goof", ERR_NOT_FOUND, "unknown provider \"goof\" (did you mean \"good\"?)");
 	assert_fails(x, "nokey", ERR_AUTH, "provider nokey has no key (set SOME_KEY");
 	assert_int_equal(x->server.requests, 0);
 	world_free(x);
@@ -688,7 +711,8 @@ test_not_http(void **in)
 static bool
 redirects(struct server *s, int fd, int n)
 {
-	say(fd, "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n");
+	say(fd, "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: "
+		"0\r\n\r\n");
 	return true;
 }
 
@@ -708,7 +732,8 @@ test_redirect_is_not_followed(void **in)
 static bool
 refuses_key(struct server *s, int fd, int n)
 {
-	say(fd, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\nRetry-After: 3\r\n\r\n{\"no\":1}\n");
+	say(fd, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\nRetry-After: "
+		"3\r\n\r\n{\"no\":1}\n");
 	return true;
 }
 
@@ -759,9 +784,12 @@ static void
 test_tls_to_a_plain_port(void **in)
 {
 	struct world *x = world_new(plain_under_tls);
-	/* the server reads the hello as a request that never gets complete: the idle time ends it */
+	/* the server reads the hello as a request that never gets complete: the idle time ends it
+	 */
 	struct call *c = xcalloc(1, sizeof(*c));
-	struct fetch_request r = { .provider = "tls", .path = STR("/x"), .connect_ms = 300, .idle_ms = 300 };
+	struct fetch_request r = {
+		.provider = "tls", .path = STR("/x"), .connect_ms = 300, .idle_ms = 300
+	};
 	c->w = x;
 	assert_int_equal(broker_fetch(x->broker, &r, &handler, c, &c->f, NULL), 0);
 	finish(x, c);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Fixture of the link tests: a wire of ours whose peer is either another wire or a bare socket that says whatever the
- * test wants. Each end records what happens to it in a trace. */
+ * Fixture of the link tests: a wire of ours whose peer is either another wire or a bare socket that
+ * says whatever the test wants. Each end records what happens to it in a trace. */
 #ifndef TEST_PAIR_H
 #define TEST_PAIR_H
 
@@ -197,7 +197,8 @@ raw_send(struct pair *p, const char *keys, const char *tail, size_t tail_n)
 		memcpy(frame + 8 + head_n, tail, tail_n);
 	size_t sent = 0;
 	while (sent < 4 + total) {
-		ssize_t n = send(p->raw, frame + sent, 4 + total - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n =
+			send(p->raw, frame + sent, 4 + total - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0 && errno == EAGAIN) {
 			pair_settle(p); /* let the other side read */
 			continue;

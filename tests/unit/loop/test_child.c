@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Children: status, signals by pidfd, descriptors, working directory, a clean signal state, forgetting. */
+ * Children: status, signals by pidfd, descriptors, working directory, a clean signal state,
+ * forgetting. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -51,10 +52,13 @@ on_exit_(void *arg, pid_t pid, int status)
 }
 
 static int
-sh(struct state *s, const char *script, const int *fds, size_t fds_n, const char *cwd, struct err *e)
+sh(struct state *s, const char *script, const int *fds, size_t fds_n, const char *cwd,
+	struct err *e)
 {
 	char *const argv[] = { "sh", "-c", (char *)script, NULL };
-	struct child_spec spec = { .path = "/bin/sh", .argv = argv, .cwd = cwd, .fds = fds, .fds_n = fds_n };
+	struct child_spec spec = {
+		.path = "/bin/sh", .argv = argv, .cwd = cwd, .fds = fds, .fds_n = fds_n
+	};
 	return child_start(s->l, &spec, on_exit_, s, &s->child, e);
 }
 
@@ -119,7 +123,8 @@ test_fds_swap_and_close(void **in)
 {
 	struct state *s = *in;
 	char out[256], script[128], expected[64];
-	int p[2], fds[64], extra = open("/dev/null", O_RDONLY); /* no close-on-exec: closed all the same */
+	int p[2], fds[64],
+		extra = open("/dev/null", O_RDONLY); /* no close-on-exec: closed all the same */
 	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
 	assert_true(p[0] > 3 && p[1] > p[0] && p[1] < 64);
 	for (int i = 0; i < 64; i++)
@@ -128,8 +133,8 @@ test_fds_swap_and_close(void **in)
 	fds[2] = 2;
 	fds[p[0]] = p[1]; /* each is the target of the other */
 	fds[p[1]] = p[0];
-	snprintf(script, sizeof(script), "echo swapped >/proc/self/fd/%d; ls /proc/self/fd | sort -n | tr '\\n' ' '",
-		p[0]);
+	snprintf(script, sizeof(script),
+		"echo swapped >/proc/self/fd/%d; ls /proc/self/fd | sort -n | tr '\\n' ' '", p[0]);
 	assert_int_equal(sh(s, script, fds, (size_t)p[1] + 1, NULL, NULL), 0);
 	loop_run(s->l);
 	ssize_t n = read(p[0], out, 255);
@@ -149,7 +154,8 @@ test_environment_is_empty_and_cwd_set(void **in)
 	struct state *s = *in;
 	char out[256];
 	setenv("LEAK", "yes", 1);
-	assert_string_equal(output_of(s, "echo \"${LEAK-none} $(pwd)\"", "/usr", out), "none /usr\n");
+	assert_string_equal(
+		output_of(s, "echo \"${LEAK-none} $(pwd)\"", "/usr", out), "none /usr\n");
 	unsetenv("LEAK");
 }
 
@@ -170,13 +176,15 @@ test_signal_state_is_reset(void **in)
 	sigaddset(&set, SIGTERM);
 	sigprocmask(SIG_BLOCK, &set, &old);
 	void (*former)(int) = signal(SIGPIPE, SIG_IGN);
-	output_of(s, "grep -E '^Sig(Blk|Ign)' /proc/self/status | cut -f2 | tr '\\n' ' '", NULL, out);
+	output_of(
+		s, "grep -E '^Sig(Blk|Ign)' /proc/self/status | cut -f2 | tr '\\n' ' '", NULL, out);
 	signal(SIGPIPE, former);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	unsigned long long blocked = 1, ignored = 1;
 	assert_int_equal(sscanf(out, "%llx %llx", &blocked, &ignored), 2);
 	assert_int_equal(blocked, 0);
-	/* posix_spawn leaves the C library's own signals 32 and 33 ignored; their users set them anew */
+	/* posix_spawn leaves the C library's own signals 32 and 33 ignored; their users set them
+	 * anew */
 	assert_int_equal(ignored & ~0x180000000ull, 0);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * What a message costs: a ping-pong between two processes, each with its own loop. Prints the figures that
- * docs/internals/loop.md quotes and fails when a round trip takes a quarter of the budget of a whole exec call. */
+ * What a message costs: a ping-pong between two processes, each with its own loop. Prints the
+ * figures that docs/internals/loop.md quotes and fails when a round trip takes a quarter of the
+ * budget of a whole exec call. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * A link: order and batching, descriptors, closing, slow peers, and every way in which a peer can break the protocol. */
+ * A link: order and batching, descriptors, closing, slow peers, and every way in which a peer can
+ * break the protocol. */
 #include "pair.h"
 
 static void
@@ -25,7 +26,8 @@ test_one_write_per_pass(void **in)
 	char bytes[4096];
 	send_text(p->a.w, WIRE_EVENT, 1, "one");
 	send_text(p->a.w, WIRE_EVENT, 2, "two");
-	assert_true(recv(p->raw, bytes, sizeof(bytes), MSG_DONTWAIT) < 0); /* nothing leaves within the pass */
+	assert_true(recv(p->raw, bytes, sizeof(bytes), MSG_DONTWAIT) <
+		    0); /* nothing leaves within the pass */
 	size_t queued = wire_queued(p->a.w);
 	pair_settle(p);
 	assert_int_equal(wire_queued(p->a.w), 0);
@@ -55,7 +57,8 @@ test_large_message_and_back_pressure(void **in)
 	for (int i = 0; i < 1000 && wire_queued(p->a.w) > 0; i++)
 		pair_settle(p);
 	pair_settle(p);
-	assert_trace(&p->b, "event:0:LLLLLLLLLLLLLLLLLLLL event:1:LLLLLLLLLLLLLLLLLLLL event:2:LLLLLLLLLLLLLLLLLLLL "
+	assert_trace(&p->b, "event:0:LLLLLLLLLLLLLLLLLLLL event:1:LLLLLLLLLLLLLLLLLLLL "
+			    "event:2:LLLLLLLLLLLLLLLLLLLL "
 			    "event:3:LLLLLLLLLLLLLLLLLLLL event:4:LLLLLLLLLLLLLLLLLLLL ");
 	free(large);
 	pair_free(p);
@@ -266,10 +269,12 @@ test_bad_peers(void **in)
 		const char *why;
 	} bad[] = {
 		{ ROLE_RUNTIME, ROLE_CLIENT, "\"kind\":\"nonsense\",\"id\":1", 0, "unknown kind" },
-		{ ROLE_RUNTIME, ROLE_CLIENT, "\"kind\":\"stop\",\"id\":1", 0, "a client may not send stop to a runtime" },
+		{ ROLE_RUNTIME, ROLE_CLIENT, "\"kind\":\"stop\",\"id\":1", 0,
+			"a client may not send stop to a runtime" },
 		{ ROLE_RUNTIME, ROLE_CLIENT, "\"kind\":\"data\",\"id\":1", 1, "may not send data" },
 		{ ROLE_BROKER, ROLE_RUNTIME, "\"kind\":\"boot\",\"id\":1", 2, "may not send boot" },
-		{ ROLE_SHELLD, ROLE_RUNTIME, "\"kind\":\"fetch\",\"id\":1", 0, "may not send fetch" },
+		{ ROLE_SHELLD, ROLE_RUNTIME, "\"kind\":\"fetch\",\"id\":1", 0,
+			"may not send fetch" },
 		{ ROLE_RUNTIME, ROLE_SHELLD, "\"kind\":\"exec\",\"id\":1", 0, "may not send exec" },
 		{ ROLE_RUNTIME, ROLE_BROKER, "\"kind\":\"call\",\"id\":1", 0, "may not send call" },
 		{ ROLE_RUNTIME, ROLE_CLIENT, "\"kind\":\"call\"", 0, "no id" },
@@ -277,7 +282,8 @@ test_bad_peers(void **in)
 		{ ROLE_BROKER, ROLE_RUNTIME, "\"kind\":\"data\",\"id\":1", 1, "never opened" },
 		{ ROLE_BROKER, ROLE_RUNTIME, "\"kind\":\"eof\",\"id\":1", 0, "never opened" },
 		{ ROLE_BROKER, ROLE_RUNTIME, "\"kind\":\"reset\",\"id\":7", 0, "never opened" },
-		{ ROLE_BROKER, ROLE_RUNTIME, "\"kind\":\"credit\",\"id\":7,\"n\":1", 0, "never opened" },
+		{ ROLE_BROKER, ROLE_RUNTIME, "\"kind\":\"credit\",\"id\":7,\"n\":1", 0,
+			"never opened" },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		struct pair *p = pair_new_raw(bad[i].me, bad[i].peer);
@@ -302,7 +308,8 @@ test_every_wrong_sender_is_dropped(void **in)
 				if (wire_may_send(peer, me, k))
 					continue;
 				struct pair *p = pair_new_raw(me, peer);
-				snprintf(keys, sizeof(keys), "\"kind\":\"%s\",\"id\":1", wire_kind_name(k));
+				snprintf(keys, sizeof(keys), "\"kind\":\"%s\",\"id\":1",
+					wire_kind_name(k));
 				raw_send(p, keys, NULL, 0);
 				assert_dropped(p, "may not send");
 				assert_trace(&p->a, "gone ");

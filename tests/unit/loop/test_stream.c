@@ -117,7 +117,8 @@ static void
 test_large_body(void **in)
 {
 	static const struct stream_handler sender = { end_data, more, end_eof, end_reset };
-	static const struct stream_handler receiver = { end_data, end_credit, eof_stops, end_reset };
+	static const struct stream_handler receiver = { end_data, end_credit, eof_stops,
+		end_reset };
 	struct pair *p = pair_new(ROLE_RUNTIME, ROLE_BROKER);
 	send_text(p->a.w, WIRE_FETCH, 1, "");
 	p->a.stream = stream_open(p->a.w, 1, &sender, &p->a);
@@ -236,7 +237,8 @@ test_many_streams(void **in)
 static void
 test_data_for_a_refused_opening_is_late(void **in)
 {
-	/* The opener may send data right behind the opening message, before it knows that it was refused. */
+	/* The opener may send data right behind the opening message, before it knows that it was
+	 * refused. */
 	struct pair *p = pair_new_raw(ROLE_BROKER, ROLE_RUNTIME);
 	raw_send(p, "\"kind\":\"fetch\",\"id\":1", NULL, 0);
 	raw_send(p, "\"kind\":\"data\",\"id\":1", "x", 1);
@@ -298,7 +300,8 @@ static void
 test_frames_after_a_reset_are_late(void **in)
 {
 	struct pair *p = opened_raw();
-	raw_send(p, "\"kind\":\"reset\",\"id\":1,\"code\":\"network\",\"message\":\"cut\"", NULL, 0);
+	raw_send(
+		p, "\"kind\":\"reset\",\"id\":1,\"code\":\"network\",\"message\":\"cut\"", NULL, 0);
 	raw_send(p, "\"kind\":\"data\",\"id\":1", "x", 1);
 	pair_settle(p);
 	assert_trace(&p->a, "reset ");

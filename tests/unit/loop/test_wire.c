@@ -75,7 +75,8 @@ test_round_trip(void **in)
 	json_kv_z(&j, "method", "session.create");
 	assert_int_equal(wire_put_end(&s->b, &j, start, WIRE_CALL, STR("{}"), false, NULL), 0);
 	start = wire_put_begin(&s->b, &j, WIRE_CALL, 43);
-	assert_int_equal(start, s->b.n - strlen("{\"v\":1,\"kind\":\"call\",\"id\":43") - WIRE_PREFIX);
+	assert_int_equal(
+		start, s->b.n - strlen("{\"v\":1,\"kind\":\"call\",\"id\":43") - WIRE_PREFIX);
 	assert_int_equal(wire_put_end(&s->b, &j, start, WIRE_CALL, STR(""), false, NULL), 0);
 
 	assert_int_equal(parse(s, ROLE_CLIENT, ROLE_RUNTIME), start);
@@ -98,7 +99,8 @@ test_every_cut_needs_more(void **in)
 	size_t whole = s->b.n;
 	for (size_t n = 0; n < whole; n++) {
 		struct str part = { s->b.p, n };
-		assert_int_equal(wire_parse(part, ROLE_CLIENT, ROLE_RUNTIME, s->a, &s->f, &s->e), 0);
+		assert_int_equal(
+			wire_parse(part, ROLE_CLIENT, ROLE_RUNTIME, s->a, &s->f, &s->e), 0);
 	}
 	assert_int_equal(parse(s, ROLE_CLIENT, ROLE_RUNTIME), whole);
 }
@@ -118,9 +120,11 @@ static const struct {
 	{ ROLE_RUNTIME, ROLE_CLIENT, " result error event " },
 	{ ROLE_RUNTIME, ROLE_BROKER, " fetch data credit eof reset " },
 	{ ROLE_BROKER, ROLE_RUNTIME, " fetched error data credit eof reset " },
-	{ ROLE_RUNTIME, ROLE_SHELLD, " spawn exec input resize signal kill spool file close data credit eof reset " },
+	{ ROLE_RUNTIME, ROLE_SHELLD,
+		" spawn exec input resize signal kill spool file close data credit eof reset " },
 	{ ROLE_SHELLD, ROLE_RUNTIME,
-		" hello spawned exec.begun exec.status spooled filed closed error data credit eof reset " },
+		" hello spawned exec.begun exec.status spooled filed closed error data credit eof "
+		"reset " },
 	{ ROLE_CLIENT, ROLE_RUNTIME, " call " },
 	{ ROLE_CLIENT, ROLE_RUNNER, " call stop " },
 };
@@ -148,7 +152,8 @@ test_every_edge(void **in)
 			for (enum wire_kind k = 0; k < WIRE_KIND_COUNT; k++) {
 				bool may = is_allowed(from, to, k);
 				assert_int_equal(wire_may_send(from, to, k), may);
-				snprintf(head, sizeof(head), "{\"v\":1,\"kind\":\"%s\",\"id\":1}", wire_kind_name(k));
+				snprintf(head, sizeof(head), "{\"v\":1,\"kind\":\"%s\",\"id\":1}",
+					wire_kind_name(k));
 				frame(s, head, 0);
 				if (may) {
 					assert_int_equal(parse(s, from, to), s->b.n);
@@ -157,8 +162,8 @@ test_every_edge(void **in)
 					continue;
 				}
 				assert_int_equal(parse(s, from, to), ERR_PROTO);
-				snprintf(why, sizeof(why), "a %s may not send %s to a %s", role_name(from),
-					wire_kind_name(k), role_name(to));
+				snprintf(why, sizeof(why), "a %s may not send %s to a %s",
+					role_name(from), wire_kind_name(k), role_name(to));
 				assert_string_equal(s->e.msg, why);
 			}
 	assert_int_equal(accepted, 67);
@@ -174,17 +179,23 @@ test_sizes(void **in)
 	struct str only = { (const char *)prefix, sizeof(prefix) };
 
 	prefix[0] = 3, prefix[1] = 0;
-	assert_int_equal(wire_parse(only, ROLE_CLIENT, ROLE_RUNTIME, s->a, &s->f, &s->e), ERR_PROTO);
+	assert_int_equal(
+		wire_parse(only, ROLE_CLIENT, ROLE_RUNTIME, s->a, &s->f, &s->e), ERR_PROTO);
 	prefix[0] = 10, prefix[1] = 7; /* head longer than the frame */
-	assert_int_equal(wire_parse(only, ROLE_CLIENT, ROLE_RUNTIME, s->a, &s->f, &s->e), ERR_PROTO);
+	assert_int_equal(
+		wire_parse(only, ROLE_CLIENT, ROLE_RUNTIME, s->a, &s->f, &s->e), ERR_PROTO);
 	prefix[0] = 4 + WIRE_HEAD_MAX + 1, prefix[1] = WIRE_HEAD_MAX + 1;
-	assert_int_equal(wire_parse(only, ROLE_CLIENT, ROLE_RUNTIME, s->a, &s->f, &s->e), ERR_PROTO);
+	assert_int_equal(
+		wire_parse(only, ROLE_CLIENT, ROLE_RUNTIME, s->a, &s->f, &s->e), ERR_PROTO);
 	assert_non_null(strstr(s->e.msg, "head of 262145 bytes"));
-	prefix[0] = 4 + 2 + WIRE_TAIL_MAX + 1, prefix[1] = 2; /* refused before one byte of it came */
-	assert_int_equal(wire_parse(only, ROLE_CLIENT, ROLE_RUNTIME, s->a, &s->f, &s->e), ERR_PROTO);
+	prefix[0] = 4 + 2 + WIRE_TAIL_MAX + 1,
+	prefix[1] = 2; /* refused before one byte of it came */
+	assert_int_equal(
+		wire_parse(only, ROLE_CLIENT, ROLE_RUNTIME, s->a, &s->f, &s->e), ERR_PROTO);
 	assert_non_null(strstr(s->e.msg, "tail of 4194305 bytes"));
 	prefix[0] = UINT32_MAX, prefix[1] = UINT32_MAX;
-	assert_int_equal(wire_parse(only, ROLE_CLIENT, ROLE_RUNTIME, s->a, &s->f, &s->e), ERR_PROTO);
+	assert_int_equal(
+		wire_parse(only, ROLE_CLIENT, ROLE_RUNTIME, s->a, &s->f, &s->e), ERR_PROTO);
 }
 
 static void
@@ -211,7 +222,8 @@ test_heads(void **in)
 		{ "{", "head" },
 		{ "[]", "not a map" },
 		{ "{\"kind\":\"call\",\"id\":1}", "version -1" },
-		{ "{\"v\":2,\"kind\":\"call\",\"id\":1}", "speaks message version 2, this program 1" },
+		{ "{\"v\":2,\"kind\":\"call\",\"id\":1}",
+			"speaks message version 2, this program 1" },
 		{ "{\"v\":1,\"id\":1}", "unknown kind \"\"" },
 		{ "{\"v\":1,\"kind\":\"cal\",\"id\":1}", "unknown kind \"cal\"" },
 		{ "{\"v\":1,\"kind\":\"calls\",\"id\":1}", "unknown kind \"calls\"" },
@@ -220,7 +232,8 @@ test_heads(void **in)
 		{ "{\"v\":1,\"kind\":\"call\",\"id\":-1}", "no id" },
 		{ "{\"v\":1,\"kind\":\"call\",\"id\":\"1\"}", "no id" },
 		{ "{\"v\":1,\"kind\":\"call\",\"id\":1.5}", "no id" },
-		{ "{\"v\":1,\"kind\":\"call\",\"id\":1,\"fd\":true}", "may not carry a descriptor" },
+		{ "{\"v\":1,\"kind\":\"call\",\"id\":1,\"fd\":true}",
+			"may not carry a descriptor" },
 		{ "{\"v\":1,\"kind\":\"call\",\"id\":1,\"id\":2}", "head" },
 		{ "{\"v\":1,\"kind\":\"call\",\"id\":1} ", NULL },
 		{ "{\"v\":1,\"kind\":\"call\",\"id\":1}x", "head" },
@@ -271,7 +284,10 @@ test_err_travels(void **in)
 	struct state *s = *in;
 	const struct node *head;
 	struct err e = { 0 };
-	assert_int_equal(json_parse(s->a, STR("{\"code\":\"denied\",\"message\":\"no\",\"to\":\"model\"}"), &head, NULL), 0);
+	assert_int_equal(
+		json_parse(s->a, STR("{\"code\":\"denied\",\"message\":\"no\",\"to\":\"model\"}"),
+			&head, NULL),
+		0);
 	wire_err(head, &e);
 	assert_int_equal(e.code, ERR_DENIED);
 	assert_int_equal(e.to, ERR_TO_MODEL);
