@@ -50,6 +50,7 @@ void
 children_kill(void)
 {
 	char text[4096], path[64];
+	signal(SIGCHLD, SIG_DFL); /* ignored, it would make waitpid wait for the last child */
 	for (;;) {
 		snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
 		int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -66,7 +67,7 @@ children_kill(void)
 			while (*p == ' ' || *p == '\n')
 				p++;
 		}
-		waitpid(-1, NULL, __WALL); /* with SIGCHLD ignored it returns when the last child is gone */
+		waitpid(-1, NULL, __WALL);
 	}
 }
 

@@ -115,6 +115,19 @@ dismiss(struct job *j)
 	stream_close(s, NULL);
 }
 
+/* What of one channel comes next. A run is left only when another follows: the last one may still grow. */
+static struct run
+next_run(struct job *j)
+{
+	while (j->run_at + 1 < j->runs_n && j->run_sent == j->runs[j->run_at].n) {
+		j->run_at++;
+		j->run_sent = 0;
+	}
+	if (j->run_at >= j->runs_n) /* a replay from the file alone */
+		return (struct run){ OUTPUT_CHANNEL, j->st.kept_bytes - j->sent };
+	return (struct run){ j->runs[j->run_at].ch, j->runs[j->run_at].n - j->run_sent };
+}
+
 /* Sends what the watcher has credit for; after the last byte the status. A job that ended goes with its watcher. */
 static void
 pump(struct job *j)
@@ -122,9 +135,8 @@ pump(struct job *j)
 	char *chunk = j->d->chunk;
 
 	while (j->stream != NULL && j->sent < j->st.kept_bytes) {
-		size_t want = MIN(SHELLD_CHUNK, stream_credit(j->stream));
-		struct run r = j->run_at < j->runs_n ? j->runs[j->run_at] : (struct run){ OUTPUT_CHANNEL, INT64_MAX };
-		want = (size_t)MIN((int64_t)want, MIN(r.n - j->run_sent, j->st.kept_bytes - j->sent));
+		struct run r = next_run(j);
+		size_t want = MIN(MIN(SHELLD_CHUNK, stream_credit(j->stream)), (size_t)r.n);
 		if (want == 0)
 			return;
 		ssize_t n = pread(j->spool_fd, chunk, want, j->sent);
@@ -135,10 +147,6 @@ pump(struct job *j)
 		size_t taken = stream_write(j->stream, r.ch, (struct str){ chunk, (size_t)n });
 		j->sent += (int64_t)taken;
 		j->run_sent += (int64_t)taken;
-		if (j->run_sent == r.n) {
-			j->run_at++;
-			j->run_sent = 0;
-		}
 		if (taken == 0)
 			return;
 	}

@@ -13,7 +13,8 @@
 #include "base/path.h"
 #include "sandbox/shelld.h"
 
-#define STOP_MS 2000 /* for cells to be gone before shelld is */
+#define STOP_MS  2000 /* for cells to be gone before shelld is */
+#define ADOPT_MS 100 /* for the end of the old runner to be seen when a new one is there */
 
 /* ---- small things that the others use ---- */
 
@@ -428,6 +429,32 @@ on_runner_gone(void *arg, struct wire *w, const struct err *e)
 
 static const struct wire_handler runner_handler = { on_runner_msg, on_runner_gone };
 
+static void
+adopt(struct shelld *d, int fd)
+{
+	d->runner = wire_open(d->l, fd, ROLE_SHELLD, ROLE_RUNNER, &runner_handler, d);
+	if (d->has_facts)
+		send_ready(d, true);
+	orphan_check(d);
+}
+
+/* The end of the old runner and the call of the new one may arrive in any order. */
+static void
+on_adopt_later(void *arg)
+{
+	struct shelld *d = arg;
+	int fd = take_fd(&d->adopter);
+
+	if (fd < 0)
+		return;
+	if (d->runner == NULL) {
+		adopt(d, fd);
+		return;
+	}
+	log_warn("a runner was turned away", LOG_S("why", "there is one"));
+	close(fd);
+}
+
 /* A new runner takes a shelld over whose own is gone. It must be the same user. */
 static void
 on_adopter(void *arg, int events)
@@ -439,15 +466,15 @@ on_adopter(void *arg, int events)
 
 	if (fd < 0)
 		return;
-	if (d->runner != NULL || unix_peer(fd, &uid, &pid) != 0 || uid != geteuid()) {
-		log_warn("a runner was turned away", LOG_S("why", d->runner != NULL ? "there is one" : "another user"));
+	if (unix_peer(fd, &uid, &pid) != 0 || uid != geteuid() || d->adopter >= 0) {
+		log_warn("a runner was turned away", LOG_S("why", d->adopter >= 0 ? "another is waiting" : "another user"));
 		close(fd);
-		return;
+	} else if (d->runner == NULL) {
+		adopt(d, fd);
+	} else {
+		d->adopter = fd;
+		timer_again(d->adopt_timer, ADOPT_MS);
 	}
-	d->runner = wire_open(d->l, fd, ROLE_SHELLD, ROLE_RUNNER, &runner_handler, d);
-	if (d->has_facts)
-		send_ready(d, true);
-	orphan_check(d);
 }
 
 /* ---- life ---- */
@@ -472,7 +499,7 @@ shelld_main(int runner_fd, int zygote_sock, int zygote_pidfd)
 		log_error("no event loop", LOG_E(&e));
 		return 1;
 	}
-	d->listen_fd = -1;
+	d->listen_fd = d->adopter = -1;
 	d->spool.dir = -1;
 	d->zygote_sock = zygote_sock;
 	d->zygote_pidfd = zygote_pidfd;
@@ -483,6 +510,7 @@ shelld_main(int runner_fd, int zygote_sock, int zygote_pidfd)
 	d->zygote_dead = watch_start(d->l, zygote_pidfd, LOOP_READ, on_zygote_dead, d);
 	d->term = signal_start(d->l, SIGTERM, on_term, d);
 	d->ceiling.orphan_ms = SHELLD_ORPHAN_MS;
+	d->adopt_timer = timer_start(d->l, ADOPT_MS, on_adopt_later, d);
 	d->orphan = timer_start(d->l, SHELLD_ORPHAN_MS, on_orphan, d);
 	d->runner = wire_open(d->l, runner_fd, ROLE_SHELLD, ROLE_RUNNER, &runner_handler, d);
 	loop_run(d->l);

@@ -58,7 +58,7 @@ struct shelld {
 	int zygote_sock, zygote_pidfd;
 	struct outbox zygote;
 	struct wire *runner, *runtime;
-	int listen_fd;
+	int listen_fd, adopter; /* adopter: a new runner that waits for the end of the old */
 	struct watch *listen_watch, *zygote_dead;
 	struct signal_watch *term;
 	struct arena *arena;
@@ -72,7 +72,7 @@ struct shelld {
 	struct file_job *file_jobs;
 	struct closing *closings;
 	uint32_t next_cell;
-	struct timer *orphan, *stop_timer;
+	struct timer *orphan, *stop_timer, *adopt_timer;
 	int status; /* to exit with */
 	char chunk[SHELLD_CHUNK]; /* for one read or write at a time */
 };

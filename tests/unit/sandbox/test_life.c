@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MIT
+ * The life of shelld and of cells: plans, modes, limits, closing, adoption by a new runner, and that nothing outlives
+ * its owner. */
+#include "rig.h"
+
+static int
+setup(void **state)
+{
+	struct rig *r = xcalloc(1, sizeof(*r));
+	rig_start(r);
+	*state = r;
+	return 0;
+}
+
+static int
+setup_empty(void **state)
+{
+	struct rig *r = xcalloc(1, sizeof(*r));
+	rig_init(r);
+	*state = r;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	rig_stop(*state);
+	free(*state);
+	return 0;
+}
+
+static void
+expect(struct rig *r, const char *command, const char *output)
+{
+	struct outcome o;
+	rig_sh(r, command, &o);
+	if (o.e.code != 0)
+		fail_msg("%s: %s", command, o.e.msg);
+	assert_string_equal(buf_z(&o.out), output);
+	outcome_fini(&o);
+}
+
+static void
+test_facts(void **state)
+{
+	struct rig *r = *state;
+	const struct sandbox_facts *f = sandbox_facts(r->sb);
+	assert_int_equal(f->level, CELL_FULL);
+	assert_int_equal(f->landlock_abi, landlock_abi());
+	assert_true(f->limits == LIMITS_SOFT || f->limits == LIMITS_CGROUP);
+}
+
+/* Equal plans share a cell, a changed one makes a new cell: /tmp tells. */
+static void
+test_plans(void **state)
+{
+	struct rig *r = *state;
+	expect(r, "echo kept > /tmp/x", "");
+	expect(r, "cat /tmp/x", "kept\n");
+	r->plan.tmp_bytes = 32 * MIB;
+	expect(r, "cat /tmp/x 2>&1 || true", "cat: /tmp/x: No such file or directory\n");
+	expect(r, "df -k /tmp | awk 'NR == 2 { print $2 }'", "32768\n");
+}
+
+static void
+test_read_only(void **state)
+{
+	struct rig *r = *state;
+	expect(r, "echo seen > /shared/file", "");
+	r->plan.access = CELL_READ_ONLY;
+	expect(r, "cat file; touch new 2>&1; touch file 2>&1; echo x > file; mkdir d 2>/dev/null || echo no",
+		"seen\ntouch: cannot touch 'new': Read-only file system\n"
+		"touch: cannot touch 'file': Read-only file system\nno\n");
+	expect(r, "touch /tmp/a ~/a /run/work/tmp/a && echo other places", "other places\n");
+}
+
+static void
+test_places(void **state)
+{
+	struct rig *r = *state;
+	char path[RIG_PATH + 32];
+
+	expect(r, "pwd; ls /run/work; echo h > ~/h; echo w > /run/work/outbox/w; ls / | tr '\\n' ' '",
+		"/shared\ninbox\noutbox\ntmp\nwork\napp bin dev etc home lib lib32 lib64 proc run sbin scratch shared tmp usr var ");
+	snprintf(path, sizeof(path), "%s/home/h", r->state);
+	assert_int_equal(access(path, F_OK), 0);
+	snprintf(path, sizeof(path), "%s/runs/outbox/w", r->state);
+	assert_int_equal(access(path, F_OK), 0);
+	r->plan.scratch = r->shared;
+	r->plan.app = r->shared;
+	expect(r, "touch /scratch/s && ls /app; touch /app/x 2>/dev/null || echo app is read-only", "s\napp is read-only\n");
+}
+
+/* The daemon's own files below a workspace are an empty place in the cell. */
+static void
+test_hidden(void **state)
+{
+	struct rig *r = *state;
+	char path[RIG_PATH + 32];
+
+	snprintf(path, sizeof(path), "%s/key", r->hidden);
+	assert_int_equal(file_write(path, STR("secret"), 0644, NULL), 0);
+	expect(r, "ls -A .daemon; cat .daemon/key 2>/dev/null; touch .daemon/x 2>/dev/null || echo nothing there",
+		"nothing there\n");
+	expect(r, "mv .daemon elsewhere 2>/dev/null || echo stays; rmdir .daemon 2>/dev/null || echo stays", "stays\nstays\n");
+	r->plan.access = CELL_HOST; /* the control: it is there */
+	expect(r, "cat .daemon/key", "secret");
+}
+
+/* danger_full_access: the host's tree and the daemon's user, but still the end of the whole tree. */
+static void
+test_host(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	struct id id = id_new();
+	char text[RIG_PATH + 64];
+
+	r->plan.access = CELL_HOST;
+	snprintf(text, sizeof(text), "%s\n%d\n", r->shared, (int)geteuid());
+	expect(r, "pwd; id -u", text);
+	struct exec_request q = rig_request(r, id.z,
+		"(setsid sh -c 'while :; do echo x >> alive; sleep 0.01; done' &); echo begun; sleep 60");
+	q.timeout_ms = 300;
+	rig_run(r, &q, &o);
+	assert_true(o.st.timed_out);
+	outcome_fini(&o);
+	expect(r, "a=$(wc -c < alive); sleep 0.1; b=$(wc -c < alive); [ $a = $b ] && echo dead", "dead\n");
+	expect(r, "(setsid sleep 60 &) ; echo over", "over\n"); /* ends at once, leftovers are killed */
+}
+
+static void
+test_mode_max(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	r->mode_max = "read_only";
+	rig_spawn(r);
+	rig_peer(r);
+	rig_sh(r, "true", &o);
+	assert_int_equal(o.e.code, ERR_DENIED);
+	assert_non_null(strstr(o.e.msg, "mode_max"));
+	outcome_fini(&o);
+	r->plan.access = CELL_READ_ONLY;
+	expect(r, "echo fine", "fine\n");
+}
+
+static void
+test_processes(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	r->plan.processes = 16;
+	rig_sh(r, "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all", &o);
+	assert_null(strstr(buf_z(&o.out), "all"));
+	assert_true(o.err.n > 0); /* sh: Cannot fork */
+	outcome_fini(&o);
+	expect(r, "echo next", "next\n");
+}
+
+static void
+test_memory(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	r->plan.memory_bytes = 64 * MIB;
+	rig_sh(r, "head -c 300000000 /dev/zero | tail", &o); /* tail keeps it all: there is no line end */
+	if (sandbox_facts(r->sb)->limits == LIMITS_CGROUP)
+		assert_true(o.st.out_of_memory);
+	assert_true(o.st.signal != 0 || o.st.exit_code != 0);
+	outcome_fini(&o);
+	expect(r, "echo next", "next\n");
+}
+
+static void
+test_file_size(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	r->plan.file_bytes = 1 * MIB;
+	rig_sh(r, "head -c 3000000 /dev/zero > big; stat -c %s big", &o);
+	assert_string_equal(buf_z(&o.out), "1048576\n");
+	outcome_fini(&o);
+}
+
+static void
+test_require_limits(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	r->plan.require_limits = true;
+	rig_sh(r, "true", &o);
+	if (sandbox_facts(r->sb)->limits == LIMITS_CGROUP)
+		assert_int_equal(o.e.code, 0);
+	else
+		assert_int_equal(o.e.code, ERR_UNSUPPORTED);
+	outcome_fini(&o);
+}
+
+static size_t
+count_files(const char *dir)
+{
+	size_t n = 0;
+	DIR *d = opendir(dir);
+	if (d == NULL)
+		return 0;
+	for (const struct dirent *x = readdir(d); x != NULL; x = readdir(d))
+		n += x->d_name[0] != '.';
+	closedir(d);
+	return n;
+}
+
+/* Closing ends what runs; forgetting removes the spool and the state, however deep and locked a tree is. */
+static void
+test_close(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	struct answer x;
+	struct err e = { 0 };
+	struct id id = id_new();
+	struct exec_request q = rig_request(r, id.z, "echo a; sleep 60");
+
+	expect(r, "cd ~ && i=0 && while [ $i -lt 1500 ]; do mkdir d && cd d && touch f && i=$((i+1)); done; "
+		  "mkdir -p ~/locked/in && chmod 0 ~/locked; ln -s /shared ~/link; echo keep > /shared/keep", "");
+	rig_begin(r, &q, &o);
+	o.stop_after = 2;
+	rig_wait(r);
+	answer_init(&x, r);
+	assert_int_equal(sandbox_cell_close(r->sb, "cell-1", true, rig_reply, &x, &e), 0);
+	rig_finish(&o);
+	assert_true(o.st.killed);
+	outcome_fini(&o);
+	answer_wait(&x);
+	assert_int_equal(x.e.code, 0);
+	answer_fini(&x);
+	assert_int_equal(count_files(r->spool), 0);
+	assert_int_equal(access(r->state, F_OK), -1);
+	expect(r, "cat /shared/keep", "keep\n");
+}
+
+static void
+test_warm(void **state)
+{
+	struct rig *r = *state;
+	sandbox_warm(r->sb, "cell-1", &r->plan);
+	expect(r, "echo warm", "warm\n");
+}
+
+static void
+test_file(void **state)
+{
+	struct rig *r = *state;
+	struct answer x;
+	struct err e = { 0 };
+	struct file_request q = { .cell = "cell-1", .plan = &r->plan, .op = "write",
+		.params = STR("{\"path\":\"a.txt\"}"), .content = STR("content") };
+
+	answer_init(&x, r);
+	assert_int_equal(sandbox_file(r->sb, &q, rig_reply, &x, &e), 0);
+	answer_wait(&x);
+	assert_int_equal(x.e.code, 0);
+	assert_int_equal(node_int(x.head, "size", 0), 7);
+	answer_fini(&x);
+	expect(r, "cat a.txt", "content");
+
+	answer_init(&x, r);
+	q = (struct file_request){ .cell = "cell-1", .plan = &r->plan, .op = "read", .params = STR("{\"path\":\"a.txt\"}") };
+	assert_int_equal(sandbox_file(r->sb, &q, rig_reply, &x, &e), 0);
+	answer_wait(&x);
+	assert_string_equal(buf_z(&x.tail), "content");
+	answer_fini(&x);
+
+	answer_init(&x, r);
+	q.params = STR("{\"path\":\"/etc/shadow\"}");
+	assert_int_equal(sandbox_file(r->sb, &q, rig_reply, &x, &e), 0);
+	answer_wait(&x);
+	assert_int_equal(x.e.code, ERR_NOT_FOUND);
+	assert_int_equal(x.e.to, ERR_TO_MODEL);
+	answer_fini(&x);
+}
+
+/* The runner dies; shelld and a command live on; a new runner takes over and gives a new runtime. */
+static void
+test_adoption(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	struct err e = { 0 };
+	struct id id = id_new();
+	struct exec_request q = rig_request(r, id.z, "echo a; while [ ! -e go ]; do sleep 0.01; done; echo b");
+	char path[RIG_PATH + 32];
+
+	rig_begin(r, &q, &o);
+	o.stop_after = 2;
+	rig_wait(r);
+	outcome_fini(&o);
+	sandbox_free(r->sb);
+	wire_close(r->runner);
+	r->is_ready = false;
+	snprintf(path, sizeof(path), "%s/shelld.sock", r->run);
+	struct stat st;
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	int fd = unix_connect(path, &e);
+	assert_true(fd >= 0);
+	r->runner = wire_open(r->l, fd, ROLE_RUNNER, ROLE_SHELLD, &rig_runner_handler, r);
+	while (!r->is_ready)
+		rig_wait(r);
+	assert_true(r->was_adopted);
+	r->sb = sandbox_new(r->l, rig_state, r);
+	rig_peer(r);
+	q.only_resume = true;
+	rig_begin(r, &q, &o);
+	snprintf(path, sizeof(path), "%s/go", r->shared);
+	close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0644));
+	rig_finish(&o);
+	assert_string_equal(buf_z(&o.out), "a\nb\n");
+	outcome_fini(&o);
+}
+
+/* Of two runners the first stays. */
+static void
+test_second_runner(void **state)
+{
+	struct rig *r = *state;
+	struct err e = { 0 };
+	char path[RIG_PATH + 32], c;
+	snprintf(path, sizeof(path), "%s/shelld.sock", r->run);
+	int fd = unix_connect(path, &e);
+	assert_true(fd >= 0);
+	fcntl(fd, F_SETFL, 0);
+	assert_int_equal(read(fd, &c, 1), 0);
+	close(fd);
+	expect(r, "echo fine", "fine\n");
+}
+
+/* A descriptor of the workspace's alive file shows whether a writer in a cell still lives. */
+static off_t
+size_of(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 ? st.st_size : -1;
+}
+
+static void
+expect_silence(const char *path)
+{
+	off_t size = size_of(path);
+	assert_true(size > 0);
+	usleep(100 * 1000); /* ten times the writer's period */
+	assert_int_equal(size_of(path), size);
+}
+
+/* Nobody comes back: shelld ends by itself and takes everything along. */
+static void
+test_orphan(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	char path[RIG_PATH + 32];
+
+	r->orphan_ms = 300;
+	rig_spawn(r);
+	rig_peer(r);
+	struct id id = id_new();
+	struct exec_request q = rig_request(r, id.z, "while :; do echo x >> alive; echo x; sleep 0.01; done");
+	rig_begin(r, &q, &o);
+	o.stop_after = 2;
+	rig_wait(r);
+	o.stop_after = 0;
+	sandbox_free(r->sb);
+	outcome_fini(&o);
+	int64_t began = clock_mono_ms();
+	while (!r->guest_ended)
+		rig_wait(r);
+	assert_true(clock_mono_ms() - began >= 250);
+	assert_int_equal(r->guest_status, 0);
+	snprintf(path, sizeof(path), "%s/alive", r->shared);
+	expect_silence(path);
+	r->sb = sandbox_new(r->l, rig_state, r);
+}
+
+/* SIGKILL to shelld: zygote, cell inits and commands end with it. */
+static void
+test_killed(void **state)
+{
+	static const enum cell_access modes[] = { CELL_WORKSPACE_WRITE, CELL_HOST };
+	struct rig *r = *state;
+	char path[RIG_PATH + 32];
+
+	snprintf(path, sizeof(path), "%s/alive", r->shared);
+	for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+		struct outcome o;
+		struct id id = id_new();
+		r->plan.access = modes[i];
+		rig_spawn(r);
+		rig_peer(r);
+		struct exec_request q = rig_request(r, id.z,
+			"setsid sh -c 'while :; do echo x >> alive; sleep 0.01; done' & "
+			"while [ ! -s alive ]; do sleep 0.01; done; while :; do echo x; sleep 0.01; done");
+		rig_begin(r, &q, &o);
+		o.stop_after = 2;
+		rig_wait(r);
+		o.stop_after = 0;
+		child_kill(r->guest, SIGKILL);
+		while (!r->guest_ended || !o.is_over)
+			rig_wait(r);
+		outcome_fini(&o);
+		for (int wait = 0; wait < 200; wait++) { /* the kernel needs a moment for the tree */
+			off_t size = size_of(path);
+			usleep(50 * 1000);
+			if (size_of(path) == size)
+				break;
+		}
+		expect_silence(path);
+		unlink(path);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_facts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_plans, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_places, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hidden, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_host, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_mode_max, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_processes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_file_size, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_require_limits, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_close, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_warm, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_adoption, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_second_runner, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_orphan, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_killed, setup_empty, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
