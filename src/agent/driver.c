@@ -225,7 +225,7 @@ void
 run_detach(struct run *r)
 {
 	model_cancel(r);
-	effects_cancel(r);
+	effects_cancel(r, true);
 	timer_close(r->deadline);
 	r->deadline = NULL;
 	r->s->run = NULL;
@@ -305,7 +305,7 @@ start_effect(struct run *r, const struct turn_effect *ef)
 		break;
 	case DO_CANCEL:
 		model_cancel(r);
-		effects_cancel(r);
+		effects_cancel(r, false);
 		break;
 	case DO_END:
 		run_over(r);
@@ -533,7 +533,7 @@ run_resume(struct run *r)
 				effect_recover(r, i);
 		}
 		if (state == TURN_STOP)
-			effects_cancel(r);
+			effects_cancel(r, false);
 		return;
 	default: /* TURN_ASK waits, the others have nothing under way */
 		return;

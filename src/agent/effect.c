@@ -12,6 +12,7 @@
 
 #define PARTIAL_MS    250
 #define PARTIAL_BYTES (4 * KIB)
+#define SANDBOX_WAIT_MS 20000 /* for a shelld that is started again */
 
 enum phase { PHASE_PREPARE, PHASE_RUN, PHASE_RECOVER };
 
@@ -27,6 +28,7 @@ struct effect_call {
 	int64_t partial_at;
 	int partial_ch;
 	struct timer *partial_timer;
+	struct timer *wait_timer; /* for the sandbox */
 };
 
 static void issue(struct effect_call *x);
@@ -90,6 +92,7 @@ effect_free(struct effect_call *x)
 
 	r->effects[x->index] = NULL;
 	timer_close(x->partial_timer);
+	timer_close(x->wait_timer);
 	buf_fini(&x->partial);
 	arena_free(x->c.a);
 	free(x);
@@ -135,12 +138,35 @@ outcome_unknown(struct effect_call *x)
 		STR(""));
 }
 
+/* Nothing came back in time. What had been started may have happened; what had not, has not. */
+static void
+on_wait_timer(void *arg)
+{
+	struct effect_call *x = arg;
+	const struct sandbox_facts *f = sandbox_facts(x->r->en->parts.sandbox);
+	struct err e;
+
+	if (x->phase == PHASE_RECOVER && x->c.tool->recovery != EFFECT_PURE) {
+		outcome_unknown(x);
+		return;
+	}
+	err_set(&e, ERR_GONE, ERR_TO_MODEL, "there is no cell to run this in: %s",
+		f->reason[0] != '\0' ? f->reason : "shelld is not running (see `ithaca doctor`)");
+	outcome_error(x, &e);
+}
+
 static void
 wait_for_sandbox(struct effect_call *x)
 {
+	if (x->r->s == NULL) {
+		effect_free(x);
+		return;
+	}
 	x->is_waiting = true;
 	if (x->phase == PHASE_RUN)
 		x->phase = PHASE_RECOVER;
+	if (x->wait_timer == NULL)
+		x->wait_timer = timer_start(x->r->en->parts.loop, SANDBOX_WAIT_MS, on_wait_timer, x);
 }
 
 /* ---- what the tool says ---- */
@@ -197,6 +223,10 @@ on_done(void *arg, const struct tool_result *result)
 {
 	struct effect_call *x = arg;
 
+	if (x->r->s == NULL) { /* the run was detached: the log has it open */
+		effect_free(x);
+		return;
+	}
 	if (result->is_gone) {
 		wait_for_sandbox(x);
 		return;
@@ -225,6 +255,8 @@ issue(struct effect_call *x)
 	int rc;
 
 	x->is_waiting = false;
+	timer_close(x->wait_timer);
+	x->wait_timer = NULL;
 	if (x->phase == PHASE_PREPARE)
 		rc = tool->prepare(&x->c, &e);
 	else if (x->phase == PHASE_RUN || tool->recovery == EFFECT_PURE)
@@ -300,19 +332,20 @@ effects_resume(struct run *r)
 	}
 }
 
-/* The turn stops: what runs is told to, and still ends in an outcome; what only prepares is dropped. */
+/* The turn stops: what runs is told to, and still ends in an outcome; what only prepares is dropped. Detached: the
+ * log keeps the turn open, so nothing is told to stop, but nothing may call back into the run's session. */
 void
-effects_cancel(struct run *r)
+effects_cancel(struct run *r, bool is_detached)
 {
 	for (size_t i = 0; i < r->effects_n; i++) {
 		struct effect_call *x = r->effects[i];
 
-		if (x == NULL || x->is_cancelled)
+		if (x == NULL || (x->is_cancelled && !is_detached))
 			continue;
 		x->is_cancelled = true;
-		if (x->phase == PHASE_PREPARE && x->is_waiting)
+		if (x->is_waiting && (x->phase == PHASE_PREPARE || is_detached))
 			effect_free(x);
-		else if (x->phase != PHASE_PREPARE && x->c.tool->cancel != NULL && !x->is_waiting)
+		else if (!is_detached && x->phase != PHASE_PREPARE && x->c.tool->cancel != NULL && !x->is_waiting)
 			x->c.tool->cancel(&x->c);
 	}
 }

@@ -129,7 +129,7 @@ void model_cancel(struct run *r);
 void effect_prepare(struct run *r, size_t index);
 void effect_run(struct run *r, size_t index);
 void effect_recover(struct run *r, size_t index);
-void effects_cancel(struct run *r);
+void effects_cancel(struct run *r, bool is_detached);
 void effects_resume(struct run *r); /* the sandbox is back */
 
 /* prompt.c */

@@ -205,6 +205,8 @@ const struct field config_keys[] = {
 	  .dflt = "process", .text = "Refuse anything weaker than this tier." },
 	{ .name = "mode", .type = FIELD_ENUM, .flags = FIELD_NARROWS, .choices = modes, .dflt = "workspace_write",
 	  .text = "What tools may touch." },
+	{ .name = "mode_max", .type = FIELD_ENUM, .flags = FIELD_RESTART, .choices = modes, .dflt = "danger_full_access",
+	  .text = "No session gets more than this, whoever asks: shelld refuses it." },
 	{ .name = "permissions", .type = FIELD_OBJECT, .sub = permission_keys,
 	  .text = "Rules on top of the mode's defaults." },
 	{ .name = "limits", .type = FIELD_OBJECT, .sub = limit_keys, .text = "Where a turn stops." },

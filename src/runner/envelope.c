@@ -162,6 +162,7 @@ envelope_shelld(const struct envelope_source *s, struct json *j)
 	AUTO_FREE char *run = xasprintf("%s/run", s->home);
 	AUTO_FREE char *spool = xasprintf("%s/state/spool", s->home);
 	AUTO_FREE char *cells = xasprintf("%s/state/cells", s->home);
+	AUTO_FREE char *cells = xasprintf("%s/state/cells", s->home);
 
 	json_obj(j);
 	json_kv_z(j, "run_dir", run);
