@@ -20,10 +20,11 @@ struct effect_call {
 	struct tool_call c; /* first: the tool sees this */
 	struct run *r;
 	size_t index;
-	enum phase phase;
+	enum phase phase; /* RECOVER: it was sent, here or before a crash */
 	int64_t started_ms; /* monotonic */
 	bool is_waiting; /* for the sandbox: issued again when it is back */
 	bool is_cancelled;
+	bool is_sent; /* the sandbox has seen it, so it may have happened */
 	struct buf partial; /* output shown and not logged yet */
 	int64_t partial_at;
 	int partial_ch;
@@ -163,7 +164,7 @@ wait_for_sandbox(struct effect_call *x)
 		return;
 	}
 	x->is_waiting = true;
-	if (x->phase == PHASE_RUN)
+	if (x->phase == PHASE_RUN && x->is_sent)
 		x->phase = PHASE_RECOVER;
 	if (x->wait_timer == NULL)
 		x->wait_timer = timer_start(x->r->en->parts.loop, SANDBOX_WAIT_MS, on_wait_timer, x);
@@ -267,6 +268,7 @@ issue(struct effect_call *x)
 		outcome_unknown(x);
 		return;
 	}
+	x->is_sent = x->is_sent || rc == 0;
 	if (rc == 0)
 		return;
 	if (e.code == ERR_GONE)
@@ -345,6 +347,8 @@ effects_cancel(struct run *r, bool is_detached)
 		x->is_cancelled = true;
 		if (x->is_waiting && (x->phase == PHASE_PREPARE || is_detached))
 			effect_free(x);
+		else if (x->is_waiting && x->phase == PHASE_RUN)
+			outcome(x, EFFECT_NOT_DONE, true, STR("cancelled before it began"), STR(""));
 		else if (!is_detached && x->phase != PHASE_PREPARE && x->c.tool->cancel != NULL && !x->is_waiting)
 			x->c.tool->cancel(&x->c);
 	}

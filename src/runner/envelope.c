@@ -162,14 +162,13 @@ envelope_shelld(const struct envelope_source *s, struct json *j)
 	AUTO_FREE char *run = xasprintf("%s/run", s->home);
 	AUTO_FREE char *spool = xasprintf("%s/state/spool", s->home);
 	AUTO_FREE char *cells = xasprintf("%s/state/cells", s->home);
-	AUTO_FREE char *cells = xasprintf("%s/state/cells", s->home);
 
 	json_obj(j);
 	json_kv_z(j, "run_dir", run);
 	json_kv_z(j, "spool_dir", spool);
 	json_kv_z(j, "state_root", cells);
 	json_kv_z(j, "home", s->home); /* hidden from every cell */
-	json_kv_z(j, "mode_max", "danger_full_access");
+	json_kv_z(j, "mode_max", config_z(s->config, "mode_max"));
 	json_kv_bool(j, "allow_basic", config_bool(s->config, "cell.allow_basic"));
 	write_log(s, j);
 	json_obj_end(j);
