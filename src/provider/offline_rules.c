@@ -282,11 +282,12 @@ add_piece(const struct phrases *p, struct plan *plan, struct str s)
 }
 
 static void
-read_plan(const struct phrases *p, struct str text, struct plan *plan)
+read_plan(const struct phrases *p, struct str text, struct arena *a, struct plan *plan)
 {
 	struct str l;
 
-	text = str_sub(text, 0, utf8_cut(text, REQUEST_SEEN));
+	/* regexec looks for a NUL even where the length is given: the copy has one. */
+	text = arena_str(a, str_sub(text, 0, utf8_cut(text, REQUEST_SEEN)));
 	while (str_next(&text, '\n', &l)) {
 		ptrdiff_t at;
 		size_t n;
@@ -675,7 +676,7 @@ phrases_answer(const struct phrases *p, const struct model_request *r, struct of
 
 	if (offline_look(r, r->messages_n, o->a, &v, e) != 0)
 		return ERR_LIMIT;
-	read_plan(p, v.user, &plan);
+	read_plan(p, v.user, o->a, &plan);
 	if (plan.n == 0)
 		return offline_text(o, OFFLINE_TEXT, str_of(help), 0, 0, e);
 	if (v.results_n >= plan.n || (v.result && v.result->is_error))

@@ -267,9 +267,12 @@ script_free(struct script *s)
 static bool
 expr_holds(const regex_t *re, struct str s)
 {
-	regmatch_t whole = { .rm_so = 0, .rm_eo = (regoff_t)utf8_cut(s, MATCHED_MAX) };
+	/* regexec looks for a NUL even where the length is given: the copy has one. */
+	size_t n = utf8_cut(s, MATCHED_MAX);
+	AUTO_FREE char *z = str_dup(str_sub(s, 0, n));
+	regmatch_t whole = { .rm_so = 0, .rm_eo = (regoff_t)n };
 
-	return regexec(re, s.p ? s.p : "", 1, &whole, REG_STARTEND) == 0;
+	return regexec(re, z, 1, &whole, REG_STARTEND) == 0;
 }
 
 static bool
