@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The reader of server-sent events: any bytes, fed whole and again in pieces whose size the first byte gives. Both must
- * give the same events and the same verdict. */
+ * The reader of server-sent events: any bytes, fed whole and again in pieces whose size the first
+ * byte gives. Both must give the same events and the same verdict. */
 #include <stdlib.h>
 #include "base/hash.h"
 #include "net/sse.h"
@@ -46,8 +46,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 1)
 		return 0;
 	bytes = (struct str){ (const char *)data + 1, size - 1 };
-	if (feed(bytes, size, &whole) != feed(bytes, data[0] % 16 + 1, &pieces) || whole.n != pieces.n ||
-		whole.hash != pieces.hash)
+	if (feed(bytes, size, &whole) != feed(bytes, data[0] % 16 + 1, &pieces) ||
+		whole.n != pieces.n || whole.hash != pieces.hash)
 		abort();
 	return 0;
 }

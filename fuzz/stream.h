@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * What the fuzz targets of the model APIs share: any bytes as the body of an answer, fed whole and in pieces whose size
- * the first byte gives; the answers must be equal, and every call must come out complete. */
+ * What the fuzz targets of the model APIs share: any bytes as the body of an answer, fed whole and
+ * in pieces whose size the first byte gives; the answers must be equal, and every call must come
+ * out complete. */
 #ifndef FUZZ_STREAM_H
 #define FUZZ_STREAM_H
 
@@ -20,9 +21,11 @@ fuzz_answer(uint64_t *h, const struct model_answer *a)
 	for (size_t i = 0; i < a->n; i++) {
 		const struct part *p = &a->parts[i];
 
-		if (p->type == PART_RESULT || (p->type == PART_CALL && (!p->tool.n || !p->args.n || !p->call_id.n)))
+		if (p->type == PART_RESULT ||
+			(p->type == PART_CALL && (!p->tool.n || !p->args.n || !p->call_id.n)))
 			abort();
-		*h = (*h ^ hash64(p->text) ^ hash64(p->args) ^ hash64(p->tool) ^ p->type) * 1099511628211u;
+		*h = (*h ^ hash64(p->text) ^ hash64(p->args) ^ hash64(p->tool) ^ p->type) *
+		     1099511628211u;
 	}
 	*h ^= (uint64_t)(a->usage.input_tokens ^ a->usage.output_tokens) ^ a->stop;
 }
@@ -55,7 +58,9 @@ fuzz_stream(const char *name, const uint8_t *data, size_t size)
 	if (size < 1)
 		return 0;
 	bytes = (struct str){ (const char *)data + 1, size - 1 };
-	if (fuzz_feed(api, bytes, size, &whole) != fuzz_feed(api, bytes, data[0] % 32 + 1, &pieces) || whole != pieces)
+	if (fuzz_feed(api, bytes, size, &whole) !=
+			fuzz_feed(api, bytes, data[0] % 32 + 1, &pieces) ||
+		whole != pieces)
 		abort();
 	return 0;
 }

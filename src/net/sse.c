@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Reader of server-sent events, by the algorithm of WHATWG HTML 9.2.6. Works on bytes: a character that is split over
- * two reads is put together here and judged by the reader of the data. A whole line inside one read is taken from
- * there without a copy; only what a read cuts off is kept. The result does not depend on where the reads were cut. */
+ * Reader of server-sent events, by the algorithm of WHATWG HTML 9.2.6. Works on bytes: a character
+ * that is split over two reads is put together here and judged by the reader of the data. A whole
+ * line inside one read is taken from there without a copy; only what a read cuts off is kept. The
+ * result does not depend on where the reads were cut. */
 #include "net/sse.h"
 
 #include "base/limits.h"
@@ -19,7 +20,7 @@ struct sse {
 	struct buf data;
 	struct buf event;
 	struct buf id;
-	size_t bom; /* bytes of the byte order mark seen at the start; BOM_SIZE: over */
+	size_t bom;    /* bytes of the byte order mark seen at the start; BOM_SIZE: over */
 	bool has_data; /* an event without a data line is not an event */
 	bool after_cr; /* a LF now belongs to the line end before it */
 	int64_t retry_ms;
@@ -72,9 +73,9 @@ dispatch(struct sse *s)
 	int rc = 0;
 
 	if (s->has_data) {
-		struct sse_event ev = {
-			.event = buf_str(&s->event), .data = buf_str(&s->data), .id = buf_str(&s->id)
-		};
+		struct sse_event ev = { .event = buf_str(&s->event),
+			.data = buf_str(&s->data),
+			.id = buf_str(&s->id) };
 
 		ev.data.n--; /* the \n after the last line */
 		rc = s->fn(s->arg, &ev);
@@ -91,7 +92,8 @@ field(struct sse *s, struct str name, struct str value, struct err *e)
 	int64_t ms;
 
 	if (str_is(name, "data")) {
-		/* One byte is left for the \n, so that the limit does not depend on the order of the two. */
+		/* One byte is left for the \n, so that the limit does not depend on the order of
+		 * the two. */
 		if (s->data.n + value.n + 1 > SSE_EVENT_MAX)
 			return too_large(e);
 		buf_add_str(&s->data, value);
@@ -131,7 +133,8 @@ line(struct sse *s, struct str l, struct err *e)
 	return field(s, str_sub(l, 0, (size_t)colon), value, e);
 }
 
-/* Takes the byte order mark off the front of *in. Bytes that only looked like its beginning become line content. */
+/* Takes the byte order mark off the front of *in. Bytes that only looked like its beginning become
+ * line content. */
 static void
 skip_bom(struct sse *s, struct str *in)
 {
@@ -149,7 +152,8 @@ skip_bom(struct sse *s, struct str *in)
 	}
 }
 
-/* A plain loop: memchr for one of the two ends would run ahead through the whole read for every line. */
+/* A plain loop: memchr for one of the two ends would run ahead through the whole read for every
+ * line. */
 static size_t
 line_end(struct str in)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Reader of server-sent events (WHATWG HTML, section 9.2): CR, LF and CRLF line ends, also split across reads,
- * comments, multi-line data, a leading byte order mark. Knows nothing of sockets. */
+ * Reader of server-sent events (WHATWG HTML, section 9.2): CR, LF and CRLF line ends, also split
+ * across reads, comments, multi-line data, a leading byte order mark. Knows nothing of sockets. */
 #ifndef NET_SSE_H
 #define NET_SSE_H
 
@@ -9,8 +9,8 @@
 
 struct sse_event {
 	struct str event; /* empty: "message" */
-	struct str data; /* lines joined by \n */
-	struct str id; /* last event id so far */
+	struct str data;  /* lines joined by \n */
+	struct str id;    /* last event id so far */
 };
 /* Return 0, or an error code to stop (sse_feed returns it). Borrowed for the call. */
 typedef int (*sse_fn)(void *arg, const struct sse_event *ev);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * The Anthropic Messages API, streamed. The request alternates roles, puts tool results first, gives signed thinking
- * back unchanged and marks the ends of system, tools and conversation for the prompt cache; the answer is blocks by
- * index, and token counts that later events override. Events and blocks of unknown kinds are ignored, as the API asks. */
+ * The Anthropic Messages API, streamed. The request alternates roles, puts tool results first,
+ * gives signed thinking back unchanged and marks the ends of system, tools and conversation for the
+ * prompt cache; the answer is blocks by index, and token counts that later events override. Events
+ * and blocks of unknown kinds are ignored, as the API asks. */
 #include "provider/internal.h"
 
 #include "base/limits.h"
@@ -38,7 +39,8 @@ clean_id(struct str id, struct arena *a)
 	for (size_t i = 0; i < id.n; i++) {
 		char c = z[i];
 
-		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-'))
+		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+			    c == '-'))
 			z[i] = '_';
 	}
 	return (struct str){ z, id.n };
@@ -171,13 +173,14 @@ build(const struct model_request *r, struct http_request *out, struct arena *a, 
 	if (r->messages_n == 0)
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "a request without messages");
 	out->path = STR("/messages");
-	out->headers = STR(
-		"content-type: application/json\naccept: text/event-stream\nanthropic-version: 2023-06-01\n");
+	out->headers = STR("content-type: application/json\naccept: "
+			   "text/event-stream\nanthropic-version: 2023-06-01\n");
 	json_init(&j, out->body);
 	json_obj(&j);
 	json_kv_str(&j, "model", r->model);
 	json_kv_bool(&j, "stream", true);
-	json_kv_int(&j, "max_tokens", r->max_output_tokens > 0 ? r->max_output_tokens : DEFAULT_MAX_TOKENS);
+	json_kv_int(&j, "max_tokens",
+		r->max_output_tokens > 0 ? r->max_output_tokens : DEFAULT_MAX_TOKENS);
 	write_tools(&j, r);
 	write_system(&j, r->system);
 	json_key(&j, "messages");
@@ -202,7 +205,8 @@ on_usage(struct parser *p, const struct node *usage)
 	/* The API counts uncached input alone; here input is all of it. */
 	fresh = usage_count(usage, "input_tokens", fresh);
 	u->cached_tokens = usage_count(usage, "cache_read_input_tokens", u->cached_tokens);
-	u->cache_write_tokens = usage_count(usage, "cache_creation_input_tokens", u->cache_write_tokens);
+	u->cache_write_tokens =
+		usage_count(usage, "cache_creation_input_tokens", u->cache_write_tokens);
 	u->input_tokens = fresh + u->cached_tokens + u->cache_write_tokens;
 	u->output_tokens = usage_count(usage, "output_tokens", u->output_tokens);
 }
@@ -214,8 +218,8 @@ on_message_start(struct parser *p, const struct node *ev, struct err *e)
 	return 0;
 }
 
-/* tool_use and its name arrive at the start; the input is {} here and follows in pieces, but servers that imitate the
- * API may send it whole at once. */
+/* tool_use and its name arrive at the start; the input is {} here and follows in pieces, but
+ * servers that imitate the API may send it whole at once. */
 static int
 start_call(struct parser *p, struct slot *s, const struct node *block, struct err *e)
 {
@@ -258,7 +262,8 @@ on_block_start(struct parser *p, const struct node *ev, struct err *e)
 
 	while (k < ARRAY_LEN(kinds) && !str_is(type, kinds[k].name))
 		k++;
-	s = slot_new(p, k < ARRAY_LEN(kinds) ? kinds[k].type : PART_TEXT, node_int(ev, "index", -1), e);
+	s = slot_new(
+		p, k < ARRAY_LEN(kinds) ? kinds[k].type : PART_TEXT, node_int(ev, "index", -1), e);
 	if (!s)
 		return ERR_LIMIT;
 	if (k == ARRAY_LEN(kinds)) {

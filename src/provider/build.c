@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * What the builders and the error readers of the APIs share. Everything here is a function of its arguments: the same
- * conversation gives the same bytes, and a longer one begins with the bytes of the shorter, which is what the
- * servers' prompt caches need. */
+ * What the builders and the error readers of the APIs share. Everything here is a function of its
+ * arguments: the same conversation gives the same bytes, and a longer one begins with the bytes of
+ * the shorter, which is what the servers' prompt caches need. */
 #include "provider/internal.h"
 
 #include <strings.h>
@@ -54,7 +54,8 @@ build_end(const struct http_request *out, struct err *e)
 {
 	if (out->body->overflow)
 		return err_set(e, ERR_LIMIT, ERR_TO_USER,
-			"the request is larger than %zu bytes (start a new session)", out->body->max);
+			"the request is larger than %zu bytes (start a new session)",
+			out->body->max);
 	return 0;
 }
 
@@ -68,7 +69,8 @@ messages_run(const struct model_request *r, size_t from)
 	return to;
 }
 
-/* An empty result is refused by some servers and puzzles models; a failed one must read as such everywhere. */
+/* An empty result is refused by some servers and puzzles models; a failed one must read as such
+ * everywhere. */
 struct str
 result_text(const struct part *p, struct arena *a)
 {
@@ -76,7 +78,8 @@ result_text(const struct part *p, struct arena *a)
 	struct str out;
 
 	if (p->text.n == 0)
-		return p->is_error ? STR("error: the tool failed without a message") : STR("(no output)");
+		return p->is_error ? STR("error: the tool failed without a message")
+				   : STR("(no output)");
 	if (!p->is_error || (p->text.n >= 5 && strncasecmp(p->text.p, "error", 5) == 0))
 		return p->text;
 	buf_init(&b, REQUEST_BODY_MAX);
@@ -101,8 +104,9 @@ first_str(const struct node *map, const char *const *keys, size_t n)
 	return STR("");
 }
 
-/* Both vendors use {"error":{"type","message"}}, OpenAI with a more telling "code" beside it. Servers that imitate
- * them also answer {"error":"text"}, {"message":"text"} or {"detail":"text"}, and proxies answer HTML. */
+/* Both vendors use {"error":{"type","message"}}, OpenAI with a more telling "code" beside it.
+ * Servers that imitate them also answer {"error":"text"}, {"message":"text"} or {"detail":"text"},
+ * and proxies answer HTML. */
 void
 error_object(struct str body, struct str *type, struct str *message, struct arena *a)
 {

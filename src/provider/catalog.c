@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * From "provider/model" to what a call needs to know: API, window, prices, times. Reads the configuration and the
- * snapshot of catalog_rows.c; configuration wins. Money is micro-dollars in int64 and every part of a cost is rounded
- * up, so that a sum is never below what the vendor charges. */
+ * From "provider/model" to what a call needs to know: API, window, prices, times. Reads the
+ * configuration and the snapshot of catalog_rows.c; configuration wins. Money is micro-dollars in
+ * int64 and every part of a cost is rounded up, so that a sum is never below what the vendor
+ * charges. */
 #include "provider/internal.h"
 
 #include "base/limits.h"
@@ -12,7 +13,8 @@
 #define RETRIES_DEFAULT    4
 #define MTOK               1000000
 #define NAMES_MAX          64
-#define BYTES_PER_TOKEN    3 /* below what tokenizers reach on prose and code, so that the bound holds */
+#define BYTES_PER_TOKEN                                                                            \
+	3 /* below what tokenizers reach on prose and code, so that the bound holds */
 
 static const struct {
 	const char *name, *api, *key_env;
@@ -44,10 +46,11 @@ unknown_provider(const struct config *c, struct str name, struct err *e)
 		names[n++] = all->map.pairs[i].key.p;
 	near = str_nearest(name, names, n);
 	if (near)
-		return err_set(e, ERR_CONFIG, ERR_TO_USER, "there is no provider '%.*s' (did you mean '%s'?)",
-			STR_FMT(name), near);
+		return err_set(e, ERR_CONFIG, ERR_TO_USER,
+			"there is no provider '%.*s' (did you mean '%s'?)", STR_FMT(name), near);
 	return err_set(e, ERR_CONFIG, ERR_TO_USER,
-		"there is no provider '%.*s' (anthropic, openai and offline are built in; add others below providers:)",
+		"there is no provider '%.*s' (anthropic, openai and offline are built in; add "
+		"others below providers:)",
 		STR_FMT(name));
 }
 
@@ -60,8 +63,8 @@ without_slash(struct str url)
 }
 
 int
-provider_resolve(const struct config *c, struct str name, struct arena *a, struct provider_info *out,
-	struct err *e)
+provider_resolve(const struct config *c, struct str name, struct arena *a,
+	struct provider_info *out, struct err *e)
 {
 	const struct node *row = provider_node(c, name);
 	struct str api = node_str(row, "api", STR("")), url = node_str(row, "base_url", STR(""));
@@ -72,7 +75,8 @@ provider_resolve(const struct config *c, struct str name, struct arena *a, struc
 		if (!str_is(name, builtin[i].name))
 			continue;
 		api = api.n ? api : str_of(builtin[i].api);
-		/* A server of the user's own does not get the vendor's key unless it was named for it. */
+		/* A server of the user's own does not get the vendor's key unless it was named for
+		 * it. */
 		if (key_env.n == 0 && url.n == 0)
 			key_env = str_of(builtin[i].key_env);
 	}
@@ -81,8 +85,8 @@ provider_resolve(const struct config *c, struct str name, struct arena *a, struc
 	info.api = provider_api_find(api);
 	if (!info.api)
 		return err_set(e, ERR_CONFIG, ERR_TO_USER,
-			"providers.%.*s.api: '%.*s' is not one of openai-chat, anthropic, offline", STR_FMT(name),
-			STR_FMT(api));
+			"providers.%.*s.api: '%.*s' is not one of openai-chat, anthropic, offline",
+			STR_FMT(name), STR_FMT(api));
 	url = without_slash(url.n ? url : str_of(info.api->base_url));
 	info.name = arena_str(a, name);
 	info.base_url = arena_str(a, url);
@@ -115,7 +119,8 @@ static const struct catalog_row *
 catalog_find(const char *api, struct str model)
 {
 	for (size_t i = 0; i < catalog_rows_n; i++)
-		if (strcmp(catalog_rows[i].api, api) == 0 && (str_is(model, catalog_rows[i].model) ||
+		if (strcmp(catalog_rows[i].api, api) == 0 &&
+			(str_is(model, catalog_rows[i].model) ||
 				is_dated(model, catalog_rows[i].model)))
 			return &catalog_rows[i];
 	return NULL;
@@ -131,7 +136,8 @@ common_prefix(struct str s, const char *z)
 	return k;
 }
 
-/* A typing mistake is near by distance; another version of a family shares the longest beginning. */
+/* A typing mistake is near by distance; another version of a family shares the longest beginning.
+ */
 static int
 unknown_model(const struct provider_info *p, struct str model, struct err *e)
 {
@@ -150,7 +156,8 @@ unknown_model(const struct provider_info *p, struct str model, struct err *e)
 				near = names[i];
 	}
 	return err_set(e, ERR_CONFIG, ERR_TO_USER,
-		"provider %.*s has no model '%.*s' in the catalog (nearest: %.*s/%s; others: catalog.models, or a base_url)",
+		"provider %.*s has no model '%.*s' in the catalog (nearest: %.*s/%s; others: "
+		"catalog.models, or a base_url)",
 		STR_FMT(p->name), STR_FMT(model), STR_FMT(p->name), near ? near : "");
 }
 
@@ -179,8 +186,8 @@ apply_row(struct model_info *m, const struct catalog_row *r, bool with_prices)
 	m->long_output_percent = r->long_output_percent;
 }
 
-/* Numbers that the configuration gives replace those of the snapshot; a cache price that nobody gave is the input
- * price, which is never too low for a read. */
+/* Numbers that the configuration gives replace those of the snapshot; a cache price that nobody
+ * gave is the input price, which is never too low for a read. */
 static void
 apply_config(struct model_info *m, const struct node *row)
 {
@@ -189,7 +196,8 @@ apply_config(struct model_info *m, const struct node *row)
 	m->context_tokens = node_int(row, "context", m->context_tokens);
 	m->max_output_tokens = node_int(row, "max_output", m->max_output_tokens);
 	m->input_microusd_per_mtok = price(row, "input_usd_per_mtok", m->input_microusd_per_mtok);
-	m->output_microusd_per_mtok = price(row, "output_usd_per_mtok", m->output_microusd_per_mtok);
+	m->output_microusd_per_mtok =
+		price(row, "output_usd_per_mtok", m->output_microusd_per_mtok);
 	m->cached_microusd_per_mtok = price(row, "cached_usd_per_mtok",
 		has_input ? m->input_microusd_per_mtok : m->cached_microusd_per_mtok);
 	m->cache_write_microusd_per_mtok = price(row, "cache_write_usd_per_mtok",
@@ -205,7 +213,8 @@ split_name(struct str name, struct str *provider, struct str *model, struct err 
 
 	if (slash <= 0 || (size_t)slash + 1 == name.n)
 		return err_set(e, ERR_CONFIG, ERR_TO_USER,
-			"model '%.*s': expected provider/model, for instance anthropic/claude-sonnet-5-5",
+			"model '%.*s': expected provider/model, for instance "
+			"anthropic/claude-sonnet-5-5",
 			STR_FMT(name));
 	*provider = str_sub(name, 0, (size_t)slash);
 	*model = str_sub(name, (size_t)slash + 1, name.n);
@@ -213,7 +222,8 @@ split_name(struct str name, struct str *provider, struct str *model, struct err 
 }
 
 int
-model_resolve(const struct config *c, struct str name, struct arena *a, struct model_info *out, struct err *e)
+model_resolve(const struct config *c, struct str name, struct arena *a, struct model_info *out,
+	struct err *e)
 {
 	const struct node *override = node_get_str(config_get(c, "catalog.models"), name), *conf;
 	const struct catalog_row *row;
@@ -260,24 +270,26 @@ int64_t
 model_cost(const struct model_info *m, const struct model_usage *u)
 {
 	bool is_long = m->long_tokens > 0 && u->input_tokens > m->long_tokens;
-	int64_t in = is_long ? m->long_input_percent : 100, out = is_long ? m->long_output_percent : 100;
+	int64_t in = is_long ? m->long_input_percent : 100,
+		out = is_long ? m->long_output_percent : 100;
 	int64_t cached = MIN(u->cached_tokens, u->input_tokens);
 	int64_t written = MIN(u->cache_write_tokens, u->input_tokens - cached);
 
 	return part_cost(u->input_tokens - cached - written, m->input_microusd_per_mtok, in) +
-		part_cost(cached, m->cached_microusd_per_mtok, in) +
-		part_cost(written, m->cache_write_microusd_per_mtok, in) +
-		part_cost(u->output_tokens, m->output_microusd_per_mtok, out);
+	       part_cost(cached, m->cached_microusd_per_mtok, in) +
+	       part_cost(written, m->cache_write_microusd_per_mtok, in) +
+	       part_cost(u->output_tokens, m->output_microusd_per_mtok, out);
 }
 
 int64_t
 model_cost_bound(const struct model_info *m, size_t input_bytes)
 {
-	int64_t tokens = (int64_t)((MIN(input_bytes, (size_t)INT64_MAX / 8) + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN);
+	int64_t tokens = (int64_t)((MIN(input_bytes, (size_t)INT64_MAX / 8) + BYTES_PER_TOKEN - 1) /
+				   BYTES_PER_TOKEN);
 	bool is_long = m->long_tokens > 0 && tokens > m->long_tokens;
 
 	return part_cost(tokens, MAX(m->input_microusd_per_mtok, m->cache_write_microusd_per_mtok),
 		       is_long ? m->long_input_percent : 100) +
-		part_cost(m->max_output_tokens > 0 ? m->max_output_tokens : m->context_tokens,
-			m->output_microusd_per_mtok, is_long ? m->long_output_percent : 100);
+	       part_cost(m->max_output_tokens > 0 ? m->max_output_tokens : m->context_tokens,
+		       m->output_microusd_per_mtok, is_long ? m->long_output_percent : 100);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * What an error of a model's server means: its kind, whether another attempt can help, how long to wait, and a message
- * that names the provider, the status, the server's own words (cleaned and cut) and what to do. Tables decide; the
- * words of an error outrank its status, because servers send quota and context errors as 400 and 429. */
+ * What an error of a model's server means: its kind, whether another attempt can help, how long to
+ * wait, and a message that names the provider, the status, the server's own words (cleaned and cut)
+ * and what to do. Tables decide; the words of an error outrank its status, because servers send
+ * quota and context errors as 400 and 429. */
 #include "provider/internal.h"
 
 #include <stdio.h>
@@ -24,9 +25,11 @@ static const struct {
 	[FAIL_RATE] = { "rate", true, "wait, or run fewer agents at once" },
 	[FAIL_OVERLOAD] = { "overload", true, "try again later, or set models.fallback" },
 	[FAIL_AUTH] = { "auth", false, "check the key that providers.%s.api_key_env names" },
-	[FAIL_QUOTA] = { "quota", false, "check the plan and balance of the account behind providers.%s" },
+	[FAIL_QUOTA] = { "quota", false,
+		"check the plan and balance of the account behind providers.%s" },
 	[FAIL_REQUEST] = { "request", false, "check the model's name and providers.%s.base_url" },
-	[FAIL_CONTEXT] = { "context", false, "start a new session, or choose a model with a larger window" },
+	[FAIL_CONTEXT] = { "context", false,
+		"start a new session, or choose a model with a larger window" },
 	[FAIL_STREAM] = { "stream", true, "check that providers.%s.api is what the server speaks" },
 };
 
@@ -35,16 +38,15 @@ static const struct {
 	enum failure_kind kind;
 	bool may_retry;
 } statuses[] = {
-	{ 401, 401, FAIL_AUTH, false },
-	{ 402, 402, FAIL_QUOTA, false },
+	{ 401, 401, FAIL_AUTH, false }, { 402, 402, FAIL_QUOTA, false },
 	{ 403, 403, FAIL_AUTH, false },
-	{ 408, 409, FAIL_OVERLOAD, true }, /* timed out, lost a race: the vendors' clients repeat both */
-	{ 413, 413, FAIL_CONTEXT, false },
-	{ 425, 425, FAIL_OVERLOAD, true },
-	{ 429, 429, FAIL_RATE, true },
-	{ 400, 499, FAIL_REQUEST, false },
+	{ 408, 409, FAIL_OVERLOAD,
+		true }, /* timed out, lost a race: the vendors' clients repeat both */
+	{ 413, 413, FAIL_CONTEXT, false }, { 425, 425, FAIL_OVERLOAD, true },
+	{ 429, 429, FAIL_RATE, true }, { 400, 499, FAIL_REQUEST, false },
 	{ 500, 599, FAIL_OVERLOAD, true },
-	{ 200, 399, FAIL_STREAM, false }, /* not an answer of a model's server: a proxy or a wrong path */
+	{ 200, 399, FAIL_STREAM,
+		false }, /* not an answer of a model's server: a proxy or a wrong path */
 };
 
 /* Types and codes, and telling words of messages; earlier rows outrank later ones. */
@@ -124,8 +126,8 @@ decimal_ms(struct str s, int64_t scale)
 static int64_t
 date_ms(struct str s, int64_t now_ms)
 {
-	static const char *const forms[] = { "%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT",
-		"%a %b %e %H:%M:%S %Y" };
+	static const char *const forms[] = { "%a, %d %b %Y %H:%M:%S GMT",
+		"%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y" };
 	char z[64];
 
 	if (s.n == 0 || s.n >= sizeof(z))
@@ -199,8 +201,9 @@ set_message(struct failure *f, const char *provider, int code, const char *what,
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 	snprintf(fix, sizeof(fix), kinds[f->kind].fix, provider);
 #pragma GCC diagnostic pop
-	err_set(&f->e, code, ERR_TO_USER, "%s: %s%s%.*s (%s)", provider, what, clean.n && *what ? ": " : "",
-		(int)utf8_cut(buf_str(&clean), SERVER_WORDS_MAX), buf_z(&clean), fix);
+	err_set(&f->e, code, ERR_TO_USER, "%s: %s%s%.*s (%s)", provider, what,
+		clean.n && *what ? ": " : "", (int)utf8_cut(buf_str(&clean), SERVER_WORDS_MAX),
+		buf_z(&clean), fix);
 	buf_fini(&clean);
 }
 
@@ -211,8 +214,8 @@ err_code(enum failure_kind k)
 }
 
 void
-failure_from_http(const struct provider_api *api, const char *provider, int status, struct str headers,
-	struct str body, int64_t now_ms, struct failure *out)
+failure_from_http(const struct provider_api *api, const char *provider, int status,
+	struct str headers, struct str body, int64_t now_ms, struct failure *out)
 {
 	struct arena *a = arena_new(MODEL_EVENT_TREE_MAX);
 	struct str type = STR("error"), message, v;
@@ -243,7 +246,8 @@ failure_from_http(const struct provider_api *api, const char *provider, int stat
 }
 
 void
-failure_from_err(const struct provider_api *api, const char *provider, const struct err *e, struct failure *out)
+failure_from_err(const struct provider_api *api, const char *provider, const struct err *e,
+	struct failure *out)
 {
 	static const struct {
 		int code;
@@ -269,7 +273,8 @@ failure_from_err(const struct provider_api *api, const char *provider, const str
 	}
 	if (e->code == ERR_PROVIDER && find_word(said, STR(""), &out->kind))
 		out->may_retry = kinds[out->kind].may_retry;
-	/* Other errors were written here, for people, with their own advice: only the name is missing. */
+	/* Other errors were written here, for people, with their own advice: only the name is
+	 * missing. */
 	if (e->code == ERR_PROVIDER || e->code == ERR_NET || e->code == ERR_PROTO)
 		set_message(out, provider, e->code, "", said);
 	else

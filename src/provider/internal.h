@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * For this room alone: the answer under construction, which each API's event function fills through the functions
- * below. They enforce the named maxima, so no API can forget one. */
+ * For this room alone: the answer under construction, which each API's event function fills through
+ * the functions below. They enforce the named maxima, so no API can forget one. */
 #ifndef PROVIDER_INTERNAL_H
 #define PROVIDER_INTERNAL_H
 
@@ -15,10 +15,10 @@ extern const struct provider_api provider_offline;
 struct slot {
 	enum part_type type;
 	bool is_ignored; /* a block that this program has no use for: takes deltas, gives no part */
-	bool is_preset; /* the body came whole at the start; a delta replaces it */
-	int64_t key; /* what the API calls it: block or call index */
+	bool is_preset;  /* the body came whole at the start; a delta replaces it */
+	int64_t key;     /* what the API calls it: block or call index */
 	struct buf body; /* text, or arguments as they came */
-	struct buf id; /* signature, or call id */
+	struct buf id;   /* signature, or call id */
 	struct buf name; /* tool */
 };
 
@@ -40,11 +40,13 @@ struct parser {
 	uint64_t events;
 	struct err *e; /* of the parser_feed that is running */
 	int failed;
-	char head[PARSER_HEAD_SIZE]; /* first bytes of the body: to say what it was if it was not a stream */
+	char head[PARSER_HEAD_SIZE]; /* first bytes of the body: to say what it was if it was not a
+					stream */
 	size_t head_n;
 };
 
-/* The event's data as a JSON object, valid until the next event. ERR_PROTO with what is wrong with it. */
+/* The event's data as a JSON object, valid until the next event. ERR_PROTO with what is wrong with
+ * it. */
 int parser_json(struct parser *p, struct str data, const struct node **out, struct err *e) MUST_USE;
 int parser_malformed(struct parser *p, struct err *e, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* NULL with ERR_LIMIT when there are too many calls. */
@@ -68,8 +70,9 @@ struct stop_name {
 enum model_stop stop_find(const struct stop_name *table, size_t n, struct str name);
 
 /* Shared by the builders. */
-/* The arguments of a call as a JSON object: what the model wrote when it is one, else {"raw_arguments": "..."}, which
- * servers that look into the arguments accept. Lives in a, or is args itself. */
+/* The arguments of a call as a JSON object: what the model wrote when it is one, else
+ * {"raw_arguments": "..."}, which servers that look into the arguments accept. Lives in a, or is
+ * args itself. */
 struct str call_args(struct str args, struct arena *a);
 int build_end(const struct http_request *out, struct err *e) MUST_USE;
 /* Messages with one role in a row, which are sent as one. */
@@ -90,7 +93,8 @@ struct offline_out {
 #define OFFLINE_LABEL "[offline model]"
 /* NULL when the arena's maximum or OFFLINE_STEPS_MAX is reached. */
 struct offline_step *offline_add(struct offline_out *o, enum offline_step_type type);
-/* Text in pieces of `chunk` bytes (0: whole) with delay_ms between them; puts the label before the first. */
+/* Text in pieces of `chunk` bytes (0: whole) with delay_ms between them; puts the label before the
+ * first. */
 int offline_text(struct offline_out *o, enum offline_step_type type, struct str text, int64_t chunk,
 	int64_t delay_ms, struct err *e) MUST_USE;
 struct phrases; /* compiled table of requests */
@@ -101,20 +105,21 @@ int phrases_answer(const struct phrases *p, const struct model_request *r, struc
 
 /* The request that the conversation is about, and what came after it. */
 struct offline_view {
-	struct str user; /* text of the last user message that has one */
-	const struct part *result; /* the last tool result after it, or NULL */
+	struct str user;             /* text of the last user message that has one */
+	const struct part *result;   /* the last tool result after it, or NULL */
 	const struct part **results; /* all of them after it */
 	size_t results_n;
 	const struct part *call; /* the call of `result`, or NULL */
-	size_t answers; /* model answers in the whole conversation */
+	size_t answers;          /* model answers in the whole conversation */
 };
-int offline_look(const struct model_request *r, size_t messages_n, struct arena *a, struct offline_view *v,
-	struct err *e) MUST_USE;
+int offline_look(const struct model_request *r, size_t messages_n, struct arena *a,
+	struct offline_view *v, struct err *e) MUST_USE;
 
 /* offline_script.c */
 struct script;
 int script_parse(const char *name, struct str text, struct script **out, struct err *e) MUST_USE;
 void script_free(struct script *s);
+bool script_has_builtin(const struct script *s); /* otherwise: builtin */
 /* 1: answered, 0: the script leaves it to the built-in rules, < 0: error. */
 int script_answer(const struct script *s, const struct model_request *r, struct offline_out *o,
 	struct err *e) MUST_USE;

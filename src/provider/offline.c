@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The offline model: a script, or the built-in reader of plain English requests. It has no memory of its own and reads
- * no clock: what it answers is a function of the conversation (and of the attempt), so a replay gives the same answer.
- * Every text that it writes begins with its label. */
+ * The offline model: a script, or the built-in reader of plain English requests. It has no memory
+ * of its own and reads no clock: what it answers is a function of the conversation (and of the
+ * attempt), so a replay gives the same answer. Every text that it writes begins with its label. */
 #include "provider/internal.h"
 
 #include <stdlib.h>
@@ -10,8 +10,8 @@
 #include "base/utf8.h"
 
 struct offline {
-	struct phrases *phrases;
-	struct script *script; /* NULL: built-in rules only */
+	struct script *script;   /* NULL: built-in rules only */
+	struct phrases *phrases; /* NULL: the script never leaves it to them */
 };
 
 const struct provider_api provider_offline = {
@@ -33,7 +33,8 @@ offline_open(const char *name, struct str script, struct offline **out, struct e
 	}
 	o = xcalloc(1, sizeof(*o));
 	o->script = s;
-	o->phrases = phrases_new();
+	if (!s || script_has_builtin(s))
+		o->phrases = phrases_new();
 	*out = o;
 	return 0;
 }
@@ -166,15 +167,17 @@ find_call(const struct model_request *r, size_t messages_n, struct str id)
 {
 	for (size_t m = messages_n; m-- > 0;)
 		for (size_t i = 0; i < r->messages[m].n; i++)
-			if (r->messages[m].parts[i].type == PART_CALL && str_eq(r->messages[m].parts[i].call_id, id))
+			if (r->messages[m].parts[i].type == PART_CALL &&
+				str_eq(r->messages[m].parts[i].call_id, id))
 				return &r->messages[m].parts[i];
 	return NULL;
 }
 
-/* The request is the last text of the last user message that has one: files given along come before it. */
+/* The request is the last text of the last user message that has one: files given along come before
+ * it. */
 int
-offline_look(const struct model_request *r, size_t messages_n, struct arena *a, struct offline_view *v,
-	struct err *e)
+offline_look(const struct model_request *r, size_t messages_n, struct arena *a,
+	struct offline_view *v, struct err *e)
 {
 	size_t last = 0, parts = 0;
 

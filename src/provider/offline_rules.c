@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * The offline model's reader of plain English: a table of phrases, each of which becomes one tool call. Requests joined
- * by "then" or on lines of their own are done one after the other; how far they are is the number of tool results after
- * the request. It claims nothing that a result does not show: an error ends the work and is told as it came. */
+ * The offline model's reader of plain English: a table of phrases, each of which becomes one tool
+ * call. Requests joined by "then" or on lines of their own are done one after the other; how far
+ * they are is the number of tool results after the request. It claims nothing that a result does
+ * not show: an error ends the work and is told as it came. */
 #include "provider/internal.h"
 
 #include <regex.h>
@@ -26,8 +27,10 @@ enum op_kind { OP_LIST, OP_READ, OP_RUN, OP_WRITE, OP_SUMMARISE, OP_COUNT, OP_GR
 #define QUOTED "\"[^\"]+\"|'[^']+'|`[^`]+`"
 #define NAME   "(" QUOTED "|[^ ]+)"
 /* One group of use, four inside. */
-#define PLACE  "(" QUOTED "|[^ ]+|(the |this )?(current |working )?(directory|folder|workspace|project)( [^ ]+)?)"
-#define END    "( please)?[.!?]*$"
+#define PLACE                                                                                      \
+	"(" QUOTED                                                                                 \
+	"|[^ ]+|(the |this )?(current |working )?(directory|folder|workspace|project)( [^ ]+)?)"
+#define END "( please)?[.!?]*$"
 
 /* First match wins. subject, extra: groups of the expression. */
 static const struct phrase {
@@ -35,46 +38,56 @@ static const struct phrase {
 	int subject, extra;
 	const char *expr;
 } table[] = {
-	{ OP_LIST, 8, 0, "^(list|show|ls)( me)?( all)?" THE " (files|file names|directory|folder)( (in|of|under|below|from) "
-		PLACE ")?" END },
+	{ OP_LIST, 8, 0,
+		"^(list|show|ls)( me)?( all)?" THE
+		" (files|file names|directory|folder)( (in|of|under|below|from) " PLACE ")?" END },
 	{ OP_LIST, 5, 0, "^(what|which) files are( there)?( (in|under|below) " PLACE ")?" END },
 	{ OP_LIST, 3, 0, "^(list|ls)" THE " contents of " PLACE END },
 	{ OP_LIST, 3, 0, "^(list|ls)" THE " " PLACE END },
 	{ OP_LIST, 0, 0, "^(list|ls)" END },
-	{ OP_COUNT, 11, 5, "^(count|how many)( all)?" THE "( number of)? (words|lines|characters|bytes)( are)?( there)?"
+	{ OP_COUNT, 11, 5,
+		"^(count|how many)( all)?" THE
+		"( number of)? (words|lines|characters|bytes)( are)?( there)?"
 		" (in|of)" THE FILE_ " " NAME END },
-	{ OP_SUMMARISE, 4, 0, "^(summari[sz]e|sum up|give me a summary of)" THE FILE_ " " NAME END },
+	{ OP_SUMMARISE, 4, 0,
+		"^(summari[sz]e|sum up|give me a summary of)" THE FILE_ " " NAME END },
 	{ OP_GREP, 6, 3, "^(search|grep|look)( for)? (.+) in" THE FILE_ " " PLACE END },
 	{ OP_GREP, 0, 2, "^(search|grep|look) for (.+)$" },
 	{ OP_FIND, 5, 0, "^find( all)?" THE "( files)?( named| called| matching)? " NAME END },
-	{ OP_WRITE, 6, 10, "^(write|create|save|make)( a| the)?( new)?( file)?( called| named)? " NAME
+	{ OP_WRITE, 6, 10,
+		"^(write|create|save|make)( a| the)?( new)?( file)?( called| named)? " NAME
 		" (with|containing|saying)" THE "( text| words?| lines?| contents?)?:? (.+)$" },
 	{ OP_WRITE, 6, 2, "^(write|put|save) (.+) (to|into|in)" THE "( file)? " NAME "$" },
 	{ OP_RUN, 5, 0, "^(run|execute|exec)" THE "( shell)?( command)?:? (.+)$" },
-	{ OP_READ, 7, 0, "^(read|open|cat|print|show|display)( me)?" THE FILE_ THE "( file)? " NAME END },
+	{ OP_READ, 7, 0,
+		"^(read|open|cat|print|show|display)( me)?" THE FILE_ THE "( file)? " NAME END },
 };
 
 /* What a request may begin with: a separator counts only before one of these. */
-static const char verbs[] = "^(list|ls|show|what files|which files|count|how many|summari[sz]e|sum up|give me a summary|"
-			    "search|grep|look for|find|write|create|save|make|put|run|execute|exec|read|open|cat|print|"
-			    "display)( |$)";
+static const char verbs[] =
+	"^(list|ls|show|what files|which files|count|how many|summari[sz]e|sum up|give me a "
+	"summary|"
+	"search|grep|look for|find|write|create|save|make|put|run|execute|exec|read|open|cat|print|"
+	"display)( |$)";
 static const char separators[] = "([,;.]? and|[,;.])? then |; ";
 
-static const char *const fillers[] = { "please ", "kindly ", "can you ", "could you ", "would you ", "now ", "now, ",
-	"first ", "first, ", "next ", "next, ", "then ", "then, ", "finally ", "finally, ", "and ", "also ", "- ", "* " };
+static const char *const fillers[] = { "please ", "kindly ", "can you ", "could you ", "would you ",
+	"now ", "now, ", "first ", "first, ", "next ", "next, ", "then ", "then, ", "finally ",
+	"finally, ", "and ", "also ", "- ", "* " };
 
-static const char help[] =
-	"I am a small rule-based model for demonstration and tests; I have no knowledge and cannot reason. I understand "
-	"requests like these, also joined by \"then\" or one per line:\n"
-	"- list the files (in DIRECTORY)\n"
-	"- read FILE\n"
-	"- run COMMAND\n"
-	"- write FILE with TEXT\n"
-	"- summarise FILE\n"
-	"- count the words in FILE (also lines, characters)\n"
-	"- search for TEXT in FILE or DIRECTORY\n"
-	"- find files named PATTERN\n"
-	"For real work choose a model with --model PROVIDER/MODEL, or set `model:` in the configuration.";
+static const char help[] = "I am a small rule-based model for demonstration and tests; I have no "
+			   "knowledge and cannot reason. I understand "
+			   "requests like these, also joined by \"then\" or one per line:\n"
+			   "- list the files (in DIRECTORY)\n"
+			   "- read FILE\n"
+			   "- run COMMAND\n"
+			   "- write FILE with TEXT\n"
+			   "- summarise FILE\n"
+			   "- count the words in FILE (also lines, characters)\n"
+			   "- search for TEXT in FILE or DIRECTORY\n"
+			   "- find files named PATTERN\n"
+			   "For real work choose a model with --model PROVIDER/MODEL, or set "
+			   "`model:` in the configuration.";
 
 struct phrases {
 	regex_t rows[ARRAY_LEN(table)];
@@ -84,7 +97,7 @@ struct phrases {
 struct op {
 	enum op_kind kind;
 	struct str subject; /* path, pattern or command */
-	struct str extra; /* content, what to count, what to search for */
+	struct str extra;   /* content, what to count, what to search for */
 };
 
 struct plan {
@@ -186,14 +199,17 @@ unquote(struct str s)
 static struct str
 clean_path(struct str s)
 {
-	static const char *const here[] = { "here", "this directory", "this folder", "current directory",
-		"current folder", "workspace", "project", "directory", "folder" };
-	static const char *const lead[] = { "in ", "under ", "below ", "the ", "file ", "directory ", "folder " };
+	static const char *const here[] = { "here", "this directory", "this folder",
+		"current directory", "current folder", "workspace", "project", "directory",
+		"folder" };
+	static const char *const lead[] = { "in ", "under ", "below ", "the ", "file ",
+		"directory ", "folder " };
 
 	s = str_trim(s);
 	if (s.n > 7 && str_ends(s, " please"))
 		s = str_trim(str_sub(s, 0, s.n - 7));
-	while (s.n > 1 && strchr(".?!,", s.p[s.n - 1]) && s.p[s.n - 2] != '.' && s.p[s.n - 2] != '/')
+	while (s.n > 1 && strchr(".?!,", s.p[s.n - 1]) && s.p[s.n - 2] != '.' &&
+		s.p[s.n - 2] != '/')
 		s = str_trim(str_sub(s, 0, s.n - 1));
 	for (size_t i = 0; i < ARRAY_LEN(lead); i++)
 		if (starts_nocase(s, lead[i]))
@@ -225,7 +241,8 @@ read_op(const struct phrases *p, struct str s, struct op *op)
 	return false;
 }
 
-/* Offset of the next separator outside quotes whose right side begins a request, or -1; *n is its length. */
+/* Offset of the next separator outside quotes whose right side begins a request, or -1; *n is its
+ * length. */
 static ptrdiff_t
 next_split(const struct phrases *p, struct str s, size_t *n)
 {
@@ -250,8 +267,8 @@ next_split(const struct phrases *p, struct str s, size_t *n)
 	return -1;
 }
 
-/* Lines that are no request of their own go on with the content or the command before them, unless that was in quotes.
- * Both are views of the same text, so the view only grows. */
+/* Lines that are no request of their own go on with the content or the command before them, unless
+ * that was in quotes. Both are views of the same text, so the view only grows. */
 static bool
 extend(struct plan *plan, struct str l)
 {
@@ -315,8 +332,14 @@ static const char *
 tool_of(const struct op *op, const struct model_request *r)
 {
 	static const char *const tools[] = {
-		[OP_LIST] = "list", [OP_READ] = "read", [OP_RUN] = "exec", [OP_WRITE] = "write",
-		[OP_SUMMARISE] = "read", [OP_COUNT] = "exec", [OP_GREP] = "grep", [OP_FIND] = "glob",
+		[OP_LIST] = "list",
+		[OP_READ] = "read",
+		[OP_RUN] = "exec",
+		[OP_WRITE] = "write",
+		[OP_SUMMARISE] = "read",
+		[OP_COUNT] = "exec",
+		[OP_GREP] = "grep",
+		[OP_FIND] = "glob",
 	};
 
 	return op->kind == OP_COUNT && !has_tool(r, "exec") ? "read" : tools[op->kind];
@@ -390,8 +413,14 @@ static void
 say_op(struct buf *b, const struct op *op)
 {
 	static const char *const verbs_[] = {
-		[OP_LIST] = "list the files in", [OP_READ] = "read", [OP_RUN] = "run", [OP_WRITE] = "write",
-		[OP_SUMMARISE] = "summarise", [OP_COUNT] = "count", [OP_GREP] = "search", [OP_FIND] = "find",
+		[OP_LIST] = "list the files in",
+		[OP_READ] = "read",
+		[OP_RUN] = "run",
+		[OP_WRITE] = "write",
+		[OP_SUMMARISE] = "summarise",
+		[OP_COUNT] = "count",
+		[OP_GREP] = "search",
+		[OP_FIND] = "find",
 	};
 
 	buf_printf(b, "%s ", verbs_[op->kind]);
@@ -399,7 +428,8 @@ say_op(struct buf *b, const struct op *op)
 		buf_printf(b, "the %.*s in ", STR_FMT(op->extra));
 	buf_printf(b, "`%.*s`", STR_FMT(str_sub(op->subject, 0, utf8_cut(op->subject, 200))));
 	if (op->kind == OP_GREP)
-		buf_printf(b, " for `%.*s`", STR_FMT(str_sub(op->extra, 0, utf8_cut(op->extra, 200))));
+		buf_printf(
+			b, " for `%.*s`", STR_FMT(str_sub(op->extra, 0, utf8_cut(op->extra, 200))));
 }
 
 static int
@@ -427,7 +457,9 @@ call(const struct op *op, const struct model_request *r, struct offline_out *o, 
 		s->args = arena_str(o->a, buf_str(&b));
 	}
 	buf_fini(&b);
-	return s ? 0 : rc ? rc : err_set(e, ERR_LIMIT, ERR_TO_USER, "the offline model's answer is too long");
+	return s    ? 0
+	       : rc ? rc
+		    : err_set(e, ERR_LIMIT, ERR_TO_USER, "the offline model's answer is too long");
 }
 
 /* ---- the report ---- */
@@ -466,7 +498,8 @@ count_text(struct str s)
 	return c;
 }
 
-/* Tools add a last line in brackets. Takes it off; true when it says that there is more than was read. */
+/* Tools add a last line in brackets. Takes it off; true when it says that there is more than was
+ * read. */
 static bool
 strip_note(struct str *text)
 {
@@ -506,7 +539,8 @@ first_sentence(struct str text)
 	for (size_t i = 0; i < s.n; i++) {
 		bool at_end = i + 1 == s.n || s.p[i + 1] == ' ' || s.p[i + 1] == '\n';
 
-		if ((strchr(".!?", s.p[i]) && s.p[i] && at_end) || (s.p[i] == '\n' && i + 1 < s.n && s.p[i + 1] == '\n')) {
+		if ((strchr(".!?", s.p[i]) && s.p[i] && at_end) ||
+			(s.p[i] == '\n' && i + 1 < s.n && s.p[i + 1] == '\n')) {
 			s = str_sub(s, 0, i + 1);
 			break;
 		}
@@ -552,7 +586,8 @@ add_summary(struct buf *b, const struct op *op, struct str text)
 	}
 }
 
-/* The number that wc printed: on the line that names the file, or else the first line that begins with one. */
+/* The number that wc printed: on the line that names the file, or else the first line that begins
+ * with one. */
 static bool
 wc_number(struct str text, struct str path, int64_t *n)
 {
@@ -581,7 +616,10 @@ add_count(struct buf *b, const struct op *op, const char *tool, struct str text)
 	bool by_exec = strcmp(tool, "exec") == 0, is_part = !by_exec && strip_note(&text);
 	struct counts c = count_text(text);
 	char flag = count_flag(op);
-	size_t here = flag == 'w' ? c.words : flag == 'l' ? c.lines : flag == 'c' ? c.bytes : c.characters;
+	size_t here = flag == 'w'   ? c.words
+		      : flag == 'l' ? c.lines
+		      : flag == 'c' ? c.bytes
+				    : c.characters;
 	int64_t n = (int64_t)here;
 
 	if (by_exec && !wc_number(text, op->subject, &n)) {
@@ -589,8 +627,8 @@ add_count(struct buf *b, const struct op *op, const char *tool, struct str text)
 		add_shown(b, text);
 		return;
 	}
-	buf_printf(b, "`%.*s` has %lld %.*s%s.", STR_FMT(op->subject), (long long)n, STR_FMT(op->extra),
-		is_part ? " in its first part, which is all that I read" : "");
+	buf_printf(b, "`%.*s` has %lld %.*s%s.", STR_FMT(op->subject), (long long)n,
+		STR_FMT(op->extra), is_part ? " in its first part, which is all that I read" : "");
 }
 
 static void
@@ -631,10 +669,11 @@ add_failed(struct buf *b, const struct op *op, struct str text)
 	add_shown(b, text.n ? text : STR("the tool failed without a message"));
 }
 
-/* The end of the work: done counts the results that belong to the plan. missing: a tool that is not offered. */
+/* The end of the work: done counts the results that belong to the plan. missing: a tool that is not
+ * offered. */
 static int
-report(const struct plan *plan, const struct offline_view *v, const struct model_request *r, const char *missing,
-	struct offline_out *o, struct err *e)
+report(const struct plan *plan, const struct offline_view *v, const struct model_request *r,
+	const char *missing, struct offline_out *o, struct err *e)
 {
 	size_t done = MIN(v->results_n, plan->n);
 	struct buf b;
@@ -650,7 +689,8 @@ report(const struct plan *plan, const struct offline_view *v, const struct model
 			add_done(&b, &plan->ops[i], tool_of(&plan->ops[i], r), v->results[i]->text);
 	}
 	if (missing)
-		buf_printf(&b, "%sI cannot do the rest: the tool `%s` is not offered here.", done ? "\n\n" : "", missing);
+		buf_printf(&b, "%sI cannot do the rest: the tool `%s` is not offered here.",
+			done ? "\n\n" : "", missing);
 	if (done < plan->n) {
 		buf_add_z(&b, "\n\nNot done: ");
 		for (size_t i = done; i < plan->n; i++) {
@@ -668,7 +708,8 @@ report(const struct plan *plan, const struct offline_view *v, const struct model
 }
 
 int
-phrases_answer(const struct phrases *p, const struct model_request *r, struct offline_out *o, struct err *e)
+phrases_answer(const struct phrases *p, const struct model_request *r, struct offline_out *o,
+	struct err *e)
 {
 	struct plan plan = { 0 };
 	struct offline_view v;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Scripts of the offline model: YAML, checked against the tables below, with file and line in every error. A script
- * answers by the number of model answers so far (`steps`) or by what was said last (`rules`). Nothing is remembered
- * between calls: how often a rule has fired is worked out from the conversation. docs/offline-model.md is its page. */
+ * Scripts of the offline model: YAML, checked against the tables below, with file and line in every
+ * error. A script answers by the number of model answers so far (`steps`) or by what was said last
+ * (`rules`). Nothing is remembered between calls: how often a rule has fired is worked out from the
+ * conversation. docs/offline-model.md is its page. */
 #include "provider/internal.h"
 
 #include <regex.h>
@@ -10,7 +11,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
-#define EXPR_MAX     256 /* bytes of a regular expression */
+#define EXPR_MAX     256        /* bytes of a regular expression */
 #define MATCHED_MAX  (64 * KIB) /* of a text that expressions look at */
 #define RULES_MAX    1000
 #define CHUNK_MAX    1000000
@@ -19,55 +20,131 @@
 /* ---- tables ---- */
 
 static const struct field call_fields[] = {
-	{ .name = "tool", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1, .max = MODEL_NAME_MAX,
+	{ .name = "tool",
+		.type = FIELD_STR,
+		.flags = FIELD_REQUIRED,
+		.min = 1,
+		.max = MODEL_NAME_MAX,
 		.text = "Name of the tool." },
-	{ .name = "args", .type = FIELD_ANY, .text = "Arguments as a map, or as text that is sent as it is." },
+	{ .name = "args",
+		.type = FIELD_ANY,
+		.text = "Arguments as a map, or as text that is sent as it is." },
 	{ .type = FIELD_END },
 };
 static const struct field error_fields[] = {
-	{ .name = "status", .type = FIELD_INT, .min = 400, .max = 599, .dflt = "500", .text = "HTTP status." },
-	{ .name = "message", .type = FIELD_STR, .max = 1000, .dflt = "scripted error", .text = "Server's message." },
-	{ .name = "retry_after", .type = FIELD_INT, .min = 0, .max = 3600, .unit = "s",
+	{ .name = "status",
+		.type = FIELD_INT,
+		.min = 400,
+		.max = 599,
+		.dflt = "500",
+		.text = "HTTP status." },
+	{ .name = "message",
+		.type = FIELD_STR,
+		.max = 1000,
+		.dflt = "scripted error",
+		.text = "Server's message." },
+	{ .name = "retry_after",
+		.type = FIELD_INT,
+		.min = 0,
+		.max = 3600,
+		.unit = "s",
 		.text = "What the server asks to wait." },
 	{ .type = FIELD_END },
 };
 static const struct field action_fields[] = {
-	{ .name = "text", .type = FIELD_STR, .max = MODEL_TEXT_MAX,
-		.text = "Answer text; {{user}} and {{result}} stand for the last request and tool result." },
-	{ .name = "reasoning", .type = FIELD_STR, .max = MODEL_TEXT_MAX, .text = "Reasoning text." },
+	{ .name = "text",
+		.type = FIELD_STR,
+		.max = MODEL_TEXT_MAX,
+		.text = "Answer text; {{user}} and {{result}} stand for the last request and tool "
+			"result." },
+	{ .name = "reasoning",
+		.type = FIELD_STR,
+		.max = MODEL_TEXT_MAX,
+		.text = "Reasoning text." },
 	{ .name = "call", .type = FIELD_OBJECT, .sub = call_fields, .text = "Tool call." },
-	{ .name = "error", .type = FIELD_OBJECT, .sub = error_fields, .text = "Fail like a server." },
+	{ .name = "error",
+		.type = FIELD_OBJECT,
+		.sub = error_fields,
+		.text = "Fail like a server." },
 	{ .name = "cut", .type = FIELD_BOOL, .text = "End the stream before its end mark." },
-	{ .name = "delay", .type = FIELD_INT, .min = 0, .max = DELAY_MAX_MS, .unit = "ms",
+	{ .name = "delay",
+		.type = FIELD_INT,
+		.min = 0,
+		.max = DELAY_MAX_MS,
+		.unit = "ms",
 		.text = "Pause; beside a text: between its pieces." },
-	{ .name = "chunk", .type = FIELD_INT, .min = 1, .max = CHUNK_MAX, .unit = "bytes",
+	{ .name = "chunk",
+		.type = FIELD_INT,
+		.min = 1,
+		.max = CHUNK_MAX,
+		.unit = "bytes",
 		.text = "Size of the pieces of a text." },
-	{ .name = "attempts", .type = FIELD_INT, .min = 1, .max = 1000,
+	{ .name = "attempts",
+		.type = FIELD_INT,
+		.min = 1,
+		.max = 1000,
 		.text = "Error or cut in the first attempts of a request only." },
 	{ .type = FIELD_END },
 };
 static const struct field when_fields[] = {
-	{ .name = "user", .type = FIELD_STR, .min = 1, .max = EXPR_MAX, .text = "Expression for the last request." },
-	{ .name = "user_has", .type = FIELD_STR, .min = 1, .max = 1000, .text = "Text in the last request." },
-	{ .name = "result", .type = FIELD_STR, .min = 1, .max = EXPR_MAX,
+	{ .name = "user",
+		.type = FIELD_STR,
+		.min = 1,
+		.max = EXPR_MAX,
+		.text = "Expression for the last request." },
+	{ .name = "user_has",
+		.type = FIELD_STR,
+		.min = 1,
+		.max = 1000,
+		.text = "Text in the last request." },
+	{ .name = "result",
+		.type = FIELD_STR,
+		.min = 1,
+		.max = EXPR_MAX,
 		.text = "Expression for the last tool result since the request." },
-	{ .name = "result_has", .type = FIELD_STR, .min = 1, .max = 1000, .text = "Text in that result." },
-	{ .name = "tool", .type = FIELD_STR, .min = 1, .max = MODEL_NAME_MAX, .text = "Tool of that result." },
+	{ .name = "result_has",
+		.type = FIELD_STR,
+		.min = 1,
+		.max = 1000,
+		.text = "Text in that result." },
+	{ .name = "tool",
+		.type = FIELD_STR,
+		.min = 1,
+		.max = MODEL_NAME_MAX,
+		.text = "Tool of that result." },
 	{ .name = "is_error", .type = FIELD_BOOL, .text = "Whether that result is an error." },
-	{ .name = "step", .type = FIELD_INT, .min = 0, .max = 1000000, .text = "Tool results since the request." },
+	{ .name = "step",
+		.type = FIELD_INT,
+		.min = 0,
+		.max = 1000000,
+		.text = "Tool results since the request." },
 	{ .type = FIELD_END },
 };
 static const struct field action_item = { .type = FIELD_OBJECT, .sub = action_fields };
 static const struct field rule_fields[] = {
-	{ .name = "when", .type = FIELD_OBJECT, .sub = when_fields, .text = "Conditions; all must hold." },
-	{ .name = "times", .type = FIELD_INT, .min = 1, .max = 1000000,
+	{ .name = "when",
+		.type = FIELD_OBJECT,
+		.sub = when_fields,
+		.text = "Conditions; all must hold." },
+	{ .name = "times",
+		.type = FIELD_INT,
+		.min = 1,
+		.max = 1000000,
 		.text = "How often the rule may fire in a conversation." },
-	{ .name = "answer", .type = FIELD_LIST, .flags = FIELD_REQUIRED, .item = &action_item, .max = RULES_MAX,
+	{ .name = "answer",
+		.type = FIELD_LIST,
+		.flags = FIELD_REQUIRED,
+		.item = &action_item,
+		.max = RULES_MAX,
 		.text = "What to do, in order." },
 	{ .type = FIELD_END },
 };
 static const struct field step_fields[] = {
-	{ .name = "answer", .type = FIELD_LIST, .flags = FIELD_REQUIRED, .item = &action_item, .max = RULES_MAX,
+	{ .name = "answer",
+		.type = FIELD_LIST,
+		.flags = FIELD_REQUIRED,
+		.item = &action_item,
+		.max = RULES_MAX,
 		.text = "What to do, in order." },
 	{ .type = FIELD_END },
 };
@@ -75,11 +152,20 @@ static const struct field rule_item = { .type = FIELD_OBJECT, .sub = rule_fields
 static const struct field step_item = { .type = FIELD_OBJECT, .sub = step_fields };
 static const char *const otherwise_names[] = { "error", "builtin", NULL };
 static const struct field script_fields[] = {
-	{ .name = "rules", .type = FIELD_LIST, .item = &rule_item, .max = RULES_MAX,
+	{ .name = "rules",
+		.type = FIELD_LIST,
+		.item = &rule_item,
+		.max = RULES_MAX,
 		.text = "The first rule whose conditions hold answers." },
-	{ .name = "steps", .type = FIELD_LIST, .item = &step_item, .max = RULES_MAX,
+	{ .name = "steps",
+		.type = FIELD_LIST,
+		.item = &step_item,
+		.max = RULES_MAX,
 		.text = "Answer number n of the conversation, where no rule fires." },
-	{ .name = "otherwise", .type = FIELD_ENUM, .choices = otherwise_names, .dflt = "error",
+	{ .name = "otherwise",
+		.type = FIELD_ENUM,
+		.choices = otherwise_names,
+		.dflt = "error",
 		.text = "Where neither answers: an error, or the built-in rules." },
 	{ .type = FIELD_END },
 };
@@ -104,7 +190,8 @@ struct script {
 	bool is_builtin_otherwise;
 };
 
-/* Back references and large repetitions can keep the matcher busy for ever: this model has no use for them. */
+/* Back references and large repetitions can keep the matcher busy for ever: this model has no use
+ * for them. */
 static const char *
 bad_expr(struct str expr)
 {
@@ -122,11 +209,14 @@ bad_expr(struct str expr)
 		depth += c == '(';
 		repeats += c == '{';
 	}
-	return depth > 16 ? "more than 16 groups" : repeats > 0 ? "{n,m} is not supported; write the repetition out" : NULL;
+	return depth > 16    ? "more than 16 groups"
+	       : repeats > 0 ? "{n,m} is not supported; write the repetition out"
+			     : NULL;
 }
 
 static int
-compile(const struct script *s, const struct node *when, const char *key, regex_t *re, bool *has, struct err *e)
+compile(const struct script *s, const struct node *when, const char *key, regex_t *re, bool *has,
+	struct err *e)
 {
 	const struct node *n = node_get(when, key);
 	const char *why;
@@ -145,8 +235,9 @@ compile(const struct script *s, const struct node *when, const char *key, regex_
 		regerror(rc, re, text, sizeof(text));
 		why = text;
 	}
-	return err_set(e, ERR_CONFIG, ERR_TO_USER, "%s line %u: when.%s: not a usable regular expression: %s", s->name,
-		n->line, key, why);
+	return err_set(e, ERR_CONFIG, ERR_TO_USER,
+		"%s line %u: when.%s: not a usable regular expression: %s", s->name, n->line, key,
+		why);
 }
 
 static int
@@ -159,11 +250,12 @@ check_action(const struct script *s, const struct node *action, struct err *e)
 		n += node_get(action, kinds[i]) != NULL;
 	if (n > 1 || (n == 0 && !node_get(action, "delay")))
 		return err_set(e, ERR_CONFIG, ERR_TO_USER,
-			"%s line %u: expected exactly one of text, reasoning, call, error, cut, delay in an action",
+			"%s line %u: expected exactly one of text, reasoning, call, error, cut, "
+			"delay in an action",
 			s->name, action->line);
 	if (node_get(action, "attempts") && !node_get(action, "error") && !node_get(action, "cut"))
-		return err_set(e, ERR_CONFIG, ERR_TO_USER, "%s line %u: attempts belongs to error or cut", s->name,
-			action->line);
+		return err_set(e, ERR_CONFIG, ERR_TO_USER,
+			"%s line %u: attempts belongs to error or cut", s->name, action->line);
 	return 0;
 }
 
@@ -176,7 +268,8 @@ check_answer(const struct script *s, const struct node *answer, bool *may_fail, 
 
 		if (rc != 0)
 			return rc;
-		if ((node_get(action, "error") || node_bool(action, "cut", false)) && !node_get(action, "attempts"))
+		if ((node_get(action, "error") || node_bool(action, "cut", false)) &&
+			!node_get(action, "attempts"))
 			*may_fail = true;
 	}
 	return 0;
@@ -245,6 +338,12 @@ script_parse(const char *name, struct str text, struct script **out, struct err 
 	return 0;
 }
 
+bool
+script_has_builtin(const struct script *s)
+{
+	return s->is_builtin_otherwise;
+}
+
 void
 script_free(struct script *s)
 {
@@ -303,7 +402,8 @@ holds(const struct rule *r, const struct offline_view *v)
 	if (n && (size_t)n->i != v->results_n)
 		return false;
 	return has_holds(r->when, "user_has", v->user) && has_holds(r->when, "result_has", text) &&
-		(!r->has_user || expr_holds(&r->user, v->user)) && (!r->has_result || expr_holds(&r->result, text));
+	       (!r->has_user || expr_holds(&r->user, v->user)) &&
+	       (!r->has_result || expr_holds(&r->result, text));
 }
 
 static struct rule *
@@ -322,8 +422,8 @@ find_rule(const struct script *s, const struct offline_view *v, const int64_t *f
 
 /* How often each rule has fired: the conversation is gone through once more, answer by answer. */
 static int
-count_fired(const struct script *s, const struct model_request *r, struct arena *scratch, int64_t *fired,
-	struct err *e)
+count_fired(const struct script *s, const struct model_request *r, struct arena *scratch,
+	int64_t *fired, struct err *e)
 {
 	struct offline_view v;
 
@@ -419,20 +519,27 @@ act(const struct node *action, const struct model_request *r, const struct offli
 	struct offline_out *o, struct err *e)
 {
 	const struct node *call = node_get(action, "call"), *error = node_get(action, "error");
-	const struct node *text = node_get(action, "text"), *reasoning = node_get(action, "reasoning");
-	int64_t delay = node_int(action, "delay", 0), retry_after = node_int(error, "retry_after", -1);
+	const struct node *text = node_get(action, "text"),
+			  *reasoning = node_get(action, "reasoning");
+	int64_t delay = node_int(action, "delay", 0),
+		retry_after = node_int(error, "retry_after", -1);
 	bool applies = r->attempt < node_int(action, "attempts", INT64_MAX);
 	struct offline_step *s;
 
 	if (text || reasoning)
 		return offline_text(o, text ? OFFLINE_TEXT : OFFLINE_REASONING,
-			expand(text ? text->s : reasoning->s, v, o->a), node_int(action, "chunk", 0), delay, e);
-	if ((error || node_get(action, "cut")) && (!applies || !(error || node_bool(action, "cut", false))))
+			expand(text ? text->s : reasoning->s, v, o->a),
+			node_int(action, "chunk", 0), delay, e);
+	if ((error || node_get(action, "cut")) &&
+		(!applies || !(error || node_bool(action, "cut", false))))
 		return 0;
-	s = offline_add(o, call ? OFFLINE_CALL : error ? OFFLINE_ERROR : node_get(action, "cut") ? OFFLINE_CUT : OFFLINE_DELAY);
+	s = offline_add(o, call                      ? OFFLINE_CALL
+			   : error                   ? OFFLINE_ERROR
+			   : node_get(action, "cut") ? OFFLINE_CUT
+						     : OFFLINE_DELAY);
 	if (!s)
-		return err_set(e, ERR_LIMIT, ERR_TO_USER, "the script's answer has more than %u steps",
-			OFFLINE_STEPS_MAX);
+		return err_set(e, ERR_LIMIT, ERR_TO_USER,
+			"the script's answer has more than %u steps", OFFLINE_STEPS_MAX);
 	if (call) {
 		s->tool = node_str(call, "tool", STR(""));
 		s->args = args_text(node_get(call, "args"), o->a);
@@ -455,7 +562,8 @@ is_last(const struct offline_out *o)
 }
 
 int
-script_answer(const struct script *s, const struct model_request *r, struct offline_out *o, struct err *e)
+script_answer(
+	const struct script *s, const struct model_request *r, struct offline_out *o, struct err *e)
 {
 	const struct node *answer;
 	struct offline_view v;
@@ -469,8 +577,9 @@ script_answer(const struct script *s, const struct model_request *r, struct offl
 		return 0;
 	if (!answer)
 		return err_set(e, ERR_NOT_FOUND, ERR_TO_USER,
-			"%s has no rule that matches and no step %zu (add one, or set otherwise: builtin)", s->name,
-			v.answers);
+			"%s has no rule that matches and no step %zu (add one, or set otherwise: "
+			"builtin)",
+			s->name, v.answers);
 	for (size_t i = 0; i < node_len(answer) && !is_last(o); i++) {
 		rc = act(node_at(answer, i), r, &v, o, e);
 		if (rc != 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * The OpenAI Chat Completions API, streamed, and what servers that imitate it do differently: a missing or constant
- * call index, whole arguments in one chunk, arguments as an object, names repeated, reasoning beside the content.
- * Messages come last in the request, so that a longer conversation begins with the bytes of a shorter one. */
+ * The OpenAI Chat Completions API, streamed, and what servers that imitate it do differently: a
+ * missing or constant call index, whole arguments in one chunk, arguments as an object, names
+ * repeated, reasoning beside the content. Messages come last in the request, so that a longer
+ * conversation begins with the bytes of a shorter one. */
 #include "provider/internal.h"
 
 #include "base/limits.h"
@@ -37,7 +38,8 @@ write_tools(struct json *j, const struct model_request *r)
 	json_arr_end(j);
 }
 
-/* All text of messages [from, to) as one string; texts are kept apart by an empty line. false: there is none. */
+/* All text of messages [from, to) as one string; texts are kept apart by an empty line. false:
+ * there is none. */
 static bool
 join_text(const struct model_request *r, size_t from, size_t to, struct buf *text)
 {
@@ -111,8 +113,8 @@ count_calls(const struct model_request *r, size_t from, size_t to)
 
 /* Reasoning is not sent back: this API has no place for it, and some servers refuse the request. */
 static void
-write_assistant(struct json *j, const struct model_request *r, size_t from, size_t to, struct buf *text,
-	struct arena *a)
+write_assistant(struct json *j, const struct model_request *r, size_t from, size_t to,
+	struct buf *text, struct arena *a)
 {
 	bool has_text = join_text(r, from, to, text);
 	size_t calls = count_calls(r, from, to);
@@ -179,9 +181,11 @@ build(const struct model_request *r, struct http_request *out, struct arena *a, 
 	json_obj(&j);
 	json_kv_bool(&j, "include_usage", true);
 	json_obj_end(&j);
-	/* OpenAI's reasoning models refuse the old name; servers that imitate the API often know only that one. */
+	/* OpenAI's reasoning models refuse the old name; servers that imitate the API often know
+	 * only that one. */
 	if (r->max_output_tokens > 0)
-		json_kv_int(&j, r->is_own_server ? "max_completion_tokens" : "max_tokens", r->max_output_tokens);
+		json_kv_int(&j, r->is_own_server ? "max_completion_tokens" : "max_tokens",
+			r->max_output_tokens);
 	write_tools(&j, r);
 	json_key(&j, "messages");
 	json_arr(&j);
@@ -203,13 +207,15 @@ text_of(struct parser *p, const struct node *map, const char *key, struct str *o
 	if (!n || n->type == NODE_NULL)
 		return 0;
 	if (n->type != NODE_STR)
-		return parser_malformed(p, e, "%s: expected a string, found %s", key, node_type_name(n->type));
+		return parser_malformed(
+			p, e, "%s: expected a string, found %s", key, node_type_name(n->type));
 	*out = n->s;
 	return 0;
 }
 
-/* Which call a fragment belongs to. Some servers leave the index out, others send 0 for every call: an id that is new,
- * or a second name where there is no id, begins a call; anything else goes on with the last one. */
+/* Which call a fragment belongs to. Some servers leave the index out, others send 0 for every call:
+ * an id that is new, or a second name where there is no id, begins a call; anything else goes on
+ * with the last one. */
 static struct slot *
 find_call(struct parser *p, const struct node *call, struct str id, struct str name, struct err *e)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The answer of a model while it streams: bytes to events to parts. What the events mean is in one file per API; the
- * limits, the live deltas, the end mark and the last tidying are here, the same for all. The result does not depend
- * on where the bytes were cut. */
+ * The answer of a model while it streams: bytes to events to parts. What the events mean is in one
+ * file per API; the limits, the live deltas, the end mark and the last tidying are here, the same
+ * for all. The result does not depend on where the bytes were cut. */
 #include "provider/internal.h"
 
 #include <inttypes.h>
@@ -60,7 +60,8 @@ on_event(void *arg, const struct sse_event *ev)
 
 	p->events++;
 	if (p->is_done || str_trim(ev->data).n == 0)
-		return 0; /* nothing after the end mark counts; empty data is some servers' keep-alive */
+		return 0; /* nothing after the end mark counts; empty data is some servers'
+			     keep-alive */
 	arena_reset(p->scratch);
 	return p->api->event(p, ev->event, ev->data, p->e);
 }
@@ -132,8 +133,8 @@ parser_malformed(struct parser *p, struct err *e, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
-	return err_set(e, ERR_PROTO, ERR_TO_USER, "event %" PRIu64 " of the %s stream: %s", p->events,
-		p->api->name, what);
+	return err_set(e, ERR_PROTO, ERR_TO_USER, "event %" PRIu64 " of the %s stream: %s",
+		p->events, p->api->name, what);
 }
 
 int
@@ -150,7 +151,8 @@ parser_json(struct parser *p, struct str data, const struct node **out, struct e
 		return parser_malformed(p, e, "%s", why.msg);
 	}
 	if (n->type != NODE_MAP)
-		return parser_malformed(p, e, "expected an object, found %s", node_type_name(n->type));
+		return parser_malformed(
+			p, e, "expected an object, found %s", node_type_name(n->type));
 	*out = n;
 	return 0;
 }
@@ -206,14 +208,14 @@ count(struct parser *p, const struct slot *s, size_t n, struct err *e)
 	bool is_call = s->type == PART_CALL;
 
 	if (is_call && s->body.n + n > MODEL_ARGS_MAX)
-		return err_set(e, ERR_LIMIT, ERR_TO_USER, "the arguments of one tool call are larger than %u bytes",
-			MODEL_ARGS_MAX);
+		return err_set(e, ERR_LIMIT, ERR_TO_USER,
+			"the arguments of one tool call are larger than %u bytes", MODEL_ARGS_MAX);
 	if (!is_call && p->text_bytes + n > MODEL_TEXT_MAX)
-		return err_set(e, ERR_LIMIT, ERR_TO_USER, "the text of the model's answer is larger than %u bytes",
-			MODEL_TEXT_MAX);
+		return err_set(e, ERR_LIMIT, ERR_TO_USER,
+			"the text of the model's answer is larger than %u bytes", MODEL_TEXT_MAX);
 	if (p->all_bytes + n > MODEL_ANSWER_MAX)
-		return err_set(e, ERR_LIMIT, ERR_TO_USER, "the model's answer is larger than %u bytes",
-			MODEL_ANSWER_MAX);
+		return err_set(e, ERR_LIMIT, ERR_TO_USER,
+			"the model's answer is larger than %u bytes", MODEL_ANSWER_MAX);
 	p->all_bytes += n;
 	p->text_bytes += is_call ? 0 : n;
 	return 0;
@@ -241,8 +243,8 @@ slot_add_id(struct parser *p, struct slot *s, struct str id, struct err *e)
 	if (s->is_ignored)
 		return 0;
 	if (p->all_bytes + id.n > MODEL_ANSWER_MAX)
-		return err_set(e, ERR_LIMIT, ERR_TO_USER, "the model's answer is larger than %u bytes",
-			MODEL_ANSWER_MAX);
+		return err_set(e, ERR_LIMIT, ERR_TO_USER,
+			"the model's answer is larger than %u bytes", MODEL_ANSWER_MAX);
 	p->all_bytes += id.n;
 	return buf_add_str(&s->id, id);
 }
@@ -253,8 +255,8 @@ slot_set_name(struct parser *p, struct slot *s, struct str name, struct err *e)
 	if (s->is_ignored || name.n == 0 || s->name.n > 0)
 		return 0;
 	if (name.n > MODEL_NAME_MAX)
-		return err_set(e, ERR_LIMIT, ERR_TO_USER, "the name of a tool is longer than %u bytes",
-			MODEL_NAME_MAX);
+		return err_set(e, ERR_LIMIT, ERR_TO_USER,
+			"the name of a tool is longer than %u bytes", MODEL_NAME_MAX);
 	buf_add_str(&s->name, name);
 	if (p->fn)
 		p->fn(p->arg, DELTA_CALL, name);
@@ -296,7 +298,8 @@ usage_count(const struct node *usage, const char *key, int64_t dflt)
 static bool
 is_stream_head(const struct parser *p)
 {
-	static const char *const starts[] = { ":", "data", "event", "id", "retry", "\xEF\xBB\xBF", "\n", "\r" };
+	static const char *const starts[] = { ":", "data", "event", "id", "retry", "\xEF\xBB\xBF",
+		"\n", "\r" };
 
 	for (size_t i = 0; i < ARRAY_LEN(starts); i++)
 		if (memcmp(p->head, starts[i], MIN(p->head_n, strlen(starts[i]))) == 0)
@@ -311,12 +314,13 @@ not_done(struct parser *p, struct err *e)
 	int rc;
 
 	if (is_stream_head(p))
-		return err_set(e, ERR_NET, ERR_TO_USER, "the stream was cut before its end (after %" PRIu64 " events)",
-			p->events);
+		return err_set(e, ERR_NET, ERR_TO_USER,
+			"the stream was cut before its end (after %" PRIu64 " events)", p->events);
 	buf_init(&shown, 8 * PARSER_HEAD_SIZE);
 	term_clean(&shown, (struct str){ p->head, p->head_n }, true);
 	rc = err_set(e, ERR_PROTO, ERR_TO_USER,
-		"the answer is not an event stream; it begins with: %s (does base_url belong to a server with the %s API?)",
+		"the answer is not an event stream; it begins with: %s (does base_url belong to a "
+		"server with the %s API?)",
 		buf_z(&shown), p->api->name);
 	buf_fini(&shown);
 	return rc;
@@ -331,7 +335,8 @@ is_id_taken(const struct parser *p, size_t before, struct str id)
 	return false;
 }
 
-/* Every call ends with a name, arguments and an id of its own, whatever the server left out or used twice. */
+/* Every call ends with a name, arguments and an id of its own, whatever the server left out or used
+ * twice. */
 static int
 complete_call(struct parser *p, size_t i, struct err *e)
 {
@@ -339,8 +344,8 @@ complete_call(struct parser *p, size_t i, struct err *e)
 	struct id fresh;
 
 	if (s->name.n == 0)
-		return err_set(e, ERR_PROTO, ERR_TO_USER, "the %s stream has a tool call without a name",
-			p->api->name);
+		return err_set(e, ERR_PROTO, ERR_TO_USER,
+			"the %s stream has a tool call without a name", p->api->name);
 	if (str_trim(buf_str(&s->body)).n == 0) {
 		buf_reset(&s->body);
 		buf_add_z(&s->body, "{}");
@@ -391,7 +396,8 @@ parser_end(struct parser *p, const struct model_answer **out, struct err *e)
 			return rc;
 		p->parts[n++] = part_of(s);
 	}
-	/* Servers differ in how they name the end of an answer with calls; what counts is whether there are any. */
+	/* Servers differ in how they name the end of an answer with calls; what counts is whether
+	 * there are any. */
 	if (p->calls > 0 && (p->answer.stop == STOP_END || p->answer.stop == STOP_OTHER))
 		p->answer.stop = STOP_TOOLS;
 	else if (p->calls == 0 && (p->answer.stop == STOP_TOOLS || !p->has_stop))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Model APIs without sockets: one file per API builds the HTTP request and parses the streamed answer into the same
- * few events. Also the catalog of models and prices, the classification of errors with the retry delays, and the
- * offline model. Who sends the bytes is somebody else's business. */
+ * Model APIs without sockets: one file per API builds the HTTP request and parses the streamed
+ * answer into the same few events. Also the catalog of models and prices, the classification of
+ * errors with the retry delays, and the offline model. Who sends the bytes is somebody else's
+ * business. */
 #ifndef PROVIDER_PROVIDER_H
 #define PROVIDER_PROVIDER_H
 
@@ -11,11 +12,11 @@
 /* ---- the conversation, in the form that every API builder reads ---- */
 
 enum part_type {
-	PART_TEXT, /* text */
+	PART_TEXT,      /* text */
 	PART_REASONING, /* text and, from APIs that sign it, signature; must go back unchanged */
 	PART_REASONING_REDACTED, /* data in signature */
-	PART_CALL, /* call_id, tool, args (JSON object text) */
-	PART_RESULT, /* call_id, text, is_error; only in user messages */
+	PART_CALL,               /* call_id, tool, args (JSON object text) */
+	PART_RESULT,             /* call_id, text, is_error; only in user messages */
 };
 struct part {
 	enum part_type type;
@@ -44,8 +45,9 @@ struct model_request {
 	const struct tool_schema *tools;
 	size_t tools_n;
 	int64_t max_output_tokens; /* 0: the server's default */
-	bool is_own_server; /* from model_info: openai-chat then says max_completion_tokens instead of max_tokens */
-	int attempt; /* 0, then 1 for the first retry: only the offline model looks at it */
+	bool is_own_server; /* from model_info: openai-chat then says max_completion_tokens instead
+			       of max_tokens */
+	int attempt;        /* 0, then 1 for the first retry: only the offline model looks at it */
 };
 struct model_info;
 /* Empty request for this model; the strings are borrowed from m. */
@@ -54,18 +56,19 @@ void model_request_init(struct model_request *r, const struct model_info *m);
 /* ---- the answer ---- */
 
 struct model_usage {
-	int64_t input_tokens; /* all input, cached included */
-	int64_t output_tokens; /* all output, reasoning included */
-	int64_t cached_tokens; /* read from a cache; part of input */
+	int64_t input_tokens;       /* all input, cached included */
+	int64_t output_tokens;      /* all output, reasoning included */
+	int64_t cached_tokens;      /* read from a cache; part of input */
 	int64_t cache_write_tokens; /* part of input */
-	int64_t reasoning_tokens; /* part of output */
+	int64_t reasoning_tokens;   /* part of output */
 };
 enum model_stop { STOP_END, STOP_TOOLS, STOP_LENGTH, STOP_REFUSED, STOP_OTHER };
 const char *model_stop_name(enum model_stop s); /* end tools length refused other */
 
 /* Deltas while the answer streams: for live display and partials only. */
 enum delta_type { DELTA_TEXT, DELTA_REASONING, DELTA_CALL };
-typedef void (*delta_fn)(void *arg, enum delta_type type, struct str text); /* DELTA_CALL: the tool's name, once */
+typedef void (*delta_fn)(
+	void *arg, enum delta_type type, struct str text); /* DELTA_CALL: the tool's name, once */
 
 /* The whole answer; in the parser's arena, valid until parser_free. */
 struct model_answer {
@@ -78,31 +81,37 @@ struct model_answer {
 /* ---- one API ---- */
 
 struct http_request {
-	struct str path; /* appended to the base URL: "/chat/completions" */
+	struct str path;    /* appended to the base URL: "/chat/completions" */
 	struct str headers; /* "name: value\n" lines without credentials */
-	struct buf *body; /* JSON; made by the caller (max REQUEST_BODY_MAX), appended to by build */
+	struct buf
+		*body; /* JSON; made by the caller (max REQUEST_BODY_MAX), appended to by build */
 };
 
 struct parser; /* of one answer */
 struct provider_api {
-	const char *name; /* "openai-chat" */
-	const char *base_url; /* default */
-	const char *key_header; /* "Authorization: Bearer " or "x-api-key: ": how the broker sends the key; NULL: none */
-	/* Pure: the same request gives the same bytes, and a conversation that goes on gives a body that begins with the
-	 * same bytes. ERR_LIMIT when the body's maximum is reached, ERR_INVALID without any message. NULL: no transport. */
-	int (*build)(const struct model_request *r, struct http_request *out, struct arena *a, struct err *e);
+	const char *name;       /* "openai-chat" */
+	const char *base_url;   /* default */
+	const char *key_header; /* "Authorization: Bearer " or "x-api-key: ": how the broker sends
+				   the key; NULL: none */
+	/* Pure: the same request gives the same bytes, and a conversation that goes on gives a body
+	 * that begins with the same bytes. ERR_LIMIT when the body's maximum is reached,
+	 * ERR_INVALID without any message. NULL: no transport. */
+	int (*build)(const struct model_request *r, struct http_request *out, struct arena *a,
+		struct err *e);
 	/* Feeds one SSE event; the stream is complete when parser_is_done. */
 	int (*event)(struct parser *p, struct str event, struct str data, struct err *e);
 	/* The message of an error body (status >= 400), or of an error inside a stream. */
 	void (*error)(struct str body, struct str *type, struct str *message, struct arena *a);
 };
-extern const struct provider_api *const provider_apis[]; /* NULL-terminated: openai-chat, anthropic, offline */
+extern const struct provider_api
+	*const provider_apis[]; /* NULL-terminated: openai-chat, anthropic, offline */
 const struct provider_api *provider_api_find(struct str name);
 
 struct parser *parser_new(const struct provider_api *api, delta_fn fn, void *arg);
 void parser_free(struct parser *p);
-/* Bytes of a 200 answer's body, cut anywhere. Errors: ERR_PROTO (malformed), ERR_LIMIT (a named maximum),
- * ERR_PROVIDER (an error event inside the stream; provider_classify tells whether to retry). */
+/* Bytes of a 200 answer's body, cut anywhere. Errors: ERR_PROTO (malformed), ERR_LIMIT (a named
+ * maximum), ERR_PROVIDER (an error event inside the stream; provider_classify tells whether to
+ * retry). */
 int parser_feed(struct parser *p, struct str bytes, struct err *e) MUST_USE;
 /* The body has ended: 0 with the answer, or ERR_NET when the stream was cut before its end mark. */
 int parser_end(struct parser *p, const struct model_answer **out, struct err *e) MUST_USE;
@@ -110,84 +119,97 @@ int parser_end(struct parser *p, const struct model_answer **out, struct err *e)
 /* ---- errors and retry ---- */
 
 enum failure_kind {
-	FAIL_NETWORK, /* could not connect, cut, idle too long */
-	FAIL_RATE, /* 429 */
+	FAIL_NETWORK,  /* could not connect, cut, idle too long */
+	FAIL_RATE,     /* 429 */
 	FAIL_OVERLOAD, /* 503, 529, 5xx */
-	FAIL_AUTH, /* 401, 403 */
-	FAIL_QUOTA, /* insufficient_quota: no retry helps */
-	FAIL_REQUEST, /* other 4xx: no retry helps */
-	FAIL_CONTEXT, /* the request does not fit the model's context window */
-	FAIL_STREAM, /* malformed or error event */
+	FAIL_AUTH,     /* 401, 403 */
+	FAIL_QUOTA,    /* insufficient_quota: no retry helps */
+	FAIL_REQUEST,  /* other 4xx: no retry helps */
+	FAIL_CONTEXT,  /* the request does not fit the model's context window */
+	FAIL_STREAM,   /* malformed or error event */
 };
-const char *failure_kind_name(enum failure_kind k); /* network rate overload auth quota request context stream */
+const char *failure_kind_name(
+	enum failure_kind k); /* network rate overload auth quota request context stream */
 struct failure {
 	enum failure_kind kind;
 	bool may_retry;
 	int64_t after_ms; /* asked for by the server, -1: not said; capped at RETRY_AFTER_MAX_MS */
-	struct err e; /* for the user: what, which provider, how to fix */
+	struct err e;     /* for the user: what, which provider, how to fix */
 };
 #define RETRY_AFTER_MAX_MS 120000
 /* From an HTTP answer. headers: "name: value\n" lines. now_ms (wall) is for Retry-After dates. */
-void failure_from_http(const struct provider_api *api, const char *provider, int status, struct str headers,
-	struct str body, int64_t now_ms, struct failure *out);
+void failure_from_http(const struct provider_api *api, const char *provider, int status,
+	struct str headers, struct str body, int64_t now_ms, struct failure *out);
 /* From an error of parser_feed, parser_end or of the link to the server. */
-void failure_from_err(const struct provider_api *api, const char *provider, const struct err *e, struct failure *out);
+void failure_from_err(const struct provider_api *api, const char *provider, const struct err *e,
+	struct failure *out);
 /* From an OFFLINE_ERROR or OFFLINE_CUT step. */
 struct offline_step;
 void failure_from_offline(const char *provider, const struct offline_step *s, struct failure *out);
-/* Delay before attempt n (1: the first retry): what the server asked, else 500 ms doubled each time up to 8 s, with up
- * to 25 % of it taken off by `jitter` in [0, 1). */
+/* Delay before attempt n (1: the first retry): what the server asked, else 500 ms doubled each time
+ * up to 8 s, with up to 25 % of it taken off by `jitter` in [0, 1). */
 int64_t retry_delay_ms(const struct failure *f, int attempt, double jitter);
 
 /* ---- models ---- */
 
-/* What is known about a provider before any model is chosen: for the runner, which tells the broker. Rows of the
- * configuration, with built-in rows for "anthropic", "openai" and "offline". Strings live in a, NUL-terminated. */
+/* What is known about a provider before any model is chosen: for the runner, which tells the
+ * broker. Rows of the configuration, with built-in rows for "anthropic", "openai" and "offline".
+ * Strings live in a, NUL-terminated. */
 struct provider_info {
 	struct str name;
 	const struct provider_api *api;
 	struct str base_url; /* without a slash at the end; empty for offline */
-	struct str key_env; /* environment variable of the key; empty: none */
-	bool is_own_server; /* the API's own default server */
+	struct str key_env;  /* environment variable of the key; empty: none */
+	bool is_own_server;  /* the API's own default server */
 };
-int provider_resolve(const struct config *c, struct str name, struct arena *a, struct provider_info *out,
-	struct err *e) MUST_USE;
+int provider_resolve(const struct config *c, struct str name, struct arena *a,
+	struct provider_info *out, struct err *e) MUST_USE;
 
 struct model_info {
 	struct str provider; /* key below `providers:` */
-	struct str model; /* what the API calls it */
+	struct str model;    /* what the API calls it */
 	const struct provider_api *api;
 	bool is_own_server;
 	int64_t context_tokens;
 	int64_t max_output_tokens; /* 0: not known, the server's default */
 	int64_t input_microusd_per_mtok, output_microusd_per_mtok;
 	int64_t cached_microusd_per_mtok, cache_write_microusd_per_mtok;
-	/* A request whose input is longer than this pays these percentages of all prices; 0: no such rule. */
+	/* A request whose input is longer than this pays these percentages of all prices; 0: no
+	 * such rule. */
 	int64_t long_tokens, long_input_percent, long_output_percent;
 	int64_t connect_ms, idle_ms;
 	int retries;
 };
-/* Resolves "provider/model" from configuration and catalog. ERR_CONFIG with the nearest names when either is unknown;
- * a provider with its own base_url needs no catalog entry (price 0). Strings live in a. */
+/* Resolves "provider/model" from configuration and catalog. ERR_CONFIG with the nearest names when
+ * either is unknown; a provider with its own base_url needs no catalog entry (price 0). Strings
+ * live in a. */
 int model_resolve(const struct config *c, struct str name, struct arena *a, struct model_info *out,
 	struct err *e) MUST_USE;
 /* Cost, each part rounded up to a micro-dollar. */
 int64_t model_cost(const struct model_info *m, const struct model_usage *u);
-/* What a call may cost at most: the estimate of its input (bytes / 3, rounded up, at the dearest input price) and all
- * of its output (the context window where the maximum output is not known). */
+/* What a call may cost at most: the estimate of its input (bytes / 3, rounded up, at the dearest
+ * input price) and all of its output (the context window where the maximum output is not known). */
 int64_t model_cost_bound(const struct model_info *m, size_t input_bytes);
 
 /* ---- the offline model ---- */
 
-/* A small rule-based model for demonstration, tests and load: docs/offline-model.md. Every answer is labelled
+/* A small rule-based model for demonstration, tests and load: docs/offline-model.md. Every answer
+ * is labelled
  * "[offline model]". It has no transport: the answer is a list of steps in time. */
-enum offline_step_type { OFFLINE_TEXT, OFFLINE_REASONING, OFFLINE_CALL, OFFLINE_DELAY, OFFLINE_ERROR, OFFLINE_CUT };
+enum offline_step_type {
+	OFFLINE_TEXT,
+	OFFLINE_REASONING,
+	OFFLINE_CALL,
+	OFFLINE_DELAY,
+	OFFLINE_ERROR,
+	OFFLINE_CUT
+};
 struct offline_step {
 	enum offline_step_type type;
-	struct str text; /* a piece of text; error message */
+	struct str text;       /* a piece of text; error message */
 	struct str tool, args; /* OFFLINE_CALL */
-	int64_t ms; /* OFFLINE_DELAY; OFFLINE_ERROR: the retry-after, -1 not said */
-	int status; /* OFFLINE_ERROR: as an HTTP status */
+	int64_t ms;            /* OFFLINE_DELAY; OFFLINE_ERROR: the retry-after, -1 not said */
+	int status;            /* OFFLINE_ERROR: as an HTTP status */
 };
 struct offline; /* rules, or a script */
 /* script: YAML text or empty for the built-in rules; name is for messages. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * ithaca-model: serves scripted model answers on 127.0.0.1 over HTTP/1.1, byte for byte, and records every request.
- * One epoll loop, no threads; connections are kept alive. Not part of the product: it trusts its clients. */
+ * ithaca-model: serves scripted model answers on 127.0.0.1 over HTTP/1.1, byte for byte, and
+ * records every request. One epoll loop, no threads; connections are kept alive. Not part of the
+ * product: it trusts its clients. */
 #include "model.h"
 
 #include <errno.h>
@@ -27,9 +28,9 @@ struct conn {
 	struct conn *next, *prev;
 	struct buf in;
 	struct buf body; /* decoded, when it came in chunks */
-	size_t head_n; /* bytes of the head with its empty line, 0: not whole yet */
-	size_t decoded; /* bytes of `in` behind the head that are in body already */
-	int64_t length; /* of the body, -1: in chunks */
+	size_t head_n;   /* bytes of the head with its empty line, 0: not whole yet */
+	size_t decoded;  /* bytes of `in` behind the head that are in body already */
+	int64_t length;  /* of the body, -1: in chunks */
 	int64_t arrived_us;
 	bool told_continue;
 	bool is_sending, is_blocked;
@@ -136,7 +137,8 @@ log_gone(struct server *s, const struct conn *c)
 static void
 conn_watch(struct server *s, struct conn *c, int op)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | (c->is_blocked ? EPOLLOUT : 0), .data.ptr = c };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | (c->is_blocked ? EPOLLOUT : 0),
+		.data.ptr = c };
 
 	if (epoll_ctl(s->epoll, op, c->fd, &ev) != 0)
 		die("epoll_ctl", strerror(errno));
@@ -247,8 +249,10 @@ answer_model(struct server *s, struct conn *c, struct request *r)
 		return;
 	}
 	buf_init(&why, KIB);
-	buf_printf(&why, "{\"error\":{\"type\":\"no_step\",\"message\":\"the script has no answer for request %llu with %lld "
-			 "tool results\"}}",
+	buf_printf(&why,
+		"{\"error\":{\"type\":\"no_step\",\"message\":\"the script has no answer for "
+		"request %llu with %lld "
+		"tool results\"}}",
 		(unsigned long long)r->seq, (long long)r->results);
 	render_plain(&c->answer, 404, "application/json", STR(""), buf_str(&why));
 	buf_fini(&why);
@@ -271,10 +275,12 @@ answer_request(struct server *s, struct conn *c, struct request *r)
 		render_plain(&c->answer, 200, "text/plain", STR(""), STR("ok\n"));
 	else if (str_ends(r->path, "/models"))
 		render_plain(&c->answer, 200, "application/json", STR(""),
-			STR("{\"object\":\"list\",\"data\":[{\"id\":\"x\",\"object\":\"model\"}]}"));
+			STR("{\"object\":\"list\",\"data\":[{\"id\":\"x\",\"object\":\"model\"}]"
+			    "}"));
 	else
 		render_plain(&c->answer, 404, "application/json", STR(""),
-			STR("{\"error\":{\"type\":\"not_found_error\",\"message\":\"no such path\"}}"));
+			STR("{\"error\":{\"type\":\"not_found_error\",\"message\":\"no such "
+			    "path\"}}"));
 }
 
 static struct str
@@ -305,7 +311,8 @@ read_head(struct conn *c)
 	c->length = 0;
 	if (str_ends(header(head, "transfer-encoding"), "chunked"))
 		c->length = -1;
-	else if (length.n && (str_i64(length, &c->length) != 0 || c->length < 0 || c->length > REQUEST_MAX))
+	else if (length.n &&
+		 (str_i64(length, &c->length) != 0 || c->length < 0 || c->length > REQUEST_MAX))
 		return -1;
 	if (header(head, "expect").n && !c->told_continue) {
 		c->told_continue = true;
@@ -363,7 +370,8 @@ read_request(struct conn *c, struct request *r)
 	}
 	in = buf_str(&c->in);
 	rest = str_sub(in, 0, c->head_n);
-	if (!str_next(&rest, '\n', &line) || !str_next(&line, ' ', &r->method) || !str_next(&line, ' ', &r->path))
+	if (!str_next(&rest, '\n', &line) || !str_next(&line, ' ', &r->method) ||
+		!str_next(&line, ' ', &r->path))
 		return -1;
 	r->headers = rest;
 	r->body = c->length < 0 ? buf_str(&c->body) : str_sub(in, c->head_n, (size_t)c->length);
@@ -372,7 +380,8 @@ read_request(struct conn *c, struct request *r)
 	return 1;
 }
 
-/* Goes on with a connection as far as it can: rest of an answer, next request that is already here. */
+/* Goes on with a connection as far as it can: rest of an answer, next request that is already here.
+ */
 static void
 conn_go_on(struct server *s, struct conn *c)
 {
@@ -507,8 +516,10 @@ start(struct server *s, int port)
 
 	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	s->listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (s->listener < 0 || setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
-		bind(s->listener, (struct sockaddr *)&at, size) != 0 || listen(s->listener, 4096) != 0 ||
+	if (s->listener < 0 ||
+		setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
+		bind(s->listener, (struct sockaddr *)&at, size) != 0 ||
+		listen(s->listener, 4096) != 0 ||
 		getsockname(s->listener, (struct sockaddr *)&at, &size) != 0)
 		die("listen", strerror(errno));
 	s->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -542,7 +553,8 @@ static void
 usage(void)
 {
 	fputs("usage: ithaca-model [-p PORT] [-l LOGFILE] [-e] [-y YAML | SCRIPT.yaml]\n"
-	      "Serves scripted model answers on 127.0.0.1 and prints the port. -e: ends when standard input ends.\n",
+	      "Serves scripted model answers on 127.0.0.1 and prints the port. -e: ends when "
+	      "standard input ends.\n",
 		stderr);
 	exit(2);
 }

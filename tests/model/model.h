@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Inside of ithaca-model, the scripted model server for tests and benches: a script gives answers, an answer becomes
- * bytes with marks (pause, close, reset), a connection sends them. README.md describes the script. */
+ * Inside of ithaca-model, the scripted model server for tests and benches: a script gives answers,
+ * an answer becomes bytes with marks (pause, close, reset), a connection sends them. README.md
+ * describes the script. */
 #ifndef TESTS_MODEL_H
 #define TESTS_MODEL_H
 
@@ -16,10 +17,10 @@ enum api { API_NONE, API_OPENAI, API_ANTHROPIC };
 /* What a script can look at. */
 struct request {
 	enum api api;
-	uint64_t seq; /* model requests so far */
+	uint64_t seq;                           /* model requests so far */
 	struct str method, path, headers, body; /* headers: "Name: value\r\n" lines */
-	const struct node *json; /* NULL: not parsed or not JSON */
-	struct str model, user, result; /* last text of a user, last tool result */
+	const struct node *json;                /* NULL: not parsed or not JSON */
+	struct str model, user, result;         /* last text of a user, last tool result */
 	int64_t results, turn_results; /* tool results in all, and since the last text of a user */
 	int64_t arrived_us, complete_us; /* CLOCK_MONOTONIC: first byte, last byte */
 };
@@ -51,7 +52,9 @@ const struct node *script_usage(const struct script *s);
 void request_read(struct request *r, struct arena *a); /* fills what comes from the body */
 
 /* render.c */
-void render(const struct node *step, const struct node *usage, const struct request *r, struct answer *a);
-void render_plain(struct answer *a, int status, const char *type, struct str headers, struct str body);
+void render(const struct node *step, const struct node *usage, const struct request *r,
+	struct answer *a);
+void render_plain(
+	struct answer *a, int status, const char *type, struct str headers, struct str body);
 
 #endif

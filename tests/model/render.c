@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * From a step of the script to the bytes on the wire, in the form of either API: event by event, each in a chunk of its
- * own (RFC 9112 chunked coding), with marks where sending pauses or stops. Nothing here knows of sockets. */
+ * From a step of the script to the bytes on the wire, in the form of either API: event by event,
+ * each in a chunk of its own (RFC 9112 chunked coding), with marks where sending pauses or stops.
+ * Nothing here knows of sockets. */
 #include "model.h"
 
 #include <stdio.h>
@@ -14,14 +15,14 @@ struct render {
 	struct answer *a;
 	struct str eol;
 	struct buf event; /* one event of the stream */
-	struct buf data; /* its JSON */
+	struct buf data;  /* its JSON */
 	struct json j;
 	int64_t blocks, calls; /* begun so far */
-	const char *block; /* anthropic: type of the open block, or NULL */
+	const char *block;     /* anthropic: type of the open block, or NULL */
 	struct str finish;
 	const struct node *usage;
 	bool is_over; /* respond, error or cut: nothing more */
-	bool is_cut; /* without the last chunk */
+	bool is_cut;  /* without the last chunk */
 };
 
 void
@@ -191,7 +192,8 @@ usage_openai(struct render *w)
 static void
 usage_anthropic(struct render *w, struct json *j, int64_t output)
 {
-	int64_t cached = node_int(w->usage, "cached", 0), written = node_int(w->usage, "written", 0);
+	int64_t cached = node_int(w->usage, "cached", 0),
+		written = node_int(w->usage, "written", 0);
 
 	json_key(j, "usage");
 	json_obj(j);
@@ -240,7 +242,9 @@ stream_finish(struct render *w, bool is_done)
 	struct json *j;
 
 	if (finish.n == 0)
-		finish = str_of(w->calls ? (anthropic ? "tool_use" : "tool_calls") : anthropic ? "end_turn" : "stop");
+		finish = str_of(w->calls    ? (anthropic ? "tool_use" : "tool_calls")
+				: anthropic ? "end_turn"
+					    : "stop");
 	if (!anthropic) {
 		char why[64];
 
@@ -315,7 +319,8 @@ send_text(struct render *w, struct str text, bool is_reasoning)
 		json_obj_end(j);
 		event_end(w);
 	}
-	block_delta(w, is_reasoning ? "thinking_delta" : "text_delta", is_reasoning ? "thinking" : "text", text);
+	block_delta(w, is_reasoning ? "thinking_delta" : "text_delta",
+		is_reasoning ? "thinking" : "text", text);
 }
 
 static void
@@ -444,7 +449,8 @@ do_call(struct render *w, const struct node *call)
 static void
 error_body(struct render *w, struct json *j, const struct node *error)
 {
-	struct str type = node_str(error, "type", STR("api_error")), code = node_str(error, "code", STR(""));
+	struct str type = node_str(error, "type", STR("api_error")),
+		   code = node_str(error, "code", STR(""));
 
 	json_key(j, "error");
 	json_obj(j);
@@ -463,7 +469,8 @@ error_body(struct render *w, struct json *j, const struct node *error)
 static void
 do_error(struct render *w, const struct node *error)
 {
-	static const char *const names[][2] = { { "retry_after", "retry-after" }, { "retry_after_ms", "retry-after-ms" } };
+	static const char *const names[][2] = { { "retry_after", "retry-after" },
+		{ "retry_after_ms", "retry-after-ms" } };
 	struct buf body, headers;
 	struct json j;
 
@@ -483,10 +490,13 @@ do_error(struct render *w, const struct node *error)
 	json_obj_end(&j);
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		if (node_get(error, names[i][0]))
-			buf_printf(&headers, "%s: %s\r\n", names[i][1], node_z(error, names[i][0], ""));
+			buf_printf(&headers, "%s: %s\r\n", names[i][1],
+				node_z(error, names[i][0], ""));
 	if (node_get(error, "should_retry"))
-		buf_printf(&headers, "x-should-retry: %s\r\n", node_bool(error, "should_retry", false) ? "true" : "false");
-	render_plain(w->a, (int)node_int(error, "status", 500), "application/json", buf_str(&headers), buf_str(&body));
+		buf_printf(&headers, "x-should-retry: %s\r\n",
+			node_bool(error, "should_retry", false) ? "true" : "false");
+	render_plain(w->a, (int)node_int(error, "status", 500), "application/json",
+		buf_str(&headers), buf_str(&body));
 	buf_fini(&body);
 	buf_fini(&headers);
 	w->is_over = true;
@@ -502,8 +512,9 @@ do_respond(struct render *w, const struct node *respond)
 	for (size_t i = 0; i < node_len(map); i++)
 		buf_printf(&headers, "%.*s: %.*s\r\n", STR_FMT(map->map.pairs[i].key),
 			STR_FMT(map->map.pairs[i].value.s));
-	render_plain(w->a, (int)node_int(respond, "status", 200), node_z(respond, "type", "application/json"),
-		buf_str(&headers), node_str(respond, "body", STR("")));
+	render_plain(w->a, (int)node_int(respond, "status", 200),
+		node_z(respond, "type", "application/json"), buf_str(&headers),
+		node_str(respond, "body", STR("")));
 	buf_fini(&headers);
 	w->is_over = true;
 }
@@ -517,7 +528,8 @@ do_cut(struct render *w, struct str how)
 		chunk(w, buf_str(&w->event));
 	}
 	w->is_over = true;
-	w->is_cut = !str_is(how, "end"); /* "end": the body ends as it should, but without its end mark */
+	w->is_cut = !str_is(
+		how, "end"); /* "end": the body ends as it should, but without its end mark */
 	if (w->is_cut)
 		answer_mark(w->a, str_is(how, "reset") ? MARK_RESET : MARK_CLOSE, 0);
 }
@@ -525,7 +537,9 @@ do_cut(struct render *w, struct str how)
 static int
 hex_digit(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : -1;
+	return c >= '0' && c <= '9'                     ? c - '0'
+	       : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
+							: -1;
 }
 
 static void
@@ -592,7 +606,8 @@ do_huge(struct render *w, int64_t size)
 static void
 act(struct render *w, const struct node *action)
 {
-	struct str text = node_str(action, "text", STR("")), thought = node_str(action, "reasoning", STR(""));
+	struct str text = node_str(action, "text", STR("")),
+		   thought = node_str(action, "reasoning", STR(""));
 
 	if (text.n || thought.n)
 		do_text(w, action, text.n ? text : thought, text.n == 0);
@@ -621,8 +636,10 @@ act(struct render *w, const struct node *action)
 void
 render_plain(struct answer *a, int status, const char *type, struct str headers, struct str body)
 {
-	buf_printf(&a->bytes, "HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %zu\r\n%.*s%s\r\n", status,
-		status < 400 ? "OK" : "Error", type, body.n, STR_FMT(headers), a->close ? "connection: close\r\n" : "");
+	buf_printf(&a->bytes,
+		"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %zu\r\n%.*s%s\r\n", status,
+		status < 400 ? "OK" : "Error", type, body.n, STR_FMT(headers),
+		a->close ? "connection: close\r\n" : "");
 	buf_add_str(&a->bytes, body);
 }
 
@@ -662,8 +679,9 @@ find_action(const struct node *actions, const char *key)
 static void
 render_stream(struct render *w, const struct node *step, const struct node *actions)
 {
-	buf_printf(&w->a->bytes, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-				 "cache-control: no-cache\r\ntransfer-encoding: chunked\r\n%s\r\n",
+	buf_printf(&w->a->bytes,
+		"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+		"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n%s\r\n",
 		w->a->close ? "connection: close\r\n" : "");
 	stream_start(w);
 	for (size_t i = 0; i < node_len(actions) && !w->is_over; i++)
@@ -677,11 +695,15 @@ render_stream(struct render *w, const struct node *step, const struct node *acti
 void
 render(const struct node *step, const struct node *usage, const struct request *r, struct answer *a)
 {
-	const struct node *actions = node_get(step, "answer"), *respond = find_action(actions, "respond");
-	const struct node *error = find_action(actions, "error"), *own = find_action(actions, "usage");
+	const struct node *actions = node_get(step, "answer"),
+			  *respond = find_action(actions, "respond");
+	const struct node *error = find_action(actions, "error"),
+			  *own = find_action(actions, "usage");
 	const struct node *finish = find_action(actions, "finish");
 	struct str eol = node_str(step, "eol", STR("lf"));
-	struct render w = { .r = r, .a = a, .usage = own ? own : usage, .finish = finish ? finish->s : STR("") };
+	struct render w = {
+		.r = r, .a = a, .usage = own ? own : usage, .finish = finish ? finish->s : STR("")
+	};
 
 	w.eol = str_is(eol, "crlf") ? STR("\r\n") : str_is(eol, "cr") ? STR("\r") : STR("\n");
 	buf_init(&w.event, 2 * ANSWER_MAX);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The script of the model server: its tables, and which answer a request gets. Rules look at the request; steps go by
- * the number of requests so far (`by: sequence`) or, without any state, by the number of tool results in the request. */
+ * The script of the model server: its tables, and which answer a request gets. Rules look at the
+ * request; steps go by the number of requests so far (`by: sequence`) or, without any state, by the
+ * number of tool results in the request. */
 #include "model.h"
 
 #include <stdlib.h>
@@ -15,12 +16,20 @@ static const struct field call_fields[] = {
 	{ .name = "tool", .type = FIELD_STR, .flags = FIELD_REQUIRED, .text = "Name." },
 	{ .name = "args", .type = FIELD_ANY, .text = "Map, or text that is sent as it is." },
 	{ .name = "id", .type = FIELD_STR, .text = "Id of the call; made when absent." },
-	{ .name = "pieces", .type = FIELD_INT, .min = 1, .max = 100000, .text = "Fragments of the arguments." },
+	{ .name = "pieces",
+		.type = FIELD_INT,
+		.min = 1,
+		.max = 100000,
+		.text = "Fragments of the arguments." },
 	{ .name = "index", .type = FIELD_BOOL, .text = "openai: false leaves the index out." },
 	{ .type = FIELD_END },
 };
 static const struct field error_fields[] = {
-	{ .name = "status", .type = FIELD_INT, .min = 100, .max = 599, .text = "HTTP status; absent: an error in the stream." },
+	{ .name = "status",
+		.type = FIELD_INT,
+		.min = 100,
+		.max = 599,
+		.text = "HTTP status; absent: an error in the stream." },
 	{ .name = "type", .type = FIELD_STR, .text = "Type of the error." },
 	{ .name = "code", .type = FIELD_STR, .text = "openai: code." },
 	{ .name = "message", .type = FIELD_STR, .text = "Message." },
@@ -50,18 +59,39 @@ static const struct field action_fields[] = {
 	{ .name = "text", .type = FIELD_STR, .text = "Text." },
 	{ .name = "reasoning", .type = FIELD_STR, .text = "Reasoning." },
 	{ .name = "call", .type = FIELD_OBJECT, .sub = call_fields, .text = "Tool call." },
-	{ .name = "error", .type = FIELD_OBJECT, .sub = error_fields, .text = "Error of the vendor's form." },
-	{ .name = "respond", .type = FIELD_OBJECT, .sub = respond_fields, .text = "Any HTTP answer." },
-	{ .name = "delay", .type = FIELD_INT, .min = 0, .max = 600000, .text = "Pause; beside a text: between its pieces." },
-	{ .name = "chunk", .type = FIELD_INT, .min = 1, .max = ANSWER_MAX, .text = "Bytes of text per event." },
+	{ .name = "error",
+		.type = FIELD_OBJECT,
+		.sub = error_fields,
+		.text = "Error of the vendor's form." },
+	{ .name = "respond",
+		.type = FIELD_OBJECT,
+		.sub = respond_fields,
+		.text = "Any HTTP answer." },
+	{ .name = "delay",
+		.type = FIELD_INT,
+		.min = 0,
+		.max = 600000,
+		.text = "Pause; beside a text: between its pieces." },
+	{ .name = "chunk",
+		.type = FIELD_INT,
+		.min = 1,
+		.max = ANSWER_MAX,
+		.text = "Bytes of text per event." },
 	{ .name = "cut", .type = FIELD_ENUM, .choices = cut_names, .text = "Stop here." },
 	{ .name = "raw", .type = FIELD_STR, .text = "Bytes of the event stream." },
 	{ .name = "hex", .type = FIELD_STR, .text = "The same in hexadecimal." },
 	{ .name = "ping", .type = FIELD_BOOL, .text = "Ping event or comment." },
 	{ .name = "bad_utf8", .type = FIELD_BOOL, .text = "A text event with invalid UTF-8." },
-	{ .name = "huge", .type = FIELD_INT, .min = 1, .max = ANSWER_MAX, .text = "A text event of that many bytes." },
+	{ .name = "huge",
+		.type = FIELD_INT,
+		.min = 1,
+		.max = ANSWER_MAX,
+		.text = "A text event of that many bytes." },
 	{ .name = "finish", .type = FIELD_STR, .text = "Finish reason." },
-	{ .name = "usage", .type = FIELD_OBJECT, .sub = usage_fields, .text = "Token counts of this answer." },
+	{ .name = "usage",
+		.type = FIELD_OBJECT,
+		.sub = usage_fields,
+		.text = "Token counts of this answer." },
 	{ .type = FIELD_END },
 };
 static const struct field when_fields[] = {
@@ -72,7 +102,9 @@ static const struct field when_fields[] = {
 	{ .name = "body_has", .type = FIELD_STR, .text = "Text in the body." },
 	{ .name = "results", .type = FIELD_INT, .text = "Tool results in the request." },
 	{ .name = "results_below", .type = FIELD_INT, .text = "Fewer tool results than this." },
-	{ .name = "turn_results", .type = FIELD_INT, .text = "Tool results since the last text of a user." },
+	{ .name = "turn_results",
+		.type = FIELD_INT,
+		.text = "Tool results since the last text of a user." },
 	{ .name = "turn_results_below", .type = FIELD_INT, .text = "Fewer of these." },
 	{ .name = "seq", .type = FIELD_INT, .text = "Number of the request, from 0." },
 	{ .type = FIELD_END },
@@ -80,19 +112,48 @@ static const struct field when_fields[] = {
 static const struct field action_item = { .type = FIELD_OBJECT, .sub = action_fields };
 static const char *const eol_names[] = { "lf", "crlf", "cr", NULL };
 /* Keys that a rule and a step share. */
-#define STEP_FIELDS                                                                                             \
-	{ .name = "answer", .type = FIELD_LIST, .flags = FIELD_REQUIRED, .item = &action_item, .max = LIST_MAX, \
-		.text = "What to do, in order." },                                                              \
-	{ .name = "eol", .type = FIELD_ENUM, .choices = eol_names, .text = "Line ends of the stream." },        \
-	{ .name = "write", .type = FIELD_INT, .min = 1, .max = ANSWER_MAX, .text = "Bytes per write." },        \
-	{ .name = "write_delay", .type = FIELD_INT, .min = 0, .max = 60000, .text = "Milliseconds between writes." }, \
-	{ .name = "first_delay", .type = FIELD_INT, .min = 0, .max = 600000, .text = "Milliseconds before the head." }, \
-	{ .name = "done", .type = FIELD_BOOL, .text = "false: no end mark." },                                   \
-	{ .name = "close", .type = FIELD_BOOL, .text = "Close the connection after the answer." }
+#define STEP_FIELDS                                                                                \
+	{ .name = "answer",                                                                        \
+		.type = FIELD_LIST,                                                                \
+		.flags = FIELD_REQUIRED,                                                           \
+		.item = &action_item,                                                              \
+		.max = LIST_MAX,                                                                   \
+		.text = "What to do, in order." },                                                 \
+		{ .name = "eol",                                                                   \
+			.type = FIELD_ENUM,                                                        \
+			.choices = eol_names,                                                      \
+			.text = "Line ends of the stream." },                                      \
+		{ .name = "write",                                                                 \
+			.type = FIELD_INT,                                                         \
+			.min = 1,                                                                  \
+			.max = ANSWER_MAX,                                                         \
+			.text = "Bytes per write." },                                              \
+		{ .name = "write_delay",                                                           \
+			.type = FIELD_INT,                                                         \
+			.min = 0,                                                                  \
+			.max = 60000,                                                              \
+			.text = "Milliseconds between writes." },                                  \
+		{ .name = "first_delay",                                                           \
+			.type = FIELD_INT,                                                         \
+			.min = 0,                                                                  \
+			.max = 600000,                                                             \
+			.text = "Milliseconds before the head." },                                 \
+		{ .name = "done", .type = FIELD_BOOL, .text = "false: no end mark." },             \
+	{                                                                                          \
+		.name = "close", .type = FIELD_BOOL,                                               \
+		.text = "Close the connection after the answer."                                   \
+	}
 static const struct field step_fields[] = { STEP_FIELDS, { .type = FIELD_END } };
 static const struct field rule_fields[] = {
-	{ .name = "when", .type = FIELD_OBJECT, .sub = when_fields, .text = "Conditions; all must hold." },
-	{ .name = "times", .type = FIELD_INT, .min = 1, .max = INT32_MAX, .text = "How often the rule may fire." },
+	{ .name = "when",
+		.type = FIELD_OBJECT,
+		.sub = when_fields,
+		.text = "Conditions; all must hold." },
+	{ .name = "times",
+		.type = FIELD_INT,
+		.min = 1,
+		.max = INT32_MAX,
+		.text = "How often the rule may fire." },
 	STEP_FIELDS,
 	{ .type = FIELD_END },
 };
@@ -100,11 +161,25 @@ static const struct field rule_item = { .type = FIELD_OBJECT, .sub = rule_fields
 static const struct field step_item = { .type = FIELD_OBJECT, .sub = step_fields };
 static const char *const by_names[] = { "sequence", "results", "turn_results", NULL };
 static const struct field script_fields[] = {
-	{ .name = "rules", .type = FIELD_LIST, .item = &rule_item, .max = LIST_MAX, .text = "First match answers." },
-	{ .name = "steps", .type = FIELD_LIST, .item = &step_item, .max = LIST_MAX, .text = "Answers by number." },
-	{ .name = "by", .type = FIELD_ENUM, .choices = by_names, .text = "What numbers the steps." },
+	{ .name = "rules",
+		.type = FIELD_LIST,
+		.item = &rule_item,
+		.max = LIST_MAX,
+		.text = "First match answers." },
+	{ .name = "steps",
+		.type = FIELD_LIST,
+		.item = &step_item,
+		.max = LIST_MAX,
+		.text = "Answers by number." },
+	{ .name = "by",
+		.type = FIELD_ENUM,
+		.choices = by_names,
+		.text = "What numbers the steps." },
 	{ .name = "repeat", .type = FIELD_BOOL, .text = "After the last step: the last again." },
-	{ .name = "usage", .type = FIELD_OBJECT, .sub = usage_fields, .text = "Token counts of every answer." },
+	{ .name = "usage",
+		.type = FIELD_OBJECT,
+		.sub = usage_fields,
+		.text = "Token counts of every answer." },
 	{ .type = FIELD_END },
 };
 
@@ -258,7 +333,8 @@ script_choose(struct script *s, const struct request *r)
 	for (size_t k = 0; k < node_len(s->rules); k++) {
 		const struct node *rule = node_at(s->rules, k);
 
-		if (s->fired[k] < node_int(rule, "times", INT64_MAX) && holds(node_get(rule, "when"), r)) {
+		if (s->fired[k] < node_int(rule, "times", INT64_MAX) &&
+			holds(node_get(rule, "when"), r)) {
 			s->fired[k]++;
 			return rule;
 		}
@@ -267,7 +343,8 @@ script_choose(struct script *s, const struct request *r)
 		i = (uint64_t)r->results;
 	else if (str_is(by, "turn_results"))
 		i = (uint64_t)r->turn_results;
-	if (i >= node_len(s->steps) && node_bool(s->root, "repeat", false) && node_len(s->steps) > 0)
+	if (i >= node_len(s->steps) && node_bool(s->root, "repeat", false) &&
+		node_len(s->steps) > 0)
 		i = node_len(s->steps) - 1;
 	return i < node_len(s->steps) ? node_at(s->steps, i) : NULL;
 }

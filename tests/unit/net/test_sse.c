@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The reader of server-sent events. Each stream is fed whole, byte by byte and cut in two at every position; all of
- * these must give the same events. */
+ * The reader of server-sent events. Each stream is fed whole, byte by byte and cut in two at every
+ * position; all of these must give the same events. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +13,7 @@
 
 struct seen {
 	struct buf text; /* "event|data|id\n" for each event */
-	int stop_after; /* events; 0: never */
+	int stop_after;  /* events; 0: never */
 	int events;
 };
 
@@ -22,7 +22,8 @@ on_event(void *arg, const struct sse_event *ev)
 {
 	struct seen *s = arg;
 
-	buf_printf(&s->text, "%.*s|%.*s|%.*s\n", STR_FMT(ev->event), STR_FMT(ev->data), STR_FMT(ev->id));
+	buf_printf(&s->text, "%.*s|%.*s|%.*s\n", STR_FMT(ev->event), STR_FMT(ev->data),
+		STR_FMT(ev->id));
 	return ++s->events == s->stop_after ? ERR_CANCELLED : 0;
 }
 
@@ -73,7 +74,8 @@ static void
 test_no_event(void **state)
 {
 	expect(STR(": comment\n\n:\n\n"), "");
-	expect(STR("event: x\n\ndata: 1\n\n"), "|1|\n"); /* without data no event, and its name is forgotten */
+	expect(STR("event: x\n\ndata: 1\n\n"),
+		"|1|\n"); /* without data no event, and its name is forgotten */
 	expect(STR("data: not ended"), "");
 	expect(STR("data: not ended\n"), "");
 	expect(STR("\n\n\n\r\r\n"), "");
@@ -82,8 +84,12 @@ test_no_event(void **state)
 static void
 test_byte_order_mark(void **state)
 {
-	expect(STR("\xEF\xBB\xBF" "data: a\n\n"), "|a|\n");
-	expect(STR("\xEF\xBB" "data: a\n\ndata: b\n\n"), "|b|\n"); /* half a mark is part of a field's name */
+	expect(STR("\xEF\xBB\xBF"
+		   "data: a\n\n"),
+		"|a|\n");
+	expect(STR("\xEF\xBB"
+		   "data: a\n\ndata: b\n\n"),
+		"|b|\n"); /* half a mark is part of a field's name */
 	expect(STR("data: \xEF\xBB\xBF\n\n"), "|\xEF\xBB\xBF|\n");
 }
 
@@ -122,7 +128,8 @@ test_stop(void **state)
 	struct sse *s = sse_new(on_event, &seen);
 
 	buf_init(&seen.text, KIB);
-	assert_int_equal(sse_feed(s, STR("data: 1\n\ndata: 2\n\ndata: 3\n\n"), NULL), ERR_CANCELLED);
+	assert_int_equal(
+		sse_feed(s, STR("data: 1\n\ndata: 2\n\ndata: 3\n\n"), NULL), ERR_CANCELLED);
 	assert_int_equal(seen.events, 2);
 	assert_int_equal(sse_feed(s, STR("data: 4\n\n"), NULL), ERR_CANCELLED); /* stays stopped */
 	assert_int_equal(seen.events, 2);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Feeds a recorded stream to a parser, cut at every byte position, and compares what comes out as one line of text. */
+ * Feeds a recorded stream to a parser, cut at every byte position, and compares what comes out as
+ * one line of text. */
 #ifndef TESTS_STREAMS_H
 #define TESTS_STREAMS_H
 
@@ -39,7 +40,8 @@ stream_show(struct buf *b, const struct model_answer *a)
 			buf_printf(b, "text[%.*s] ", STR_FMT(p->text));
 			break;
 		case PART_REASONING:
-			buf_printf(b, "reasoning[%.*s|%.*s] ", STR_FMT(p->text), STR_FMT(p->signature));
+			buf_printf(b, "reasoning[%.*s|%.*s] ", STR_FMT(p->text),
+				STR_FMT(p->signature));
 			break;
 		case PART_REASONING_REDACTED:
 			buf_printf(b, "redacted[%.*s] ", STR_FMT(p->signature));
@@ -47,15 +49,16 @@ stream_show(struct buf *b, const struct model_answer *a)
 		case PART_CALL:
 			/* An id that the parser made is random. */
 			buf_printf(b, "call[%.*s %.*s %.*s] ",
-				STR_FMT(p->call_id.n > 20 ? STR("made") : p->call_id), STR_FMT(p->tool),
-				STR_FMT(p->args));
+				STR_FMT(p->call_id.n > 20 ? STR("made") : p->call_id),
+				STR_FMT(p->tool), STR_FMT(p->args));
 			break;
 		case PART_RESULT:
 			fail();
 		}
 	}
-	buf_printf(b, "%s in=%lld out=%lld cached=%lld written=%lld reasoning=%lld", model_stop_name(a->stop),
-		(long long)a->usage.input_tokens, (long long)a->usage.output_tokens, (long long)a->usage.cached_tokens,
+	buf_printf(b, "%s in=%lld out=%lld cached=%lld written=%lld reasoning=%lld",
+		model_stop_name(a->stop), (long long)a->usage.input_tokens,
+		(long long)a->usage.output_tokens, (long long)a->usage.cached_tokens,
 		(long long)a->usage.cache_write_tokens, (long long)a->usage.reasoning_tokens);
 }
 
@@ -134,7 +137,8 @@ expect_error(const struct provider_api *api, struct str s, int code, const char 
 	}
 }
 
-/* A proper prefix of a good stream is never an answer: the connection was cut (or the last event is not whole yet). */
+/* A proper prefix of a good stream is never an answer: the connection was cut (or the last event is
+ * not whole yet). */
 static inline void
 expect_cut_everywhere(const struct provider_api *api, struct str s, size_t end_mark)
 {

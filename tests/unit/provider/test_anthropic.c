@@ -3,18 +3,21 @@
 #include "streams.h"
 
 #define EV(type, rest) "event: " type "\ndata: {\"type\":\"" type "\"" rest "}\n\n"
-#define START                                                                                                  \
-	EV("message_start",                                                                                    \
-		",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"content\":[],"       \
-		"\"stop_reason\":null,\"usage\":{\"input_tokens\":10,\"cache_creation_input_tokens\":30,"      \
-		"\"cache_read_input_tokens\":60,\"output_tokens\":1}}")
+#define START                                                                                      \
+	EV("message_start", ",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":"            \
+			    "\"assistant\",\"content\":[],"                                        \
+			    "\"stop_reason\":null,\"usage\":{\"input_tokens\":10,\"cache_"         \
+			    "creation_input_tokens\":30,"                                          \
+			    "\"cache_read_input_tokens\":60,\"output_tokens\":1}}")
 #define BLOCK(i, block) EV("content_block_start", ",\"index\":" i ",\"content_block\":" block)
 #define DELTA(i, delta) EV("content_block_delta", ",\"index\":" i ",\"delta\":" delta)
 #define STOP(i)         EV("content_block_stop", ",\"index\":" i)
 #define TEXT(i, text)   DELTA(i, "{\"type\":\"text_delta\",\"text\":\"" text "\"}")
 #define JSON(i, text)   DELTA(i, "{\"type\":\"input_json_delta\",\"partial_json\":\"" text "\"}")
-#define END(why)        EV("message_delta", ",\"delta\":{\"stop_reason\":\"" why "\"},\"usage\":{\"output_tokens\":25}") \
-		EV("message_stop", "")
+#define END(why)                                                                                   \
+	EV("message_delta",                                                                        \
+		",\"delta\":{\"stop_reason\":\"" why "\"},\"usage\":{\"output_tokens\":25}")       \
+	EV("message_stop", "")
 #define USAGE " in=100 out=25 cached=60 written=30 reasoning=0"
 
 static const struct provider_api *
@@ -27,8 +30,8 @@ static void
 test_text(void **state)
 {
 	expect_answer(api(),
-		STR(START BLOCK("0", "{\"type\":\"text\",\"text\":\"\"}") EV("ping", "") TEXT("0", "H\xC3\xA9")
-				TEXT("0", "y \xF0\x9F\x98\x80") STOP("0") END("end_turn")),
+		STR(START BLOCK("0", "{\"type\":\"text\",\"text\":\"\"}") EV("ping", "") TEXT("0",
+			"H\xC3\xA9") TEXT("0", "y \xF0\x9F\x98\x80") STOP("0") END("end_turn")),
 		"text[H\xC3\xA9y \xF0\x9F\x98\x80] end" USAGE, "T(H\xC3\xA9)T(y \xF0\x9F\x98\x80)");
 }
 
@@ -36,17 +39,20 @@ static void
 test_thinking_and_calls(void **state)
 {
 	expect_answer(api(),
-		STR(START BLOCK("0", "{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}") DELTA("0",
-			"{\"type\":\"thinking_delta\",\"thinking\":\"hm\"}")
-				DELTA("0", "{\"type\":\"signature_delta\",\"signature\":\"Sig\"}")
-					DELTA("0", "{\"type\":\"signature_delta\",\"signature\":\"==\"}") STOP("0")
-						BLOCK("1", "{\"type\":\"redacted_thinking\",\"data\":\"opaque\"}") STOP("1")
-							BLOCK("2", "{\"type\":\"text\",\"text\":\"\"}") TEXT("2", "ok") STOP("2")
-			BLOCK("3", "{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"read\",\"input\":{}}") JSON("3", "")
-				JSON("3", "{\\\"a\\\": ") JSON("3", "1}") STOP("3")
-			BLOCK("4", "{\"type\":\"tool_use\",\"id\":\"t2\",\"name\":\"list\",\"input\":{}}") STOP("4")
-				END("tool_use")),
-		"reasoning[hm|Sig==] redacted[opaque] text[ok] call[t1 read {\"a\": 1}] call[t2 list {}] tools" USAGE,
+		STR(START BLOCK("0",
+			"{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}") DELTA("0",
+			"{\"type\":\"thinking_delta\",\"thinking\":\"hm\"}") DELTA("0",
+			"{\"type\":\"signature_delta\",\"signature\":\"Sig\"}") DELTA("0",
+			"{\"type\":\"signature_delta\",\"signature\":\"==\"}") STOP("0") BLOCK("1",
+			"{\"type\":\"redacted_thinking\",\"data\":\"opaque\"}") STOP("1") BLOCK("2",
+			"{\"type\":\"text\",\"text\":\"\"}") TEXT("2", "ok") STOP("2") BLOCK("3",
+			"{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"read\",\"input\":{}}")
+				JSON("3", "") JSON("3", "{\\\"a\\\": ") JSON("3", "1}") STOP("3")
+					BLOCK("4", "{\"type\":\"tool_use\",\"id\":\"t2\",\"name\":"
+						   "\"list\",\"input\":{}}") STOP("4")
+						END("tool_use")),
+		"reasoning[hm|Sig==] redacted[opaque] text[ok] call[t1 read {\"a\": 1}] call[t2 "
+		"list {}] tools" USAGE,
 		"R(hm)T(ok)C(read)C(list)");
 }
 
@@ -54,8 +60,10 @@ static void
 test_hidden_thinking_is_kept(void **state)
 {
 	expect_answer(api(),
-		STR(START BLOCK("0", "{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"S\"}") STOP("0")
-				BLOCK("1", "{\"type\":\"text\",\"text\":\"\"}") STOP("1") END("end_turn")),
+		STR(START BLOCK(
+			"0", "{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"S\"}")
+				STOP("0") BLOCK("1", "{\"type\":\"text\",\"text\":\"\"}") STOP("1")
+					END("end_turn")),
 		"reasoning[|S] end" USAGE, "");
 }
 
@@ -63,9 +71,10 @@ static void
 test_interleaved_blocks(void **state)
 {
 	expect_answer(api(),
-		STR(START BLOCK("0", "{\"type\":\"tool_use\",\"id\":\"a\",\"name\":\"x\"}")
-				BLOCK("1", "{\"type\":\"tool_use\",\"id\":\"b\",\"name\":\"y\",\"input\":{\"k\":1}}")
-					JSON("0", "{}") STOP("1") STOP("0") END("tool_use")),
+		STR(START BLOCK("0", "{\"type\":\"tool_use\",\"id\":\"a\",\"name\":\"x\"}") BLOCK(
+			"1",
+			"{\"type\":\"tool_use\",\"id\":\"b\",\"name\":\"y\",\"input\":{\"k\":1}}")
+				JSON("0", "{}") STOP("1") STOP("0") END("tool_use")),
 		"call[a x {}] call[b y {\"k\":1}] tools" USAGE, "C(x)C(y)");
 }
 
@@ -73,14 +82,18 @@ static void
 test_what_is_ignored(void **state)
 {
 	expect_answer(api(),
-		STR(START BLOCK("0", "{\"type\":\"server_tool_use\",\"id\":\"s\",\"name\":\"web_search\",\"input\":{}}")
-				JSON("0", "{\\\"q\\\":1}") STOP("0") BLOCK("1", "{\"type\":\"text\",\"text\":\"\"}") DELTA("1",
-					"{\"type\":\"citations_delta\",\"citation\":{}}") TEXT("1", "a")
-					EV("brand_new_event", ",\"x\":{}") STOP("1") END("end_turn") "data: junk\n\n"),
+		STR(START BLOCK("0", "{\"type\":\"server_tool_use\",\"id\":\"s\",\"name\":\"web_"
+				     "search\",\"input\":{}}") JSON("0", "{\\\"q\\\":1}") STOP("0")
+				BLOCK("1", "{\"type\":\"text\",\"text\":\"\"}")
+					DELTA("1", "{\"type\":\"citations_delta\",\"citation\":{}}")
+						TEXT("1", "a") EV("brand_new_event", ",\"x\":{}")
+							STOP("1") END("end_turn") "data: junk\n\n"),
 		"text[a] end" USAGE, "T(a)");
 	/* without event names, as some servers send it */
 	expect_answer(api(),
-		STR("data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"a\"}}\r\n\r\n"
+		STR("data: "
+		    "{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":"
+		    "\"text\",\"text\":\"a\"}}\r\n\r\n"
 		    "data: {\"type\":\"message_stop\"}\r\n\r\n"),
 		"text[a] end in=0 out=0 cached=0 written=0 reasoning=0", "T(a)");
 }
@@ -89,11 +102,12 @@ static void
 test_usage_is_overridden(void **state)
 {
 	expect_answer(api(),
-		STR(START EV("message_delta",
-			",\"delta\":{\"stop_reason\":null},\"usage\":{\"input_tokens\":11,\"output_tokens\":5}")
-				EV("message_delta",
-					",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"input_tokens\":null,"
-					"\"cache_read_input_tokens\":0,\"output_tokens\":9}") EV("message_stop", "")),
+		STR(START EV("message_delta", ",\"delta\":{\"stop_reason\":null},\"usage\":{"
+					      "\"input_tokens\":11,\"output_tokens\":5}") EV(
+			"message_delta", ",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{"
+					 "\"input_tokens\":null,"
+					 "\"cache_read_input_tokens\":0,\"output_tokens\":9}")
+				EV("message_stop", "")),
 		"end in=41 out=9 cached=0 written=30 reasoning=0", NULL);
 }
 
@@ -113,9 +127,9 @@ test_stop_reasons(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		char stream[600], want[100];
 
-		snprintf(stream, sizeof(stream), START
-			EV("message_delta", ",\"delta\":{\"stop_reason\":\"%s\"},\"usage\":{\"output_tokens\":25}")
-				EV("message_stop", ""),
+		snprintf(stream, sizeof(stream),
+			START EV("message_delta", ",\"delta\":{\"stop_reason\":\"%s\"},\"usage\":{"
+						  "\"output_tokens\":25}") EV("message_stop", ""),
 			rows[i].reason);
 		snprintf(want, sizeof(want), "%s" USAGE, rows[i].want);
 		expect_answer(api(), str_of(stream), want, "");
@@ -126,19 +140,24 @@ static void
 test_errors(void **state)
 {
 	expect_error(api(),
-		STR(START EV("error", ",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}")),
+		STR(START EV("error",
+			",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}")),
 		ERR_PROVIDER, "overloaded_error: Overloaded");
 	expect_error(api(), STR(START TEXT("0", "x")), ERR_PROTO, "block 0, which has not begun");
-	expect_error(api(), STR(START BLOCK("0", "{\"type\":\"text\"}") JSON("0", "x")), ERR_PROTO, "another type");
-	expect_error(api(), STR(START BLOCK("0", "{\"type\":\"text\"}") TEXT("0", "\xE2\x28\xA1")), ERR_PROTO, "invalid UTF-8");
-	expect_error(api(), STR("event: ping\ndata: {\n\n"), ERR_PROTO, "event 1 of the anthropic stream");
+	expect_error(api(), STR(START BLOCK("0", "{\"type\":\"text\"}") JSON("0", "x")), ERR_PROTO,
+		"another type");
+	expect_error(api(), STR(START BLOCK("0", "{\"type\":\"text\"}") TEXT("0", "\xE2\x28\xA1")),
+		ERR_PROTO, "invalid UTF-8");
+	expect_error(api(), STR("event: ping\ndata: {\n\n"), ERR_PROTO,
+		"event 1 of the anthropic stream");
 	expect_error(api(), STR("Not found"), ERR_PROTO, "begins with: Not found");
 }
 
 static void
 test_cut(void **state)
 {
-	struct str s = STR(START BLOCK("0", "{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"read\",\"input\":{}}")
+	struct str s = STR(START BLOCK(
+		"0", "{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"read\",\"input\":{}}")
 			JSON("0", "{\\\"a\\\":\\\"\xC3\xA9\\\"}") STOP("0") END("tool_use"));
 
 	expect_cut_everywhere(api(), s, 1);
@@ -146,7 +165,8 @@ test_cut(void **state)
 
 /* ---- requests ---- */
 
-static const struct tool_schema tools[] = { { "read", "Reads.", { "{}", 2 } }, { "list", "Lists.", { "{}", 2 } } };
+static const struct tool_schema tools[] = { { "read", "Reads.", { "{}", 2 } },
+	{ "list", "Lists.", { "{}", 2 } } };
 static const struct part user1[] = {
 	{ .type = PART_TEXT, .text = { "Hi", 2 } },
 	{ .type = PART_TEXT, .text = { " \n", 2 } },
@@ -155,7 +175,10 @@ static const struct part model1[] = {
 	{ .type = PART_REASONING, .text = { "hm", 2 }, .signature = { "S==", 3 } },
 	{ .type = PART_REASONING, .text = { "unsigned", 8 } },
 	{ .type = PART_REASONING_REDACTED, .signature = { "D", 1 } },
-	{ .type = PART_CALL, .call_id = { "fn.read:0", 9 }, .tool = { "read", 4 }, .args = { "{\"p\": 1}", 8 } },
+	{ .type = PART_CALL,
+		.call_id = { "fn.read:0", 9 },
+		.tool = { "read", 4 },
+		.args = { "{\"p\": 1}", 8 } },
 	{ .type = PART_CALL, .call_id = { "c2", 2 }, .tool = { "read", 4 }, .args = { "[1]", 3 } },
 };
 static const struct part user2[] = {
@@ -179,8 +202,13 @@ static const struct message messages[] = {
 static void
 build(size_t messages_n, struct buf *body)
 {
-	struct model_request r = { .model = STR("m"), .system = STR("Be brief."), .messages = messages,
-		.messages_n = messages_n, .tools = tools, .tools_n = 2, .max_output_tokens = 100 };
+	struct model_request r = { .model = STR("m"),
+		.system = STR("Be brief."),
+		.messages = messages,
+		.messages_n = messages_n,
+		.tools = tools,
+		.tools_n = 2,
+		.max_output_tokens = 100 };
 	struct http_request out = { .body = body };
 	struct arena *a = arena_new(MIB);
 	struct err e = { 0 };
@@ -193,10 +221,10 @@ build(size_t messages_n, struct buf *body)
 }
 
 #define MARK ",\"cache_control\":{\"type\":\"ephemeral\"}"
-#define HEAD                                                                                                      \
-	"{\"model\":\"m\",\"stream\":true,\"max_tokens\":100,\"tools\":["                                         \
-	"{\"name\":\"read\",\"description\":\"Reads.\",\"input_schema\":{}},"                                     \
-	"{\"name\":\"list\",\"description\":\"Lists.\",\"input_schema\":{}" MARK "}],"                            \
+#define HEAD                                                                                       \
+	"{\"model\":\"m\",\"stream\":true,\"max_tokens\":100,\"tools\":["                          \
+	"{\"name\":\"read\",\"description\":\"Reads.\",\"input_schema\":{}},"                      \
+	"{\"name\":\"list\",\"description\":\"Lists.\",\"input_schema\":{}" MARK "}],"             \
 	"\"system\":[{\"type\":\"text\",\"text\":\"Be brief.\"" MARK "}],\"messages\":["
 
 static void
@@ -205,24 +233,30 @@ test_request(void **state)
 	struct buf body;
 
 	build(1, &body);
-	assert_string_equal(buf_z(&body),
-		HEAD "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Hi\"" MARK "}]}]}");
+	assert_string_equal(buf_z(&body), HEAD
+		"{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Hi\"" MARK "}]}]}");
 	buf_fini(&body);
 	build(4, &body);
 	assert_string_equal(buf_z(&body),
 		HEAD "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Hi\"}]},"
-		     "{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"hm\",\"signature\":\"S==\"},"
+		     "{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":"
+		     "\"hm\",\"signature\":\"S==\"},"
 		     "{\"type\":\"redacted_thinking\",\"data\":\"D\"},"
-		     "{\"type\":\"tool_use\",\"id\":\"fn_read_0\",\"name\":\"read\",\"input\":{\"p\": 1}},"
-		     "{\"type\":\"tool_use\",\"id\":\"c2\",\"name\":\"read\",\"input\":{\"raw_arguments\":\"[1]\"}}]},"
+		     "{\"type\":\"tool_use\",\"id\":\"fn_read_0\",\"name\":\"read\",\"input\":{"
+		     "\"p\": 1}},"
+		     "{\"type\":\"tool_use\",\"id\":\"c2\",\"name\":\"read\",\"input\":{\"raw_"
+		     "arguments\":\"[1]\"}}]},"
 		     "{\"role\":\"user\",\"content\":["
-		     "{\"type\":\"tool_result\",\"tool_use_id\":\"fn_read_0\",\"content\":\"(no output)\"},"
-		     "{\"type\":\"tool_result\",\"tool_use_id\":\"c2\",\"content\":\"error: bad\",\"is_error\":true},"
+		     "{\"type\":\"tool_result\",\"tool_use_id\":\"fn_read_0\",\"content\":\"(no "
+		     "output)\"},"
+		     "{\"type\":\"tool_result\",\"tool_use_id\":\"c2\",\"content\":\"error: "
+		     "bad\",\"is_error\":true},"
 		     "{\"type\":\"text\",\"text\":\"hurry\"" MARK "}]}]}");
 	buf_fini(&body);
 }
 
-/* Marks of the prompt cache move with the end of the conversation and are not part of what is cached. */
+/* Marks of the prompt cache move with the end of the conversation and are not part of what is
+ * cached. */
 static void
 test_prefix_is_stable(void **state)
 {

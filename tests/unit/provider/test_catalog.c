@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * From a model's name to its API, sizes and prices, with real configuration; and what calls cost. */
+ * From a model's name to its API, sizes and prices, with real configuration; and what calls cost.
+ */
 #include "streams.h"
 
 static struct config *
 load(const char *const *flags)
 {
-	struct config_sources src = { .system_file = "/nonexistent", .home_file = "/nonexistent", .flags = flags };
+	struct config_sources src = {
+		.system_file = "/nonexistent", .home_file = "/nonexistent", .flags = flags
+	};
 	struct config *c = NULL;
 	struct err e = { 0 };
 
@@ -15,11 +18,14 @@ load(const char *const *flags)
 }
 
 static const char *const own[] = {
-	"providers.local={api: openai-chat, base_url: 'http://127.0.0.1:1/v1/', idle_ms: 5, retries: 1}",
+	"providers.local={api: openai-chat, base_url: 'http://127.0.0.1:1/v1/', idle_ms: 5, "
+	"retries: 1}",
 	"providers.test={api: anthropic, base_url: 'http://127.0.0.1:2/v1', api_key_env: TEST_KEY}",
 	"providers.claude={api: anthropic}",
-	"catalog.models={test/x: {input_usd_per_mtok: 3, output_usd_per_mtok: '15.5', context: 200000}, "
-	"anthropic/claude-opus-5: {output_usd_per_mtok: 20}, openai/new: {input_usd_per_mtok: 1, max_output: 7}}",
+	"catalog.models={test/x: {input_usd_per_mtok: 3, output_usd_per_mtok: '15.5', context: "
+	"200000}, "
+	"anthropic/claude-opus-5: {output_usd_per_mtok: 20}, openai/new: {input_usd_per_mtok: 1, "
+	"max_output: 7}}",
 	NULL,
 };
 
@@ -59,7 +65,8 @@ test_catalog_model(void **state)
 	assert_int_equal(m.context_tokens, 200000);
 	assert_int_equal(resolve("openai/gpt-5-2025-08-07", a, &m, &e), 0);
 	assert_int_equal(m.input_microusd_per_mtok, 1250000);
-	assert_int_equal(resolve("claude/claude-haiku-4-5", a, &m, &e), 0); /* another name, the vendor's server */
+	assert_int_equal(resolve("claude/claude-haiku-4-5", a, &m, &e),
+		0); /* another name, the vendor's server */
 	assert_int_equal(m.input_microusd_per_mtok, 1000000);
 	arena_free(a);
 }
@@ -84,7 +91,8 @@ test_own_server(void **state)
 	assert_int_equal(m.output_microusd_per_mtok, 15500000);
 	assert_int_equal(m.cached_microusd_per_mtok, 3000000);
 	assert_int_equal(m.context_tokens, 200000);
-	assert_int_equal(resolve("test/claude-opus-5", a, &m, &e), 0); /* sizes are known, prices are the server's */
+	assert_int_equal(resolve("test/claude-opus-5", a, &m, &e),
+		0); /* sizes are known, prices are the server's */
 	assert_int_equal(m.context_tokens, 1000000);
 	assert_int_equal(m.input_microusd_per_mtok, 0);
 	arena_free(a);
@@ -166,10 +174,15 @@ test_providers(void **state)
 static void
 test_cost(void **state)
 {
-	struct model_info m = { .input_microusd_per_mtok = 3000000, .output_microusd_per_mtok = 15000000,
-		.cached_microusd_per_mtok = 300000, .cache_write_microusd_per_mtok = 3750000 };
-	struct model_usage u = { .input_tokens = 100, .output_tokens = 20, .cached_tokens = 60,
-		.cache_write_tokens = 10, .reasoning_tokens = 5 };
+	struct model_info m = { .input_microusd_per_mtok = 3000000,
+		.output_microusd_per_mtok = 15000000,
+		.cached_microusd_per_mtok = 300000,
+		.cache_write_microusd_per_mtok = 3750000 };
+	struct model_usage u = { .input_tokens = 100,
+		.output_tokens = 20,
+		.cached_tokens = 60,
+		.cache_write_tokens = 10,
+		.reasoning_tokens = 5 };
 
 	/* 30 x 3 + 60 x 0.3 + 10 x 3.75 (rounded up) + 20 x 15 */
 	assert_int_equal(model_cost(&m, &u), 90 + 18 + 38 + 300);
@@ -178,9 +191,12 @@ test_cost(void **state)
 	assert_int_equal(model_cost(&m, &u), 1); /* never nothing for something */
 	m.input_microusd_per_mtok = 0;
 	assert_int_equal(model_cost(&m, &u), 0);
-	u = (struct model_usage){ .input_tokens = 10, .cached_tokens = 50, .cache_write_tokens = 50 };
+	u = (struct model_usage){
+		.input_tokens = 10, .cached_tokens = 50, .cache_write_tokens = 50
+	};
 	assert_int_equal(model_cost(&m, &u), 3); /* a server that counts its cache twice */
-	u = (struct model_usage){ .input_tokens = USAGE_TOKENS_MAX, .output_tokens = USAGE_TOKENS_MAX };
+	u = (struct model_usage){ .input_tokens = USAGE_TOKENS_MAX,
+		.output_tokens = USAGE_TOKENS_MAX };
 	m.input_microusd_per_mtok = m.output_microusd_per_mtok = INT64_MAX;
 	assert_true(model_cost(&m, &u) > 0);
 }
@@ -188,8 +204,11 @@ test_cost(void **state)
 static void
 test_long_prompts(void **state)
 {
-	struct model_info m = { .input_microusd_per_mtok = 1000000, .output_microusd_per_mtok = 2000000,
-		.long_tokens = 100, .long_input_percent = 200, .long_output_percent = 150 };
+	struct model_info m = { .input_microusd_per_mtok = 1000000,
+		.output_microusd_per_mtok = 2000000,
+		.long_tokens = 100,
+		.long_input_percent = 200,
+		.long_output_percent = 150 };
 	struct model_usage u = { .input_tokens = 100, .output_tokens = 10 };
 
 	assert_int_equal(model_cost(&m, &u), 100 + 20);
@@ -200,8 +219,11 @@ test_long_prompts(void **state)
 static void
 test_bound(void **state)
 {
-	struct model_info m = { .input_microusd_per_mtok = 1000000, .cache_write_microusd_per_mtok = 2000000,
-		.output_microusd_per_mtok = 10000000, .max_output_tokens = 100, .context_tokens = 1000 };
+	struct model_info m = { .input_microusd_per_mtok = 1000000,
+		.cache_write_microusd_per_mtok = 2000000,
+		.output_microusd_per_mtok = 10000000,
+		.max_output_tokens = 100,
+		.context_tokens = 1000 };
 
 	assert_int_equal(model_cost_bound(&m, 0), 1000);
 	assert_int_equal(model_cost_bound(&m, 1), 2 + 1000);

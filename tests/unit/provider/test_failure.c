@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT
- * What errors mean: kind, retry, delay and words, from recorded answers of both vendors and of proxies. */
+ * What errors mean: kind, retry, delay and words, from recorded answers of both vendors and of
+ * proxies. */
 #include "streams.h"
 
 #include "base/clock.h"
 
 static void
-check(int status, const char *headers, const char *body, enum failure_kind kind, bool may_retry, int64_t after_ms,
-	const char *words)
+check(int status, const char *headers, const char *body, enum failure_kind kind, bool may_retry,
+	int64_t after_ms, const char *words)
 {
 	struct failure f;
 
-	failure_from_http(provider_api_find(STR("anthropic")), "acme", status, str_of(headers), str_of(body),
-		1700000000000, &f);
+	failure_from_http(provider_api_find(STR("anthropic")), "acme", status, str_of(headers),
+		str_of(body), 1700000000000, &f);
 	assert_string_equal(failure_kind_name(f.kind), failure_kind_name(kind));
 	assert_int_equal(f.may_retry, may_retry);
 	assert_int_equal(f.after_ms, after_ms);
@@ -22,22 +23,29 @@ check(int status, const char *headers, const char *body, enum failure_kind kind,
 	assert_true(f.e.code < 0);
 }
 
-#define ANT(type, text) "{\"type\":\"error\",\"error\":{\"type\":\"" type "\",\"message\":\"" text "\"}}"
-#define OAI(type, code, text)                                                                                    \
-	"{\"error\":{\"message\":\"" text "\",\"type\":\"" type "\",\"param\":null,\"code\":\"" code "\"}}"
+#define ANT(type, text)                                                                            \
+	"{\"type\":\"error\",\"error\":{\"type\":\"" type "\",\"message\":\"" text "\"}}"
+#define OAI(type, code, text)                                                                      \
+	"{\"error\":{\"message\":\"" text "\",\"type\":\"" type                                    \
+	"\",\"param\":null,\"code\":\"" code "\"}}"
 
 static void
 test_kinds(void **state)
 {
 	check(401, "", ANT("authentication_error", "invalid x-api-key"), FAIL_AUTH, false, -1,
-		"401 authentication_error: invalid x-api-key (check the key that providers.acme.api_key_env names)");
-	check(401, "", OAI("invalid_request_error", "invalid_api_key", "Incorrect API key"), FAIL_AUTH, false, -1,
-		"401 invalid_api_key: Incorrect API key");
+		"401 authentication_error: invalid x-api-key (check the key that "
+		"providers.acme.api_key_env names)");
+	check(401, "", OAI("invalid_request_error", "invalid_api_key", "Incorrect API key"),
+		FAIL_AUTH, false, -1, "401 invalid_api_key: Incorrect API key");
 	check(403, "", ANT("permission_error", "no"), FAIL_AUTH, false, -1, "403");
-	check(404, "", ANT("not_found_error", "model: x"), FAIL_REQUEST, false, -1, "providers.acme.base_url");
-	check(400, "", ANT("invalid_request_error", "messages: empty"), FAIL_REQUEST, false, -1, "messages: empty");
-	check(429, "", ANT("rate_limit_error", "slow"), FAIL_RATE, true, -1, "429 rate_limit_error: slow");
-	check(529, "", ANT("overloaded_error", "Overloaded"), FAIL_OVERLOAD, true, -1, "529 overloaded_error");
+	check(404, "", ANT("not_found_error", "model: x"), FAIL_REQUEST, false, -1,
+		"providers.acme.base_url");
+	check(400, "", ANT("invalid_request_error", "messages: empty"), FAIL_REQUEST, false, -1,
+		"messages: empty");
+	check(429, "", ANT("rate_limit_error", "slow"), FAIL_RATE, true, -1,
+		"429 rate_limit_error: slow");
+	check(529, "", ANT("overloaded_error", "Overloaded"), FAIL_OVERLOAD, true, -1,
+		"529 overloaded_error");
 	check(500, "", ANT("api_error", "oops"), FAIL_OVERLOAD, true, -1, "500");
 	check(503, "", "", FAIL_OVERLOAD, true, -1, "HTTP 503");
 	check(408, "", "", FAIL_OVERLOAD, true, -1, "HTTP 408");
@@ -48,16 +56,21 @@ test_kinds(void **state)
 static void
 test_words_outrank_the_status(void **state)
 {
-	check(429, "retry-after: 5\n", OAI("insufficient_quota", "insufficient_quota", "You exceeded"), FAIL_QUOTA, false,
+	check(429, "retry-after: 5\n",
+		OAI("insufficient_quota", "insufficient_quota", "You exceeded"), FAIL_QUOTA, false,
 		5000, "plan and balance");
-	check(400, "", ANT("invalid_request_error", "Your credit balance is too low"), FAIL_QUOTA, false, -1, "credit");
+	check(400, "", ANT("invalid_request_error", "Your credit balance is too low"), FAIL_QUOTA,
+		false, -1, "credit");
 	check(402, "", ANT("billing_error", "pay"), FAIL_QUOTA, false, -1, "402");
-	check(400, "", ANT("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"), FAIL_CONTEXT,
-		false, -1, "start a new session");
-	check(400, "", OAI("invalid_request_error", "context_length_exceeded", "maximum context"), FAIL_CONTEXT, false, -1,
-		"context_length_exceeded");
-	check(413, "", ANT("request_too_large", "Request exceeds the maximum size"), FAIL_CONTEXT, false, -1, "413");
-	check(200, "", ANT("overloaded_error", "Overloaded"), FAIL_OVERLOAD, true, -1, "overloaded_error");
+	check(400, "",
+		ANT("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
+		FAIL_CONTEXT, false, -1, "start a new session");
+	check(400, "", OAI("invalid_request_error", "context_length_exceeded", "maximum context"),
+		FAIL_CONTEXT, false, -1, "context_length_exceeded");
+	check(413, "", ANT("request_too_large", "Request exceeds the maximum size"), FAIL_CONTEXT,
+		false, -1, "413");
+	check(200, "", ANT("overloaded_error", "Overloaded"), FAIL_OVERLOAD, true, -1,
+		"overloaded_error");
 }
 
 static void
@@ -65,7 +78,8 @@ test_header_wins(void **state)
 {
 	check(500, "x-should-retry: false\n", "", FAIL_OVERLOAD, false, -1, "");
 	check(400, "X-Should-Retry: true\n", "", FAIL_REQUEST, true, -1, "");
-	check(429, "x-should-retry: true\n", OAI("x", "insufficient_quota", "y"), FAIL_QUOTA, false, -1, "");
+	check(429, "x-should-retry: true\n", OAI("x", "insufficient_quota", "y"), FAIL_QUOTA, false,
+		-1, "");
 }
 
 static void
@@ -84,16 +98,19 @@ test_retry_after(void **state)
 	check(429, "retry-after: Tuesday, 14-Nov-23 22:13:25 GMT\n", "", FAIL_RATE, true, 5000, "");
 	check(429, "retry-after: Tue Nov 14 22:13:21 2023\n", "", FAIL_RATE, true, 1000, "");
 	check(429, "retry-after: Mon, 13 Nov 2023 22:13:30 GMT\n", "", FAIL_RATE, true, 0, "");
-	check(429, "retry-after: Wed, 14 Nov 2029 22:13:30 GMT\n", "", FAIL_RATE, true, RETRY_AFTER_MAX_MS, "");
+	check(429, "retry-after: Wed, 14 Nov 2029 22:13:30 GMT\n", "", FAIL_RATE, true,
+		RETRY_AFTER_MAX_MS, "");
 }
 
 static void
 test_bodies(void **state)
 {
-	check(502, "", "<html>\x1b[2Jbad\ngateway", FAIL_OVERLOAD, true, -1, "<html>\\x1b[2Jbad\\ngateway");
+	check(502, "", "<html>\x1b[2Jbad\ngateway", FAIL_OVERLOAD, true, -1,
+		"<html>\\x1b[2Jbad\\ngateway");
 	check(500, "", "{\"error\":\"plain words\"}", FAIL_OVERLOAD, true, -1, "plain words");
 	check(500, "", "{\"detail\":\"fast api\"}", FAIL_OVERLOAD, true, -1, "fast api");
-	check(500, "", "[{\"error\":{\"message\":\"in a list\"}}]", FAIL_OVERLOAD, true, -1, "in a list");
+	check(500, "", "[{\"error\":{\"message\":\"in a list\"}}]", FAIL_OVERLOAD, true, -1,
+		"in a list");
 	check(500, "", "\"just a string\"", FAIL_OVERLOAD, true, -1, "just a string");
 	check(500, "", "\xff\xfe", FAIL_OVERLOAD, true, -1, "HTTP 500");
 }
@@ -106,7 +123,8 @@ test_long_words_are_cut(void **state)
 
 	for (size_t i = 0; i + 2 < sizeof(body); i += 2)
 		memcpy(body + i, "\xC3\xA9", 2);
-	failure_from_http(NULL, "acme", 400, STR(""), (struct str){ body, sizeof(body) - 2 }, 0, &f);
+	failure_from_http(
+		NULL, "acme", 400, STR(""), (struct str){ body, sizeof(body) - 2 }, 0, &f);
 	assert_non_null(strstr(f.e.msg, "(check the model's name and providers.acme.base_url)"));
 }
 
@@ -151,7 +169,9 @@ test_from_err(void **state)
 static void
 test_offline_steps(void **state)
 {
-	struct offline_step error = { .type = OFFLINE_ERROR, .status = 429, .text = STR("slow"), .ms = 2000 };
+	struct offline_step error = {
+		.type = OFFLINE_ERROR, .status = 429, .text = STR("slow"), .ms = 2000
+	};
 	struct offline_step cut = { .type = OFFLINE_CUT };
 	struct failure f;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The offline model: plain English requests played through with scripted tool results, and the script language. */
+ * The offline model: plain English requests played through with scripted tool results, and the
+ * script language. */
 #include "streams.h"
 
 #include "base/json.h"
@@ -19,7 +20,12 @@ struct talk {
 };
 
 static const struct tool_schema tools[] = {
-	{ .name = "read" }, { .name = "write" }, { .name = "list" }, { .name = "grep" }, { .name = "glob" }, { .name = "exec" },
+	{ .name = "read" },
+	{ .name = "write" },
+	{ .name = "list" },
+	{ .name = "grep" },
+	{ .name = "glob" },
+	{ .name = "exec" },
 };
 
 static void
@@ -62,8 +68,11 @@ user(struct talk *t, const char *text)
 static int
 answer(struct talk *t, struct err *e)
 {
-	struct model_request r = { .messages = t->m, .messages_n = t->n, .tools = tools,
-		.tools_n = ARRAY_LEN(tools) - t->without_exec, .attempt = t->attempt };
+	struct model_request r = { .messages = t->m,
+		.messages_n = t->n,
+		.tools = tools,
+		.tools_n = ARRAY_LEN(tools) - t->without_exec,
+		.attempt = t->attempt };
 	const struct offline_step *steps;
 	size_t n;
 	int rc = offline_answer(t->o, &r, t->a, &steps, &n, e);
@@ -78,11 +87,13 @@ answer(struct talk *t, struct err *e)
 		else if (s->type == OFFLINE_REASONING)
 			buf_printf(&t->shown, "thought{%.*s}", STR_FMT(s->text));
 		else if (s->type == OFFLINE_CALL)
-			buf_printf(&t->shown, "call{%.*s %.*s}", STR_FMT(s->tool), STR_FMT(s->args));
+			buf_printf(
+				&t->shown, "call{%.*s %.*s}", STR_FMT(s->tool), STR_FMT(s->args));
 		else if (s->type == OFFLINE_DELAY)
 			buf_printf(&t->shown, "delay{%d}", (int)s->ms);
 		else if (s->type == OFFLINE_ERROR)
-			buf_printf(&t->shown, "error{%d %.*s %d}", s->status, STR_FMT(s->text), (int)s->ms);
+			buf_printf(&t->shown, "error{%d %.*s %d}", s->status, STR_FMT(s->text),
+				(int)s->ms);
 		else
 			buf_printf(&t->shown, "cut{}");
 		if (s->type == OFFLINE_CALL) {
@@ -120,9 +131,14 @@ result(struct talk *t, const char *text, bool is_error)
 {
 	assert_true(t->tool.n > 0);
 	t->id = str_of(arena_printf(t->a, "id%zu", t->n));
-	say(t, MSG_ASSISTANT, (struct part){ .type = PART_CALL, .call_id = t->id, .tool = t->tool, .args = t->args });
+	say(t, MSG_ASSISTANT,
+		(struct part){
+			.type = PART_CALL, .call_id = t->id, .tool = t->tool, .args = t->args });
 	say(t, MSG_USER,
-		(struct part){ .type = PART_RESULT, .call_id = t->id, .text = str_of(text), .is_error = is_error });
+		(struct part){ .type = PART_RESULT,
+			.call_id = t->id,
+			.text = str_of(text),
+			.is_error = is_error });
 }
 
 /* ---- plain English ---- */
@@ -146,18 +162,24 @@ test_calls(void **state)
 		{ "Could you read the file `a b.txt`?", "call{read {\"path\":\"a b.txt\"}}" },
 		{ "show me the contents of src/x.c", "call{read {\"path\":\"src/x.c\"}}" },
 		{ "run make -j2 all", "call{exec {\"command\":\"make -j2 all\"}}" },
-		{ "execute the command `ls -l | wc -l`", "call{exec {\"command\":\"ls -l | wc -l\"}}" },
-		{ "write a.txt with hello world", "call{write {\"path\":\"a.txt\",\"content\":\"hello world\"}}" },
+		{ "execute the command `ls -l | wc -l`",
+			"call{exec {\"command\":\"ls -l | wc -l\"}}" },
+		{ "write a.txt with hello world",
+			"call{write {\"path\":\"a.txt\",\"content\":\"hello world\"}}" },
 		{ "create a new file called 'my notes.txt' containing the text \"one; two\"",
 			"call{write {\"path\":\"my notes.txt\",\"content\":\"one; two\"}}" },
-		{ "write hello to out/b.txt", "call{write {\"path\":\"out/b.txt\",\"content\":\"hello\"}}" },
+		{ "write hello to out/b.txt",
+			"call{write {\"path\":\"out/b.txt\",\"content\":\"hello\"}}" },
 		{ "summarise README.md", "call{read {\"path\":\"README.md\"}}" },
 		{ "Summarize the file docs/a.md.", "call{read {\"path\":\"docs/a.md\"}}" },
-		{ "count the words in README.md", "call{exec {\"command\":\"wc -w -- 'README.md'\"}}" },
-		{ "How many lines are there in it's.txt?", "call{exec {\"command\":\"wc -l -- 'it'\\\\''s.txt'\"}}" },
+		{ "count the words in README.md",
+			"call{exec {\"command\":\"wc -w -- 'README.md'\"}}" },
+		{ "How many lines are there in it's.txt?",
+			"call{exec {\"command\":\"wc -l -- 'it'\\\\''s.txt'\"}}" },
 		{ "count the bytes of x", "call{exec {\"command\":\"wc -c -- 'x'\"}}" },
 		{ "search for main in src", "call{grep {\"pattern\":\"main\",\"path\":\"src\"}}" },
-		{ "grep 'a b' in the file x.c", "call{grep {\"pattern\":\"a b\",\"path\":\"x.c\"}}" },
+		{ "grep 'a b' in the file x.c",
+			"call{grep {\"pattern\":\"a b\",\"path\":\"x.c\"}}" },
 		{ "look for TODO", "call{grep {\"pattern\":\"TODO\",\"path\":\".\"}}" },
 		{ "find all files named *.c", "call{glob {\"pattern\":\"**/*.c\"}}" },
 		{ "1. read a\n2. read b", "call{read {\"path\":\"a\"}}" },
@@ -180,19 +202,25 @@ test_answers(void **state)
 	static const struct {
 		const char *request, *result, *answer;
 	} rows[] = {
-		{ "list the files", "a.txt  3 bytes  x\nsrc/\n", "the tool answered:\na.txt  3 bytes  x\nsrc/" },
+		{ "list the files", "a.txt  3 bytes  x\nsrc/\n",
+			"the tool answered:\na.txt  3 bytes  x\nsrc/" },
 		{ "read a", "one\ntwo\n", "the tool answered:\none\ntwo" },
 		{ "run true", "[exit 0, 1 ms]", "[exit 0, 1 ms]" },
 		{ "write a with hi", "made a (2 bytes)", "I wrote 2 bytes to `a`." },
-		{ "count the words in R.md", "  123 R.md\n[exit 0, 2 ms]", "`R.md` has 123 words." },
-		{ "count the lines in \"7 things.txt\"", "12 7 things.txt\n[exit 0, 2 ms]", "`7 things.txt` has 12 lines." },
+		{ "count the words in R.md", "  123 R.md\n[exit 0, 2 ms]",
+			"`R.md` has 123 words." },
+		{ "count the lines in \"7 things.txt\"", "12 7 things.txt\n[exit 0, 2 ms]",
+			"`7 things.txt` has 12 lines." },
 		{ "count the words in R.md", "strange", "could not find the number" },
-		{ "summarise R.md", "# Title\n\nThis is the\nfirst sentence. And more.\n\n## Part\n",
-			"Summary of `R.md`: This is the first sentence. (6 lines, 11 words, 56 bytes)\nHeadings: Title; Part" },
+		{ "summarise R.md",
+			"# Title\n\nThis is the\nfirst sentence. And more.\n\n## Part\n",
+			"Summary of `R.md`: This is the first sentence. (6 lines, 11 words, 56 "
+			"bytes)\nHeadings: Title; Part" },
 		{ "summarise R.md", "```\ncode.\n```\n", "no prose was found" },
 		{ "summarise R.md", "A b.\n[lines 1-1 of 9, bytes 0-5 of 90; read on with line 2]",
 			"A b. (1 lines, 2 words, 5 bytes in the first part" },
-		{ "summarise R.md", "[the file is empty]", "no prose was found. (0 lines, 0 words, 0 bytes)" },
+		{ "summarise R.md", "[the file is empty]",
+			"no prose was found. (0 lines, 0 words, 0 bytes)" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -214,7 +242,8 @@ test_requests_in_a_row(void **state)
 	struct talk t;
 
 	open_talk(&t, "");
-	user(&t, "write a.txt with one then two, then read a.txt; count the words in a.txt and then list the files");
+	user(&t, "write a.txt with one then two, then read a.txt; count the words in a.txt and "
+		 "then list the files");
 	expect_has(&t, "call{write {\"path\":\"a.txt\",\"content\":\"one then two\"}}");
 	result(&t, "made a.txt (12 bytes)", false);
 	expect_has(&t, "call{read {\"path\":\"a.txt\"}}");
@@ -281,7 +310,8 @@ test_missing_tool(void **state)
 static void
 test_help(void **state)
 {
-	static const char *const requests[] = { "hello", "", "what is the meaning of life?", "list the files then dance", "\xF0\x9F\x98\x80" };
+	static const char *const requests[] = { "hello", "", "what is the meaning of life?",
+		"list the files then dance", "\xF0\x9F\x98\x80" };
 
 	for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
 		struct talk t;
@@ -316,16 +346,20 @@ test_steps(void **state)
 {
 	struct talk t;
 
-	open_talk(&t, "steps:\n"
-		      "  - answer: [ { reasoning: hm }, { text: 'a\xC3\xA9""b', chunk: 2, delay: 5 }, { call: { tool: read, args: { path: x, n: 1 } } } ]\n"
-		      "  - answer:\n"
-		      "      - text: '[offline model] {{user}}: {{result}} {{x}}'\n"
-		      "      - delay: 7\n"
-		      "      - call: { tool: raw, args: '{broken' }\n"
-		      "      - call: { tool: none }\n");
+	open_talk(&t,
+		"steps:\n"
+		"  - answer: [ { reasoning: hm }, { text: 'a\xC3\xA9"
+		"b', chunk: 2, delay: 5 }, { call: { tool: read, args: { path: x, n: 1 } } } ]\n"
+		"  - answer:\n"
+		"      - text: '[offline model] {{user}}: {{result}} {{x}}'\n"
+		"      - delay: 7\n"
+		"      - call: { tool: raw, args: '{broken' }\n"
+		"      - call: { tool: none }\n");
 	user(&t, "go");
-	expect(&t, "thought{hm}text{[o}delay{5}text{ff}delay{5}text{li}delay{5}text{ne}delay{5}text{ m}delay{5}text{od}"
-		   "delay{5}text{el}delay{5}text{] }delay{5}text{a}delay{5}text{\xC3\xA9}delay{5}text{b}"
+	expect(&t, "thought{hm}text{[o}delay{5}text{ff}delay{5}text{li}delay{5}text{ne}delay{5}"
+		   "text{ m}delay{5}text{od}"
+		   "delay{5}text{el}delay{5}text{] "
+		   "}delay{5}text{a}delay{5}text{\xC3\xA9}delay{5}text{b}"
 		   "call{read {\"path\":\"x\",\"n\":1}}");
 	result(&t, "R", false);
 	expect(&t, "text{[offline model] go: R {{x}}}delay{7}call{raw {broken}call{none {}}");
@@ -342,7 +376,8 @@ test_failures_and_attempts(void **state)
 	struct talk t;
 
 	open_talk(&t, "steps:\n"
-		      "  - answer: [ { error: { status: 429, message: slow, retry_after: 2 }, attempts: 2 }, { text: part }, "
+		      "  - answer: [ { error: { status: 429, message: slow, retry_after: 2 }, "
+		      "attempts: 2 }, { text: part }, "
 		      "{ cut: true, attempts: 3 }, { text: rest } ]\n"
 		      "  - answer: [ { error: {} }, { text: never } ]\n");
 	user(&t, "go");
@@ -386,7 +421,8 @@ test_rules(void **state)
 	result(&t, "more", false);
 	expect(&t, "call{exec {\"command\":\"true\"}}");
 	result(&t, "more", false);
-	/* the rule has fired twice; no step 4; the built-in rules take over and see a request that was answered */
+	/* the rule has fired twice; no step 4; the built-in rules take over and see a request that
+	 * was answered */
 	expect_has(&t, "text{[offline model] Asked to read `it`");
 	user(&t, "something else");
 	expect_has(&t, "summarise FILE");
@@ -398,8 +434,10 @@ test_rule_on_error(void **state)
 {
 	struct talk t;
 
-	open_talk(&t, "rules: [ { when: { tool: read, is_error: true }, answer: [ { text: failed } ] } ]\n"
-		      "steps: [ { answer: [ { call: { tool: read } } ] }, { answer: [ { text: fine } ] } ]\n");
+	open_talk(&t, "rules: [ { when: { tool: read, is_error: true }, answer: [ { text: failed } "
+		      "] } ]\n"
+		      "steps: [ { answer: [ { call: { tool: read } } ] }, { answer: [ { text: fine "
+		      "} ] } ]\n");
 	user(&t, "x");
 	expect(&t, "call{read {}}");
 	result(&t, "no", true);
@@ -427,13 +465,17 @@ test_script_errors(void **state)
 	check_script_error("steps:\n  - answer: [ { txt: a } ]", "line 2");
 	check_script_error("steps:\n  - answer: [ { txt: a } ]", "did you mean text?");
 	check_script_error("steps:\n  - {}", "answer");
-	check_script_error("steps:\n  - answer:\n    - text: a\n      call: { tool: x }", "line 3: expected exactly one of");
+	check_script_error("steps:\n  - answer:\n    - text: a\n      call: { tool: x }",
+		"line 3: expected exactly one of");
 	check_script_error("steps: [ { answer: [ {} ] } ]", "expected exactly one of");
-	check_script_error("steps: [ { answer: [ { text: a, attempts: 1 } ] } ]", "attempts belongs to error or cut");
+	check_script_error("steps: [ { answer: [ { text: a, attempts: 1 } ] } ]",
+		"attempts belongs to error or cut");
 	check_script_error("steps: [ { answer: [ { call: { args: {} } } ] } ]", "tool");
 	check_script_error("steps: [ { answer: [ { error: { status: 200 } } ] } ]", "400..599");
-	check_script_error("rules:\n- when: { user: '(' }\n  answer: []", "line 2: when.user: not a usable regular expression");
-	check_script_error("rules: [ { when: { result: '(a)\\1' }, answer: [] } ]", "back references");
+	check_script_error("rules:\n- when: { user: '(' }\n  answer: []",
+		"line 2: when.user: not a usable regular expression");
+	check_script_error(
+		"rules: [ { when: { result: '(a)\\1' }, answer: [] } ]", "back references");
 	check_script_error("rules: [ { when: { result: 'a{1,30000}' }, answer: [] } ]", "{n,m}");
 	check_script_error("otherwise: maybe", "builtin");
 	check_script_error("steps: [", "line");

@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: MIT
- * The OpenAI Chat Completions API: streams of the vendor and of servers that imitate it, and the requests. */
+ * The OpenAI Chat Completions API: streams of the vendor and of servers that imitate it, and the
+ * requests. */
 #include "streams.h"
 
-#define CHUNK(choice) "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[" choice "]}\n\n"
-#define DELTA(delta)  CHUNK("{\"index\":0,\"delta\":" delta ",\"finish_reason\":null}")
-#define FINISH(why)   CHUNK("{\"index\":0,\"delta\":{},\"finish_reason\":\"" why "\"}")
-#define CALLS(calls)  DELTA("{\"tool_calls\":[" calls "]}")
-#define USAGE                                                                                                    \
-	"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":100,\"completion_tokens\":20,\"total_tokens\":120,"  \
-	"\"prompt_tokens_details\":{\"cached_tokens\":64},\"completion_tokens_details\":{\"reasoning_tokens\":7}}}\n\n"
-#define DONE "data: [DONE]\n\n"
+#define CHUNK(choice)                                                                              \
+	"data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[" choice "]}\n\n"
+#define DELTA(delta) CHUNK("{\"index\":0,\"delta\":" delta ",\"finish_reason\":null}")
+#define FINISH(why)  CHUNK("{\"index\":0,\"delta\":{},\"finish_reason\":\"" why "\"}")
+#define CALLS(calls) DELTA("{\"tool_calls\":[" calls "]}")
+#define USAGE                                                                                      \
+	"data: "                                                                                   \
+	"{\"choices\":[],\"usage\":{\"prompt_tokens\":100,\"completion_tokens\":20,\"total_"       \
+	"tokens\":120,"                                                                            \
+	"\"prompt_tokens_details\":{\"cached_tokens\":64},\"completion_tokens_details\":{"         \
+	"\"reasoning_tokens\":7}}}\n\n"
+#define DONE     "data: [DONE]\n\n"
 #define NO_USAGE " in=0 out=0 cached=0 written=0 reasoning=0"
 
 static const struct provider_api *
@@ -22,9 +27,12 @@ static void
 test_text(void **state)
 {
 	expect_answer(api(),
-		STR(DELTA("{\"role\":\"assistant\",\"content\":\"\"}") DELTA("{\"content\":\"H\xC3\xA9llo \"}")
-				DELTA("{\"content\":\"\xF0\x9F\x98\x80\\n\"}") FINISH("stop") USAGE DONE),
-		"text[H\xC3\xA9llo \xF0\x9F\x98\x80\n] end in=100 out=20 cached=64 written=0 reasoning=7",
+		STR(DELTA("{\"role\":\"assistant\",\"content\":\"\"}")
+				DELTA("{\"content\":\"H\xC3\xA9llo \"}")
+					DELTA("{\"content\":\"\xF0\x9F\x98\x80\\n\"}")
+						FINISH("stop") USAGE DONE),
+		"text[H\xC3\xA9llo \xF0\x9F\x98\x80\n] end in=100 out=20 cached=64 written=0 "
+		"reasoning=7",
 		"T(H\xC3\xA9llo )T(\xF0\x9F\x98\x80\n)");
 }
 
@@ -32,8 +40,11 @@ static void
 test_crlf_comments_and_keepalives(void **state)
 {
 	expect_answer(api(),
-		STR(": OPENROUTER PROCESSING\r\n\r\ndata: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\r\n\r\n"
-		    ":\r\n\r\ndata:\r\n\r\ndata: {\"choices\":[{\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}\r\n\r\n"
+		STR(": OPENROUTER PROCESSING\r\n\r\ndata: "
+		    "{\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\r\n\r\n"
+		    ":\r\n\r\ndata:\r\n\r\ndata: "
+		    "{\"choices\":[{\"delta\":{\"content\":\"b\"},\"finish_reason\":\"stop\"}]}"
+		    "\r\n\r\n"
 		    "data: [DONE]\r\n\r\n"),
 		"text[ab] end" NO_USAGE, "T(a)T(b)");
 }
@@ -42,11 +53,13 @@ static void
 test_calls(void **state)
 {
 	expect_answer(api(),
-		STR(CALLS("{\"index\":0,\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\"read\",\"arguments\":\"\"}}")
-				CALLS("{\"index\":0,\"function\":{\"arguments\":\"{\\\"pa\"}}")
-					CALLS("{\"index\":1,\"id\":\"c2\",\"function\":{\"name\":\"list\",\"arguments\":\"\"}}")
-						CALLS("{\"index\":0,\"function\":{\"arguments\":\"th\\\":1}\"}}")
-							FINISH("tool_calls") DONE),
+		STR(CALLS("{\"index\":0,\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":"
+			  "\"read\",\"arguments\":\"\"}}") CALLS(
+			"{\"index\":0,\"function\":{\"arguments\":\"{\\\"pa\"}}")
+				CALLS("{\"index\":1,\"id\":\"c2\",\"function\":{\"name\":\"list\","
+				      "\"arguments\":\"\"}}") CALLS(
+					"{\"index\":0,\"function\":{\"arguments\":\"th\\\":1}\"}}")
+					FINISH("tool_calls") DONE),
 		"call[c1 read {\"path\":1}] call[c2 list {}] tools" NO_USAGE, "C(read)C(list)");
 }
 
@@ -56,24 +69,30 @@ test_calls_of_other_servers(void **state)
 	/* whole arguments in one chunk, two calls in one chunk, no index */
 	expect_answer(api(),
 		STR(CALLS("{\"id\":\"a\",\"function\":{\"name\":\"x\",\"arguments\":\"{}\"}},"
-			  "{\"id\":\"b\",\"function\":{\"name\":\"y\",\"arguments\":\"{\\\"k\\\":2}\"}}") FINISH("stop") DONE),
+			  "{\"id\":\"b\",\"function\":{\"name\":\"y\",\"arguments\":\"{\\\"k\\\":2}"
+			  "\"}}") FINISH("stop") DONE),
 		"call[a x {}] call[b y {\"k\":2}] tools" NO_USAGE, "C(x)C(y)");
 	/* index 0 for every call, told apart by the id; the name is repeated */
 	expect_answer(api(),
-		STR(CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"x\",\"arguments\":\"{\"}}") CALLS(
-			"{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"x\",\"arguments\":\"}\"}}")
-				CALLS("{\"index\":0,\"id\":\"b\",\"function\":{\"name\":\"y\",\"arguments\":\"{\"}}")
-					CALLS("{\"index\":0,\"function\":{\"arguments\":\"}\"}}") DONE),
+		STR(CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"x\",\"arguments\":\"{"
+			  "\"}}") CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"x\","
+					"\"arguments\":\"}\"}}") CALLS(
+			"{\"index\":0,\"id\":\"b\",\"function\":{\"name\":\"y\",\"arguments\":\"{"
+			"\"}}") CALLS("{\"index\":0,\"function\":{\"arguments\":\"}\"}}") DONE),
 		"call[a x {}] call[b y {}] tools" NO_USAGE, "C(x)C(y)");
 	/* neither index nor id: a second name begins a second call; ids are made */
 	expect_answer(api(),
-		STR(CALLS("{\"function\":{\"name\":\"x\",\"arguments\":\"{\"}}") CALLS("{\"function\":{\"arguments\":\"}\"}}")
-				CALLS("{\"function\":{\"name\":\"x\",\"arguments\":\"{}\"}}") FINISH("tool_calls") DONE),
+		STR(CALLS("{\"function\":{\"name\":\"x\",\"arguments\":\"{\"}}")
+				CALLS("{\"function\":{\"arguments\":\"}\"}}") CALLS(
+					"{\"function\":{\"name\":\"x\",\"arguments\":\"{}\"}}")
+					FINISH("tool_calls") DONE),
 		"call[made x {}] call[made x {}] tools" NO_USAGE, NULL);
 	/* arguments as an object; the same id twice in different places */
 	expect_answer(api(),
-		STR(CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"x\",\"arguments\":{\"n\":1.50}}},"
-			  "{\"index\":1,\"id\":\"a\",\"function\":{\"name\":\"y\"}}") FINISH("tool_calls") DONE),
+		STR(CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"x\",\"arguments\":{"
+			  "\"n\":1.50}}},"
+			  "{\"index\":1,\"id\":\"a\",\"function\":{\"name\":\"y\"}}")
+				FINISH("tool_calls") DONE),
 		"call[a x {\"n\":1.50}] call[made y {}] tools" NO_USAGE, NULL);
 }
 
@@ -81,8 +100,8 @@ static void
 test_broken_arguments_are_kept(void **state)
 {
 	expect_answer(api(),
-		STR(CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"x\",\"arguments\":\"{\\\"p\\\": oops\"}}")
-				FINISH("length") DONE),
+		STR(CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"x\",\"arguments\":\"{"
+			  "\\\"p\\\": oops\"}}") FINISH("length") DONE),
 		"call[a x {\"p\": oops] length" NO_USAGE, NULL);
 }
 
@@ -90,50 +109,69 @@ static void
 test_reasoning(void **state)
 {
 	expect_answer(api(),
-		STR(DELTA("{\"reasoning_content\":\"hm\"}") DELTA("{\"reasoning_content\":\"m\",\"reasoning\":\"m\"}")
-				DELTA("{\"content\":\"yes\"}") FINISH("stop") DONE),
+		STR(DELTA("{\"reasoning_content\":\"hm\"}")
+				DELTA("{\"reasoning_content\":\"m\",\"reasoning\":\"m\"}")
+					DELTA("{\"content\":\"yes\"}") FINISH("stop") DONE),
 		"reasoning[hmm|] text[yes] end" NO_USAGE, "R(hm)R(m)T(yes)");
-	expect_answer(api(), STR(DELTA("{\"reasoning\":\"hm\",\"content\":\"yes\"}") FINISH("stop") DONE),
+	expect_answer(api(),
+		STR(DELTA("{\"reasoning\":\"hm\",\"content\":\"yes\"}") FINISH("stop") DONE),
 		"reasoning[hm|] text[yes] end" NO_USAGE, NULL);
 }
 
 static void
 test_finish_reasons(void **state)
 {
-	expect_answer(api(), STR(DELTA("{\"content\":\"a\"}") FINISH("length") DONE), "text[a] length" NO_USAGE, NULL);
+	expect_answer(api(), STR(DELTA("{\"content\":\"a\"}") FINISH("length") DONE),
+		"text[a] length" NO_USAGE, NULL);
 	expect_answer(api(), STR(FINISH("content_filter") DONE), "refused" NO_USAGE, NULL);
-	expect_answer(api(), STR(DELTA("{\"content\":\"a\"}") FINISH("new_reason") DONE), "text[a] other" NO_USAGE, NULL);
+	expect_answer(api(), STR(DELTA("{\"content\":\"a\"}") FINISH("new_reason") DONE),
+		"text[a] other" NO_USAGE, NULL);
 	expect_answer(api(), STR(DELTA("{\"content\":\"a\"}") DONE), "text[a] end" NO_USAGE, NULL);
-	expect_answer(api(), STR(FINISH("tool_calls") DONE), "end" NO_USAGE, NULL); /* says calls, has none */
-	expect_answer(api(), STR(DELTA("{\"refusal\":\"no\"}") FINISH("stop") DONE), "text[no] refused" NO_USAGE, NULL);
+	expect_answer(api(), STR(FINISH("tool_calls") DONE), "end" NO_USAGE,
+		NULL); /* says calls, has none */
+	expect_answer(api(), STR(DELTA("{\"refusal\":\"no\"}") FINISH("stop") DONE),
+		"text[no] refused" NO_USAGE, NULL);
 }
 
 static void
 test_what_is_ignored(void **state)
 {
 	expect_answer(api(),
-		STR("data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"other\"}}]}\n\n" DELTA("{\"content\":\"a\"}")
-				FINISH("stop") "data: {\"choices\":[],\"usage\":null,\"x\":[1,{}]}\n\n" DONE
-					       "data: not json after the end\n\n"),
+		STR("data: "
+		    "{\"choices\":[{\"index\":1,\"delta\":{\"content\":\"other\"}}]}\n\n" DELTA(
+			    "{\"content\":\"a\"}")
+				FINISH("stop") "data: "
+					       "{\"choices\":[],\"usage\":null,\"x\":[1,{}]}"
+					       "\n\n" DONE "data: not json after the end\n\n"),
 		"text[a] end" NO_USAGE, NULL);
 	expect_answer(api(),
-		STR("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":-5,\"completion_tokens\":99999999999999999}}\n\n" DONE),
+		STR("data: "
+		    "{\"choices\":[],\"usage\":{\"prompt_tokens\":-5,\"completion_tokens\":"
+		    "99999999999999999}}\n\n" DONE),
 		"end in=0 out=1000000000000 cached=0 written=0 reasoning=0", NULL);
 }
 
 static void
 test_errors(void **state)
 {
-	expect_error(api(), STR("data: {\"error\":{\"message\":\"Overloaded\",\"type\":\"server_error\",\"code\":null}}\n\n"),
+	expect_error(api(),
+		STR("data: "
+		    "{\"error\":{\"message\":\"Overloaded\",\"type\":\"server_error\",\"code\":"
+		    "null}}\n\n"),
 		ERR_PROVIDER, "server_error: Overloaded");
-	expect_error(api(), STR("event: error\ndata: {\"message\":\"bad\"}\n\n"), ERR_PROVIDER, "bad");
+	expect_error(
+		api(), STR("event: error\ndata: {\"message\":\"bad\"}\n\n"), ERR_PROVIDER, "bad");
 	expect_error(api(), STR("data: {\"choices\": oops}\n\n"), ERR_PROTO, "event 1");
-	expect_error(api(), STR(DELTA("{}") "data: [1]\n\n"), ERR_PROTO, "event 2 of the openai-chat stream: expected an object");
+	expect_error(api(), STR(DELTA("{}") "data: [1]\n\n"), ERR_PROTO,
+		"event 2 of the openai-chat stream: expected an object");
 	expect_error(api(), STR(DELTA("{\"content\":\"\xC3(\"}")), ERR_PROTO, "invalid UTF-8");
-	expect_error(api(), STR(DELTA("{\"content\":[1]}")), ERR_PROTO, "content: expected a string, found a list");
-	expect_error(api(), STR(CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"arguments\":\"{}\"}}") DONE), ERR_PROTO,
-		"without a name");
-	expect_error(api(), STR("<html><body>\x1b[31m502 Bad Gateway"), ERR_PROTO, "<html><body>\\x1b[31m502");
+	expect_error(api(), STR(DELTA("{\"content\":[1]}")), ERR_PROTO,
+		"content: expected a string, found a list");
+	expect_error(api(),
+		STR(CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"arguments\":\"{}\"}}") DONE),
+		ERR_PROTO, "without a name");
+	expect_error(api(), STR("<html><body>\x1b[31m502 Bad Gateway"), ERR_PROTO,
+		"<html><body>\\x1b[31m502");
 	expect_error(api(), STR("{\"choices\":[]}"), ERR_PROTO, "not an event stream");
 	expect_error(api(), STR(""), ERR_NET, "cut before its end");
 }
@@ -185,10 +223,13 @@ expect_limit(const char *format, unsigned piece, unsigned n_ok, const char *mess
 static void
 test_limits(void **state)
 {
-	expect_limit(DELTA("{\"content\":\"%s\"}"), 64 * KIB, MODEL_TEXT_MAX / (64 * KIB), "text of the model");
-	expect_limit(CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"x\",\"arguments\":\"%s\"}}"), 64 * KIB,
-		MODEL_ARGS_MAX / (64 * KIB), "arguments of one tool call");
-	expect_limit(CALLS("{\"function\":{\"name\":\"%s\"}}"), 3, MODEL_CALLS_MAX, "128 tool calls");
+	expect_limit(DELTA("{\"content\":\"%s\"}"), 64 * KIB, MODEL_TEXT_MAX / (64 * KIB),
+		"text of the model");
+	expect_limit(CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"x\",\"arguments\":"
+			   "\"%s\"}}"),
+		64 * KIB, MODEL_ARGS_MAX / (64 * KIB), "arguments of one tool call");
+	expect_limit(
+		CALLS("{\"function\":{\"name\":\"%s\"}}"), 3, MODEL_CALLS_MAX, "128 tool calls");
 }
 
 /* ---- requests ---- */
@@ -200,13 +241,22 @@ static const struct tool_schema tools[] = {
 static const struct part user1[] = { { .type = PART_TEXT, .text = { "Hi \"you\"", 8 } } };
 static const struct part model1[] = {
 	{ .type = PART_REASONING, .text = { "secret", 6 } },
-	{ .type = PART_CALL, .call_id = { "c1", 2 }, .tool = { "read", 4 }, .args = { "{\"path\":\"a\"}", 12 } },
-	{ .type = PART_CALL, .call_id = { "c2", 2 }, .tool = { "read", 4 }, .args = { "{oops", 5 } },
+	{ .type = PART_CALL,
+		.call_id = { "c1", 2 },
+		.tool = { "read", 4 },
+		.args = { "{\"path\":\"a\"}", 12 } },
+	{ .type = PART_CALL,
+		.call_id = { "c2", 2 },
+		.tool = { "read", 4 },
+		.args = { "{oops", 5 } },
 };
 static const struct part user2[] = {
 	{ .type = PART_TEXT, .text = { "and now?", 8 } },
 	{ .type = PART_RESULT, .call_id = { "c1", 2 }, .text = { "content", 7 } },
-	{ .type = PART_RESULT, .call_id = { "c2", 2 }, .text = { "no such file", 12 }, .is_error = true },
+	{ .type = PART_RESULT,
+		.call_id = { "c2", 2 },
+		.text = { "no such file", 12 },
+		.is_error = true },
 };
 static const struct part user3[] = { { .type = PART_TEXT, .text = { "hurry", 5 } } };
 static const struct part model2[] = { { .type = PART_TEXT, .text = { "Done.", 5 } } };
@@ -221,8 +271,13 @@ static const struct message messages[] = {
 static struct model_request
 request(size_t messages_n)
 {
-	return (struct model_request){ .model = STR("m"), .system = STR("Be brief."), .messages = messages,
-		.messages_n = messages_n, .tools = tools, .tools_n = 2, .max_output_tokens = 100 };
+	return (struct model_request){ .model = STR("m"),
+		.system = STR("Be brief."),
+		.messages = messages,
+		.messages_n = messages_n,
+		.tools = tools,
+		.tools_n = 2,
+		.max_output_tokens = 100 };
 }
 
 static void
@@ -247,14 +302,20 @@ test_request(void **state)
 
 	build(&r, &body);
 	assert_string_equal(buf_z(&body),
-		"{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},\"max_tokens\":100,\"tools\":["
-		"{\"type\":\"function\",\"function\":{\"name\":\"read\",\"description\":\"Reads a file.\","
-		"\"parameters\":{\"type\":\"object\"}}},{\"type\":\"function\",\"function\":{\"name\":\"list\","
+		"{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+		"\"max_tokens\":100,\"tools\":["
+		"{\"type\":\"function\",\"function\":{\"name\":\"read\",\"description\":\"Reads a "
+		"file.\","
+		"\"parameters\":{\"type\":\"object\"}}},{\"type\":\"function\",\"function\":{"
+		"\"name\":\"list\","
 		"\"description\":\"Lists.\",\"parameters\":{}}}],\"messages\":["
-		"{\"role\":\"system\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":\"Hi \\\"you\\\"\"},"
+		"{\"role\":\"system\",\"content\":\"Be "
+		"brief.\"},{\"role\":\"user\",\"content\":\"Hi \\\"you\\\"\"},"
 		"{\"role\":\"assistant\",\"content\":null,\"tool_calls\":["
-		"{\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\"read\",\"arguments\":\"{\\\"path\\\":\\\"a\\\"}\"}},"
-		"{\"id\":\"c2\",\"type\":\"function\",\"function\":{\"name\":\"read\",\"arguments\":"
+		"{\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\"read\","
+		"\"arguments\":\"{\\\"path\\\":\\\"a\\\"}\"}},"
+		"{\"id\":\"c2\",\"type\":\"function\",\"function\":{\"name\":\"read\","
+		"\"arguments\":"
 		"\"{\\\"raw_arguments\\\":\\\"{oops\\\"}\"}}]},"
 		"{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"content\"},"
 		"{\"role\":\"tool\",\"tool_call_id\":\"c2\",\"content\":\"error: no such file\"},"
@@ -280,8 +341,9 @@ test_request_variants(void **state)
 	r.tools_n = 0;
 	r.system = STR("");
 	build(&r, &body);
-	assert_string_equal(buf_z(&body), "{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
-					  "\"messages\":[{\"role\":\"user\",\"content\":\"Hi \\\"you\\\"\"}]}");
+	assert_string_equal(buf_z(&body),
+		"{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+		"\"messages\":[{\"role\":\"user\",\"content\":\"Hi \\\"you\\\"\"}]}");
 	buf_fini(&body);
 	out.body = &body;
 	buf_init(&body, 10);
@@ -291,7 +353,8 @@ test_request_variants(void **state)
 	assert_int_equal(api()->build(&r, &out, NULL, &e), ERR_INVALID);
 }
 
-/* The prompt cache: what was sent is a prefix of what is sent next, up to the brackets at the end. */
+/* The prompt cache: what was sent is a prefix of what is sent next, up to the brackets at the end.
+ */
 static void
 test_prefix_is_stable(void **state)
 {
