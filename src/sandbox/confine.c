@@ -190,26 +190,37 @@ caps_can(uint64_t need)
 	return (have & need) == need;
 }
 
+/* Nothing may be gained by exec any more: the bounding set is emptied and root means nothing. Needs CAP_SETPCAP; where
+ * there is none (cell-basic), no_new_privs alone keeps exec from gaining. */
+static int
+caps_bound(struct err *e)
+{
+	if (!caps_can(1ull << CAP_SETPCAP))
+		return 0;
+	for (int cap = 0; cap < 64 && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0)
+			return err_errno(e, errno, ERR_TO_USER, "cannot drop capability %d", cap);
+	}
+	if (prctl(PR_SET_SECUREBITS, SECURE_ALL_BITS | SECURE_ALL_LOCKS, 0, 0, 0) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "cannot lock the secure bits");
+	return 0;
+}
+
 int
 caps_reduce(struct err *e)
 {
-	if (caps_set(1ull << CAP_SYS_ADMIN | 1ull << CAP_SETPCAP) != 0)
+	if (caps_bound(e) != 0)
+		return e->code;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || caps_set(1ull << CAP_SYS_ADMIN) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot drop capabilities");
 	return 0;
 }
 
-/* The bounding set needs CAP_SETPCAP to shrink; without it (cell-basic) no_new_privs alone keeps exec from gaining. */
 static int
 caps_drop(struct err *e)
 {
-	if (caps_can(1ull << CAP_SETPCAP)) {
-		for (int cap = 0; cap < 64 && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
-			if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0)
-				return err_errno(e, errno, ERR_TO_USER, "cannot drop capability %d", cap);
-		}
-		if (prctl(PR_SET_SECUREBITS, SECURE_ALL_BITS | SECURE_ALL_LOCKS, 0, 0, 0) != 0)
-			return err_errno(e, errno, ERR_TO_USER, "cannot lock the secure bits");
-	}
+	if (caps_bound(e) != 0)
+		return e->code;
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 || caps_set(0) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot drop capabilities");
 	return 0;

@@ -74,6 +74,7 @@ children_kill(void)
 struct command {
 	char *argv[4], **env;
 	int in, out, err;
+	sigset_t no_signals;
 };
 
 /* Between vfork and exec only the new process runs, in this one's memory. */
@@ -84,7 +85,7 @@ command_start(const struct command *c, volatile int *failed)
 	if (pid != 0)
 		return pid;
 	setsid();
-	signals_reset();
+	sigprocmask(SIG_SETMASK, &c->no_signals, NULL);
 	if (dup2(c->in, 0) == 0 && dup2(c->out, 1) == 1 && dup2(c->err, 2) == 2) {
 		close_range(3, ~0u, 0);
 		execve("/bin/sh", c->argv, c->env);
@@ -173,7 +174,7 @@ prepare(const struct order *cell, const struct order *o, int ruleset, bool has_n
 static void
 prepare_signals(bool has_namespace, sigset_t *waited)
 {
-	signals_reset();
+	signal(SIGCHLD, SIG_DFL); /* the others are as cell init has them: default */
 	if (has_namespace) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 		return;
@@ -196,12 +197,13 @@ exec_main(const struct order *cell, const struct order *o, int ruleset, bool has
 	struct report r = { .kind = REPORT_ENDED, .id = o->id };
 	struct rusage use;
 	int control = o->fd[3];
-
-	prepare_signals(has_namespace, &waited);
-	prctl(PR_SET_NAME, "ithaca-exec", 0, 0, 0);
 	struct command c = { .argv = { (char *)(uintptr_t)sh, (char *)(uintptr_t)flag,
 			(char *)(uintptr_t)o->text[EXEC_TEXT_COMMAND].p, NULL },
 		.env = env_split(o->text[EXEC_TEXT_ENV]), .in = o->fd[0], .out = o->fd[1], .err = o->fd[2] };
+
+	prepare_signals(has_namespace, &waited);
+	sigemptyset(&c.no_signals);
+	prctl(PR_SET_NAME, "ithaca-exec", 0, 0, 0);
 	if (prepare(cell, o, ruleset, has_namespace, &e) != 0) {
 		report_fail(control, o->id, &e);
 		_exit(1);
@@ -245,7 +247,6 @@ file_main(const struct order *cell, const struct order *o, int ruleset)
 	struct buf head, tail;
 	int out = o->fd[1];
 
-	signals_reset();
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	buf_init(&head, ANSWER_HEAD_MAX);
 	buf_init(&tail, WIRE_TAIL_MAX);
