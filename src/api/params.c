@@ -199,7 +199,7 @@ static const struct field event_row[] = {
 	R_OPT("id", "Id; for live text SEQ/step.attempt.offset."),
 	R_STR("session", "Id of the session."),
 	R_OPT("turn", "Id of the turn."),
-	R_INT("time", "ms", "UTC."),
+	R_STR("time", "RFC 3339, UTC, to the millisecond."),
 	R_STR("kind", "As in model.done."),
 	R_OPT("body", "By kind."),
 	R_END,

@@ -46,7 +46,6 @@ add_detail(struct buf *b, const struct node *body)
 static int
 print_event(struct cli *c, const struct node *event, struct err *e)
 {
-	char time[CLOCK_TEXT_SIZE];
 	struct str kind = node_str(event, "kind", STR("?"));
 	struct buf out;
 	struct json j;
@@ -57,8 +56,10 @@ print_event(struct cli *c, const struct node *event, struct err *e)
 		json_init(&j, &out);
 		json_node(&j, event);
 	} else {
-		clock_text(node_int(event, "time", 0), time);
-		buf_printf(&out, "%6" PRId64 "  %.12s  ", node_int(event, "seq", 0), time + 11);
+		buf_printf(&out, "%6" PRId64 "  ", node_int(event, "seq", 0));
+		/* 2026-11-21T02:04:05.678Z: the time of day of it */
+		term_clean(&out, str_sub(node_str(event, "time", STR("")), 11, 12), true);
+		buf_add_z(&out, "  ");
 		term_clean(&out, str_sub(kind, 0, 40), true);
 		buf_printf(&out, "%*s", kind.n < 20 ? (int)(20 - kind.n) : 1, "");
 		add_detail(&out, node_get(event, "body"));

@@ -221,7 +221,7 @@ struct fold_effect *
 fold_effect(struct fold *f, struct str id)
 {
 	for (size_t i = f->effects_n; i-- > 0;)
-		if (str_is(id, f->effects[i].id.z))
+		if (str_is(id, f->effects[i].id))
 			return &f->effects[i];
 	return NULL;
 }
@@ -237,7 +237,7 @@ effect_add(struct fold *f, const struct node *body)
 	f->effects = vec_grow(f->effects, &f->effects_cap, f->effects_n + 1, sizeof(*f->effects));
 	x = &f->effects[f->effects_n++];
 	*x = (struct fold_effect){ 0 };
-	copy_text(x->id.z, sizeof(x->id.z), node_str(body, "effect", STR("")));
+	copy_text(x->id, sizeof(x->id), node_str(body, "effect", STR("")));
 	copy_text(x->tool, sizeof(x->tool), node_str(body, "tool", STR("?")));
 	buf_init(&b, MODEL_ARGS_MAX);
 	call_summary(&b, node_get(body, "args"));
@@ -370,6 +370,16 @@ on_turn_finished(struct fold *f, const struct node *body, size_t *kept)
 	return FOLD_NEW;
 }
 
+/* The runtime cannot go on with it (its store failed): the log has it open, and it is taken up again later. */
+static enum fold_news
+on_turn_suspended(struct fold *f, const struct node *body, size_t *kept)
+{
+	f->is_finished = true;
+	f->status = TURN_FAILED;
+	take_error(f, body);
+	return FOLD_NEW;
+}
+
 static const struct {
 	const char *kind;
 	enum fold_news (*fn)(struct fold *f, const struct node *body, size_t *kept);
@@ -386,6 +396,7 @@ static const struct {
 	{ "approval.expired", on_approval_resolved },
 	{ "turn.started", on_turn_started },
 	{ "turn.finished", on_turn_finished },
+	{ "turn.suspended", on_turn_suspended },
 };
 
 enum fold_news
@@ -395,7 +406,6 @@ fold_event(struct fold *f, const struct node *envelope, size_t *kept)
 	struct str kind = node_str(envelope, "kind", STR(""));
 	const struct node *body = node_get(envelope, "body");
 	int64_t seq = node_int(envelope, "seq", 0);
-	int64_t time_ms = node_int(envelope, "time", 0);
 
 	*kept = f->text.n;
 	if (seq > 0 && seq <= f->last_seq)
@@ -404,11 +414,6 @@ fold_event(struct fold *f, const struct node *envelope, size_t *kept)
 		f->last_seq = seq;
 	if (f->is_finished || (f->turn[0] && turn.n > 0 && !str_is(turn, f->turn)))
 		return FOLD_OLD;
-	if (turn.n > 0 && time_ms > 0) {
-		if (f->started_ms == 0)
-			f->started_ms = time_ms;
-		f->duration_ms = MAX(f->duration_ms, time_ms - f->started_ms);
-	}
 	/* Reasoning is no part of the answer, whichever channel its offsets count in. */
 	if (node_bool(body, "reasoning", false))
 		return FOLD_NEW;

@@ -5,10 +5,11 @@
 #define CLI_FOLD_H
 
 #include "api/api.h"
-#include "base/id.h"
+
+#define FOLD_ID_MAX 64
 
 struct fold_effect {
-	struct id id;
+	char id[FOLD_ID_MAX];
 	char tool[64];
 	char summary[200]; /* of the arguments, one line, not yet cleaned for a terminal */
 	char status[16]; /* empty while it runs; then done, not_done or unknown */
@@ -18,7 +19,7 @@ struct fold_effect {
 
 /* An approval that nobody has resolved yet. */
 struct fold_approval {
-	char id[32];
+	char id[FOLD_ID_MAX];
 	char tool[64];
 	char summary[512];
 };
@@ -40,7 +41,7 @@ struct fold {
 	struct fold_approval *approvals;
 	size_t approvals_n, approvals_cap;
 	struct fold_usage usage;
-	int64_t cost_microusd, steps, started_ms, duration_ms;
+	int64_t cost_microusd, steps, duration_ms;
 	bool is_finished;
 	enum turn_status status;
 	struct buf answer; /* final text */

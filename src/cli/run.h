@@ -4,6 +4,7 @@
 #ifndef CLI_RUN_H
 #define CLI_RUN_H
 
+#include "base/id.h"
 #include "cli/ask.h"
 #include "cli/internal.h"
 #include "cli/live.h"
@@ -44,7 +45,7 @@ struct run {
 	struct timer *tick, *retry;
 	struct signal_watch *sigint, *sigterm;
 	struct ask *ask;
-	char asked[32]; /* approval that the question is about */
+	char asked[FOLD_ID_MAX]; /* approval that the question is about */
 };
 
 void run_init(struct run *r, struct cli *c, enum run_output output, struct live_style style);
