@@ -34,7 +34,10 @@ class ModelServer:
 
     def requests(self):
         with open(self.log) as f:
-            return [r for r in map(json.loads, f) if "path" in r]
+            found = [r for r in map(json.loads, f) if "path" in r]
+        for r in found:
+            r["headers"] = {name.lower(): value for name, value in r["headers"].items()}
+        return found
 
     def close(self):
         self.proc.stdin.close()
@@ -156,7 +159,7 @@ class Case(unittest.TestCase):
         return Stream(p)
 
     def events(self, session):
-        return json.loads(self.ithaca("session", "events", session, "--json", check=0).stdout)["events"]
+        return [json.loads(line) for line in self.ithaca("session", "events", session, "--json", check=0).stdout.splitlines()]
 
     # ---- a model ----
 
