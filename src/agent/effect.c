@@ -67,9 +67,9 @@ log_partial(struct effect_call *x)
 	struct event_draft d = { .kind = EVENT_TOOL_PARTIAL, .turn = x->r->turn, .time_ms = clock_wall_ms() };
 	struct buf b;
 
-	timer_stop(x->partial_timer);
 	if (x->partial.n == 0 || x->r->s == NULL)
 		return;
+	timer_stop(x->partial_timer);
 	buf_init(&b, EVENT_BODY_MAX);
 	write_output(x, x->partial_ch, x->partial_at, buf_str(&x->partial), &b);
 	d.body = buf_str(&b);
@@ -345,6 +345,11 @@ effects_cancel(struct run *r, bool is_detached)
 		if (x == NULL || (x->is_cancelled && !is_detached))
 			continue;
 		x->is_cancelled = true;
+		if (is_detached) { /* its answer may never come: nothing of it may keep the loop */
+			timer_close(x->partial_timer);
+			timer_close(x->wait_timer);
+			x->partial_timer = x->wait_timer = NULL;
+		}
 		if (x->is_waiting && (x->phase == PHASE_PREPARE || is_detached))
 			effect_free(x);
 		else if (x->is_waiting && x->phase == PHASE_RUN)

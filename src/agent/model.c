@@ -440,8 +440,7 @@ offline_error(struct model_call *m, const struct offline_step *st)
 {
 	struct failure f;
 
-	failure_from_http(m->info.api, arena_strdup(m->a, m->info.provider), st->status, STR(""), st->text,
-		clock_wall_ms(), &f);
+	failure_from_offline(arena_strdup(m->a, m->info.provider), st, &f);
 	attempt_failed(m, &f);
 }
 
@@ -449,7 +448,6 @@ static void
 offline_go(void *arg)
 {
 	struct model_call *m = arg;
-	struct err e = { 0 };
 
 	while (m->steps_at < m->steps_n) {
 		const struct offline_step *st = &m->steps[m->steps_at++];
@@ -468,11 +466,8 @@ offline_go(void *arg)
 			m->timer = timer_start(m->r->en->parts.loop, st->ms, offline_go, m);
 			return;
 		case OFFLINE_ERROR:
-			offline_error(m, st);
-			return;
 		case OFFLINE_CUT:
-			err_set(&e, ERR_NET, ERR_TO_USER, "the answer was cut before its end");
-			attempt_error(m, &e);
+			offline_error(m, st);
 			return;
 		}
 	}
@@ -536,7 +531,7 @@ attempt_begin(struct model_call *m)
 {
 	struct engine *en = m->r->en;
 	struct transcript_view view;
-	struct model_request q = { 0 };
+	struct model_request q;
 	struct err e = { 0 };
 
 	m->shown[0] = m->shown[1] = m->partial_at = 0;
@@ -546,11 +541,11 @@ attempt_begin(struct model_call *m)
 		finish_error(m, &e);
 		return;
 	}
-	q.model = m->info.model;
+	model_request_init(&q, &m->info);
+	q.attempt = (int)m->attempt - 1;
 	q.system = prompt_system(m->r, m->a);
 	q.tools = en->schemas;
 	q.tools_n = en->schemas_n;
-	q.max_output_tokens = m->info.max_output_tokens;
 	transcript_view(m->r->s->tr,
 		(size_t)MAX(m->info.context_tokens - q.max_output_tokens, m->info.context_tokens / 2) * BYTES_PER_TOKEN, m->a,
 		&view);

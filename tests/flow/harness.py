@@ -51,13 +51,19 @@ class Stream:
     def __init__(self, proc):
         self.proc = proc
         self.events = []
+        self.rest = b""
 
     def next(self, deadline=DEADLINE):
-        if not select.select([self.proc.stdout], [], [], deadline)[0]:
-            raise AssertionError("no event within %s s; so far %s" % (deadline, [e["kind"] for e in self.events]))
-        line = self.proc.stdout.readline()
-        if not line:
-            return None
+        """The next event, or None at the end. Reads the descriptor itself: a buffered reader would hide lines from select."""
+        end = time.monotonic() + deadline
+        while b"\n" not in self.rest:
+            if not select.select([self.proc.stdout], [], [], max(0, end - time.monotonic()))[0]:
+                raise AssertionError("no event within %s s; so far %s" % (deadline, self.kinds()))
+            data = os.read(self.proc.stdout.fileno(), 1 << 16)
+            if not data:
+                return None
+            self.rest += data
+        line, self.rest = self.rest.split(b"\n", 1)
         event = json.loads(line)
         self.events.append(event)
         return event
@@ -67,7 +73,7 @@ class Stream:
             event = self.next()
             if event is None:
                 raise AssertionError("the stream ended before %s: %s\n%s" %
-                                     (kind, [e["kind"] for e in self.events], self.proc.stderr.read()))
+                                     (kind, [e["kind"] for e in self.events], self.proc.stderr.read().decode()))
             body = event.get("body") or {}
             if event["kind"] == kind and all(body.get(k) == v for k, v in match.items()):
                 return event
@@ -155,7 +161,7 @@ class Case(unittest.TestCase):
     def stream(self, *args, env=None):
         p = subprocess.Popen([os.path.join(BIN, "ithaca"), "run", "--stream-json", *args], cwd=self.work,
                              env={**self.env, **(env or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, text=True, bufsize=1)
+                             stderr=subprocess.PIPE)
         return Stream(p)
 
     def events(self, session):

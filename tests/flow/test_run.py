@@ -62,7 +62,7 @@ class Exits(Case):
 
     def test_step_limit_is_4(self):
         self.script("steps:\n" + "".join(
-            "  - [ { call: { tool: list, args: { path: d%d } } } ]\n" % i for i in range(9)))
+            "  - answer: [ { call: { tool: list, args: { path: d%d } } } ]\n" % i for i in range(9)))
         r = self.run_json("go", check=4, env={"ITHACA__LIMITS__TURN_STEPS": "3"})
         self.assertEqual(r["status"], "limit")
         self.assertIn("turn_steps", r["error"]["message"])
@@ -87,7 +87,7 @@ class Exits(Case):
         self.assertTrue(self.exists("x"))
 
     def test_interrupt_is_5(self):
-        self.script("steps:\n  - [ { call: { tool: exec, args: { command: \"sleep 600\" } } } ]\n")
+        self.script("steps:\n  - answer: [ { call: { tool: exec, args: { command: \"sleep 600\" } } } ]\n")
         s = self.stream("go")
         s.until("effect.intent")
         s.proc.send_signal(signal.SIGINT)
