@@ -275,7 +275,7 @@ static void
 set_deadline(struct run *r)
 {
 	int64_t limit_ms = node_int(node_get(turn_options(r->t), "limits"), "turn_ms", 0);
-	int64_t ms = MAX(1, limit_ms - (clock_wall_ms() - turn_started_ms(r->t)));
+	int64_t ms = MAX(1, limit_ms - (clock_wall_ms() - turn_work_began_ms(r->t)));
 
 	if (turn_state(r->t) == TURN_ASK)
 		ms = APPROVAL_EXPIRES_MS;

@@ -62,6 +62,11 @@ load_config(struct active *s, struct err *e)
 		if (rc != 0)
 			return rc;
 	}
+	/* The runner checked the operator's wish; the workspace may ask for more than there is. */
+	if (strcmp(config_z(s->config, "tier_min"), "container") == 0 ||
+		strcmp(config_z(s->config, "tier_min"), "microvm") == 0)
+		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "%s: tier_min %s cannot be met: this version has the tier cell",
+			path, config_z(s->config, "tier_min"));
 	return policy_new(s->config, &s->policy, e);
 }
 

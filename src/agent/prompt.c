@@ -51,6 +51,10 @@ run_env(struct run *r)
 		.cell = arena_strdup(r->a, str_of(s->cell)),
 		.cwd = mode == MODE_DANGER_FULL_ACCESS ? workspace : "/shared",
 		.mode = mode,
+		.exec_timeout_ms = config_int(c, "exec.timeout_ms"),
+		.exec_job_timeout_ms = config_int(c, "exec.job_timeout_ms"),
+		.exec_timeout_max_ms = config_int(c, "exec.timeout_max_ms"),
+		.exec_output_max = config_int(c, "exec.output_max_bytes"),
 		.plan = {
 			.access = mode == MODE_DANGER_FULL_ACCESS ? CELL_HOST :
 				mode == MODE_READ_ONLY ? CELL_READ_ONLY : CELL_WORKSPACE_WRITE,

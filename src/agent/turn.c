@@ -19,6 +19,7 @@ struct turn {
 	enum turn_status status;
 	const struct node *options;
 	int64_t started_ms, last_ms;
+	int64_t asked_ms, waited_ms; /* when it began to wait for a person; how long it did before */
 	int64_t step;
 	struct model_usage usage;
 	int64_t cost_microusd;
@@ -358,6 +359,7 @@ advance(struct turn *t)
 		write_approval(t, t->at, &j);
 		tell(t, EVENT_APPROVAL_REQUESTED, &b);
 		ask_for(t, DO_ASK, t->at);
+		t->asked_ms = t->last_ms;
 		return TURN_ASK;
 	case CALL_ALLOWED:
 		return start_group(t);
@@ -438,6 +440,7 @@ static enum turn_state
 act_allowed(struct turn *t, const struct turn_input *in)
 {
 	call_of(t, in)->state = CALL_ALLOWED;
+	t->waited_ms += MAX(in->time_ms - t->asked_ms, 0);
 	return advance(t);
 }
 
@@ -643,9 +646,9 @@ turn_options(const struct turn *t)
 }
 
 int64_t
-turn_started_ms(const struct turn *t)
+turn_work_began_ms(const struct turn *t)
 {
-	return t->started_ms;
+	return t->started_ms + t->waited_ms;
 }
 
 int64_t

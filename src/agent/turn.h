@@ -84,7 +84,8 @@ size_t turn_calls(const struct turn *t);
 const struct turn_call *turn_call(const struct turn *t, size_t i);
 /* What turn.started said. */
 const struct node *turn_options(const struct turn *t);
-int64_t turn_started_ms(const struct turn *t);
+/* Wall time of turn.started, moved on by the time that it waited for a person: what limits.turn_ms counts from. */
+int64_t turn_work_began_ms(const struct turn *t);
 int64_t turn_cost_microusd(const struct turn *t);
 enum turn_status turn_status(const struct turn *t); /* valid in TURN_END; TURN_WAITING in TURN_ASK */
 

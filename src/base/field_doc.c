@@ -407,6 +407,8 @@ markdown_row(const struct field *f, const char *path, struct buf *b)
 	add_cell(b, buf_z(&text), false);
 	buf_reset(&text);
 	(void)buf_add_z(&text, f->text ? f->text : "");
+	if (f->flags & FIELD_RESERVED)
+		(void)buf_add_z(&text, " Reserved: nothing in this version reads it.");
 	if (f->flags & FIELD_REQUIRED)
 		(void)buf_add_z(&text, " Required.");
 	if (f->flags & FIELD_NARROWS)

@@ -169,6 +169,18 @@ config_lookup(const struct config *c, struct str dotted, struct err *e)
 	return s->node;
 }
 
+bool
+config_is_reserved(struct str dotted)
+{
+	struct arena *a = arena_new(64 * KIB);
+	const struct field *f;
+	struct err e;
+	bool is_reserved = field_resolve(dotted, a, &f, &e) == 0 && (f->flags & FIELD_RESERVED) != 0;
+
+	arena_free(a);
+	return is_reserved;
+}
+
 struct config_origin
 config_origin(const struct config *c, struct str dotted)
 {

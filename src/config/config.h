@@ -48,7 +48,8 @@ bool config_bool(const struct config *c, const char *key);
 const char *config_z(const struct config *c, const char *key); /* NULL when unset without default */
 int64_t config_microusd(const struct config *c, const char *key);
 
-/* Looks a key up as a person wrote it: NULL and an error with the nearest name when it is not in the table. */
+/* Looks a key up as a person wrote it: &node_null when it is in the table but unset, NULL and an error with the nearest
+ * name when it is not. */
 const struct node *config_lookup(const struct config *c, struct str dotted, struct err *e);
 /* Where an effective value comes from. */
 struct config_origin {
@@ -57,6 +58,8 @@ struct config_origin {
 	uint32_t line;
 };
 struct config_origin config_origin(const struct config *c, struct str dotted);
+/* Whether nothing in this version reads the key (FIELD_RESERVED). */
+bool config_is_reserved(struct str dotted);
 /* Calls fn for every set or defaulted scalar or list key, in table order. Secret values are given as NULL. */
 typedef void (*config_each_fn)(void *arg, const char *dotted, const struct node *value,
 	struct config_origin origin);

@@ -31,13 +31,13 @@ static const struct field header_item = {
 };
 
 static const struct field model_keys[] = {
-	{ .name = "fast", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
+	{ .name = "fast", .type = FIELD_STR, .flags = FIELD_RESERVED, .min = 1, .max = NAME_MAX_,
 	  .text = "Model for titles, summaries and other small work." },
-	{ .name = "judge", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
+	{ .name = "judge", .type = FIELD_STR, .flags = FIELD_RESERVED, .min = 1, .max = NAME_MAX_,
 	  .text = "Model that evaluates the work of another one." },
-	{ .name = "embedding", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
+	{ .name = "embedding", .type = FIELD_STR, .flags = FIELD_RESERVED, .min = 1, .max = NAME_MAX_,
 	  .text = "Model that turns text into vectors." },
-	{ .name = "fallback", .type = FIELD_LIST, .max = 8, .item = &model_item, .dflt = "[]",
+	{ .name = "fallback", .type = FIELD_LIST, .flags = FIELD_RESERVED, .max = 8, .item = &model_item, .dflt = "[]",
 	  .text = "Models to try, in order, when the main one fails for good." },
 	{ .type = FIELD_END },
 };
@@ -86,9 +86,9 @@ static const struct field limit_keys[] = {
 	  .dflt = "5", .unit = "USD", .text = "Money that one turn may cost." },
 	{ .name = "day_cost_usd", .type = FIELD_MONEY, .flags = FIELD_NARROWS, .min = 0, .max = 1000000 * USD,
 	  .dflt = "50", .unit = "USD", .text = "Money that all turns of a user may cost in one day (UTC)." },
-	{ .name = "agents", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = 1000, .dflt = "32",
+	{ .name = "agents", .type = FIELD_INT, .flags = FIELD_NARROWS | FIELD_RESERVED, .min = 1, .max = 1000, .dflt = "32",
 	  .text = "Agents of one session that exist at the same time." },
-	{ .name = "depth", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 0, .max = 16, .dflt = "3",
+	{ .name = "depth", .type = FIELD_INT, .flags = FIELD_NARROWS | FIELD_RESERVED, .min = 0, .max = 16, .dflt = "3",
 	  .text = "How deep agents may start agents." },
 	{ .type = FIELD_END },
 };
@@ -114,8 +114,10 @@ static const struct field cell_keys[] = {
 static const struct field exec_keys[] = {
 	{ .name = "timeout_ms", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = DAY_MS,
 	  .dflt = "120000", .unit = "ms", .text = "Kill a command after this long unless the call says otherwise." },
+	{ .name = "job_timeout_ms", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = DAY_MS,
+	  .dflt = "3600000", .unit = "ms", .text = "Kill a background job after this long unless the call says otherwise." },
 	{ .name = "timeout_max_ms", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = DAY_MS,
-	  .dflt = "600000", .unit = "ms", .text = "Longest timeout that a call may ask for." },
+	  .dflt = "86400000", .unit = "ms", .text = "Longest time that a command gets, whatever the call says." },
 	{ .name = "output_max_bytes", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 4096,
 	  .max = TOOL_OUTPUT_MAX, .dflt = "67108864", .unit = "bytes",
 	  .text = "Output kept of one command; the rest is counted and dropped." },
@@ -123,15 +125,15 @@ static const struct field exec_keys[] = {
 };
 
 static const struct field tls_keys[] = {
-	{ .name = "cert", .type = FIELD_STR, .min = 1, .max = PATH_MAX_, .text = "File with the certificate chain." },
-	{ .name = "key", .type = FIELD_STR, .min = 1, .max = PATH_MAX_, .text = "File with the private key." },
+	{ .name = "cert", .type = FIELD_STR, .flags = FIELD_RESERVED, .min = 1, .max = PATH_MAX_, .text = "File with the certificate chain." },
+	{ .name = "key", .type = FIELD_STR, .flags = FIELD_RESERVED, .min = 1, .max = PATH_MAX_, .text = "File with the private key." },
 	{ .type = FIELD_END },
 };
 
 static const struct field gateway_keys[] = {
-	{ .name = "host", .type = FIELD_STR, .flags = FIELD_RESTART, .min = 1, .max = NAME_MAX_,
+	{ .name = "host", .type = FIELD_STR, .flags = FIELD_RESTART | FIELD_RESERVED, .min = 1, .max = NAME_MAX_,
 	  .dflt = "127.0.0.1", .text = "Address that the HTTP server listens on." },
-	{ .name = "port", .type = FIELD_INT, .flags = FIELD_RESTART, .min = 1, .max = 65535, .dflt = "4200",
+	{ .name = "port", .type = FIELD_INT, .flags = FIELD_RESTART | FIELD_RESERVED, .min = 1, .max = 65535, .dflt = "4200",
 	  .text = "Port that the HTTP server listens on." },
 	{ .name = "tls", .type = FIELD_OBJECT, .flags = FIELD_RESTART, .sub = tls_keys, .text = "TLS of the HTTP server." },
 	{ .type = FIELD_END },

@@ -159,6 +159,28 @@ check_model(struct request *q, struct finding *f)
 		snprintf(f->text, sizeof f->text, "%s over %s", name, m.api->name);
 }
 
+static void
+each_reserved(void *arg, const char *dotted, const struct node *value, struct config_origin origin)
+{
+	struct finding *f = arg;
+	size_t n = strlen(f->text);
+
+	if (origin.layer == LAYER_DEFAULT || !config_is_reserved(str_of(dotted)))
+		return;
+	f->outcome = WARN;
+	snprintf(f->text + n, sizeof f->text - n, "%s%s", n > 0 ? ", " : "", dotted);
+}
+
+static void
+check_reserved(struct request *q, struct finding *f)
+{
+	config_each(q->g->parts.config, each_reserved, f);
+	if (f->outcome == PASS)
+		find(f, PASS, "every key that is set is in use", "");
+	else
+		snprintf(f->fix, sizeof f->fix, "nothing in this version reads these keys; take them out or leave them for later");
+}
+
 static const struct check {
 	int n;
 	const char *name;
@@ -173,6 +195,7 @@ static const struct check {
 	{ 7, "cell limits", check_limits },
 	{ 8, "broker", check_broker },
 	{ 9, "model", check_model },
+	{ 10, "unused keys", check_reserved },
 };
 
 void

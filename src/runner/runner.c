@@ -493,6 +493,24 @@ load_config(struct runner *r, const struct node *opts, struct err *e)
 	return 0;
 }
 
+/* A tier that is not here is refused, never replaced by a weaker one. */
+static int
+check_tier(struct runner *r, struct err *e)
+{
+	static const char *const weaker[] = { "process", "cell", "auto" }; /* as a minimum: met by the cell */
+	const char *tier = config_z(r->config, "tier"), *least = config_z(r->config, "tier_min");
+	bool is_met = false;
+
+	if (strcmp(tier, "auto") != 0 && strcmp(tier, "cell") != 0)
+		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "tier %s is not part of this version (use tier: cell)", tier);
+	for (size_t i = 0; i < ARRAY_LEN(weaker); i++)
+		is_met = is_met || strcmp(least, weaker[i]) == 0;
+	if (!is_met)
+		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
+			"tier_min %s cannot be met: this version has the tier cell (lower tier_min)", least);
+	return 0;
+}
+
 static int
 make_home(struct runner *r, struct err *e)
 {
@@ -577,7 +595,8 @@ prepare(struct runner *r, const struct node *opts, struct err *e)
 	int rc;
 
 	r->home = home_of(opts);
-	if ((rc = find_programs(r, e)) != 0 || (rc = load_config(r, opts, e)) != 0 || (rc = make_home(r, e)) != 0 ||
+	if ((rc = find_programs(r, e)) != 0 || (rc = load_config(r, opts, e)) != 0 || (rc = check_tier(r, e)) != 0 ||
+		(rc = make_home(r, e)) != 0 ||
 		(rc = take_lock(r, e)) != 0 || (rc = open_sockets(r, e)) != 0)
 		return rc;
 	if (log_level_parse(str_of(config_z(r->config, "log.level")), &level) != 0)

@@ -8,8 +8,6 @@
 #include <string.h>
 #include "tool/internal.h"
 
-#define EXEC_TIMEOUT_MS     120000
-#define EXEC_TIMEOUT_JOB_MS 3600000
 #define EXEC_TIMEOUT_MAX_MS 86400000
 #define PAGE_LOOK_BACK                                                                             \
 	(4u * KIB) /* bytes before a page that are searched for the start of its line */
@@ -28,7 +26,7 @@ static const struct field exec_args[] = {
 		.unit = "ms",
 		.text = "Kill the command and all its children after this long; default 120000, "
 			"for a background job "
-			"3600000." },
+			"3600000, unless configured otherwise." },
 	{ .name = "cwd",
 		.type = FIELD_STR,
 		.max = FILE_PATH_MAX - 1,
@@ -276,9 +274,10 @@ exec_send(struct tool_call *c, bool only_resume, struct err *e)
 		.effect = c->effect,
 		.command = node_str(c->args, "command", STR("")),
 		.cwd = node_z(c->args, "cwd", c->env->cwd),
-		.timeout_ms = node_int(
-			c->args, "timeout_ms", background ? EXEC_TIMEOUT_JOB_MS : EXEC_TIMEOUT_MS),
-		.output_max = TOOL_OUTPUT_MAX,
+		.timeout_ms = MIN(c->env->exec_timeout_max_ms,
+			node_int(c->args, "timeout_ms",
+				background ? c->env->exec_job_timeout_ms : c->env->exec_timeout_ms)),
+		.output_max = c->env->exec_output_max,
 		.background = background,
 		.only_resume = only_resume };
 

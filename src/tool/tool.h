@@ -30,6 +30,9 @@ struct tool_env {
 	struct cell_plan plan;
 	const char *cwd; /* "/shared", or the host directory in danger_full_access */
 	enum mode mode;
+	int64_t exec_timeout_ms, exec_job_timeout_ms; /* when the call names none */
+	int64_t exec_timeout_max_ms; /* whatever the call names */
+	int64_t exec_output_max; /* bytes kept of one command */
 };
 
 struct tool_result {

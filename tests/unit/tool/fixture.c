@@ -32,6 +32,10 @@ fix_setup(void **state)
 	registry_add(f->tools, file_tools);
 	registry_add(f->tools, exec_tools);
 	f->env = (struct tool_env){ .sandbox = f->sb,
+		.exec_timeout_ms = 120000,
+		.exec_job_timeout_ms = 3600000,
+		.exec_timeout_max_ms = 86400000,
+		.exec_output_max = TOOL_OUTPUT_MAX,
 		.cell = "s1",
 		.cwd = "/shared",
 		.mode = MODE_WORKSPACE_WRITE,

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT
+ * The transcript: what a model sees of a log, also after cuts, denials and cancelled turns. */
+#include "session/session.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+struct bench {
+	struct transcript *tr;
+	struct arena *a;
+	struct transcript_view v;
+};
+
+static int
+setup(void **state)
+{
+	struct bench *b = test_calloc(1, sizeof *b);
+
+	b->tr = transcript_new();
+	b->a = arena_new(64u << 20);
+	*state = b;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct bench *b = *state;
+
+	transcript_free(b->tr);
+	arena_free(b->a);
+	test_free(b);
+	return 0;
+}
+
+static int
+add(struct bench *b, enum event_kind kind, const char *body)
+{
+	const struct node *n;
+	struct err e;
+
+	assert_int_equal(json_parse(b->a, str_of(body), &n, &e), 0);
+	return transcript_add(b->tr, kind, n, &e);
+}
+
+static const struct part *
+part(struct bench *b, size_t message, size_t i)
+{
+	assert_true(message < b->v.n);
+	assert_true(i < b->v.messages[message].n);
+	return &b->v.messages[message].parts[i];
+}
+
+static void
+view(struct bench *b, size_t max)
+{
+	transcript_view(b->tr, max, b->a, &b->v);
+}
+
+#define TWO_CALLS "{\"blocks\":[{\"type\":\"text\",\"text\":\"I look\"}," \
+	"{\"type\":\"call\",\"call_id\":\"a\",\"tool\":\"read\",\"args\":\"{}\"}," \
+	"{\"type\":\"call\",\"call_id\":\"b\",\"tool\":\"exec\",\"args\":\"{}\"}]}"
+
+static void
+test_results_stand_behind_their_calls(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_DONE, TWO_CALLS), 0);
+	assert_int_equal(add(b, EVENT_EFFECT_OUTCOME, "{\"index\":1,\"text\":\"second\"}"), 0);
+	assert_int_equal(add(b, EVENT_EFFECT_OUTCOME, "{\"index\":0,\"text\":\"\",\"is_error\":true}"), 0);
+	view(b, 1 << 20);
+	assert_int_equal(b->v.n, 3);
+	assert_int_equal(b->v.messages[2].role, MSG_USER);
+	assert_true(str_is(part(b, 2, 0)->call_id, "a"));
+	assert_true(str_is(part(b, 2, 0)->text, "(no output)"));
+	assert_true(part(b, 2, 0)->is_error);
+	assert_true(str_is(part(b, 2, 1)->text, "second"));
+}
+
+static void
+test_refusals_are_results(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_DONE, TWO_CALLS), 0);
+	assert_int_equal(add(b, EVENT_TOOL_REQUESTED, "{\"index\":0,\"decision\":\"allow\"}"), 0);
+	assert_int_equal(add(b, EVENT_TOOL_REQUESTED, "{\"index\":1,\"decision\":\"deny\",\"reason\":\"a rule\"}"), 0);
+	view(b, 1 << 20);
+	assert_true(str_is(part(b, 2, 1)->text, "a rule"));
+	assert_true(part(b, 2, 1)->is_error);
+}
+
+static void
+test_calls_without_results_get_one(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_DONE, TWO_CALLS), 0);
+	assert_int_equal(add(b, EVENT_TURN_FINISHED, "{}"), 0);
+	view(b, 1 << 20);
+	assert_true(part(b, 2, 0)->is_error);
+	assert_true(str_find(part(b, 2, 0)->text, STR("not run")) >= 0);
+	assert_true(str_is(part(b, 2, 1)->call_id, "b"));
+}
+
+static void
+test_partial_text_of_a_cut_turn_is_kept(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_PARTIAL, "{\"text\":\"wrong\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_RESET, "{\"text\":\"\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_PARTIAL, "{\"text\":\"half \"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_PARTIAL, "{\"text\":\"an answer\"}"), 0);
+	assert_int_equal(add(b, EVENT_TURN_FINISHED, "{\"status\":\"cancelled\"}"), 0);
+	view(b, 1 << 20);
+	assert_int_equal(b->v.n, 2);
+	assert_true(str_is(part(b, 1, 0)->text, "half an answer"));
+}
+
+static void
+test_partials_are_replaced_by_the_answer(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_PARTIAL, "{\"text\":\"ans\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_DONE, "{\"blocks\":[{\"type\":\"text\",\"text\":\"answer\"}]}"), 0);
+	assert_int_equal(add(b, EVENT_TURN_FINISHED, "{}"), 0);
+	view(b, 1 << 20);
+	assert_int_equal(b->v.n, 2);
+	assert_true(str_is(part(b, 1, 0)->text, "answer"));
+}
+
+static void
+test_signed_reasoning_goes_back_unchanged(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_DONE,
+		"{\"blocks\":[{\"type\":\"reasoning\",\"text\":\"hm\",\"signature\":\"s==\"},"
+		"{\"type\":\"redacted\",\"text\":\"\",\"signature\":\"d\"},{\"type\":\"text\",\"text\":\"x\"}]}"), 0);
+	view(b, 1 << 20);
+	assert_int_equal(part(b, 1, 0)->type, PART_REASONING);
+	assert_true(str_is(part(b, 1, 0)->signature, "s=="));
+	assert_int_equal(part(b, 1, 1)->type, PART_REASONING_REDACTED);
+}
+
+static void
+test_oldest_turns_are_dropped_whole(void **state)
+{
+	struct bench *b = *state;
+
+	for (int i = 0; i < 10; i++) {
+		assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"0123456789\"}"), 0);
+		assert_int_equal(add(b, EVENT_MODEL_DONE, TWO_CALLS), 0);
+		assert_int_equal(add(b, EVENT_EFFECT_OUTCOME, "{\"index\":0,\"text\":\"0123456789\"}"), 0);
+		assert_int_equal(add(b, EVENT_EFFECT_OUTCOME, "{\"index\":1,\"text\":\"0123456789\"}"), 0);
+	}
+	view(b, 100);
+	assert_true(b->v.dropped_turns > 0);
+	assert_true(b->v.bytes <= 100);
+	assert_true(str_find(part(b, 0, 0)->text, STR("left out")) >= 0);
+	/* what is left begins with a person's message, never with a result */
+	assert_int_equal(part(b, 1, 0)->type, PART_TEXT);
+	view(b, 1);
+	assert_int_equal(b->v.dropped_turns, 9); /* the turn in progress is always there */
+}
+
+static void
+test_bodies_that_do_not_fit_their_kind_are_refused(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_EFFECT_OUTCOME, "{\"index\":0,\"text\":\"x\"}"), ERR_CORRUPT);
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_DONE, TWO_CALLS), 0);
+	assert_int_equal(add(b, EVENT_EFFECT_OUTCOME, "{\"index\":2,\"text\":\"x\"}"), ERR_CORRUPT);
+	assert_int_equal(add(b, EVENT_MODEL_DONE, "{\"blocks\":[{\"type\":\"song\"}]}"), ERR_CORRUPT);
+}
+
+static void
+test_notices_to_the_model(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_int_equal(add(b, EVENT_NOTICE, "{\"text\":\"for people\"}"), 0);
+	assert_int_equal(add(b, EVENT_NOTICE, "{\"text\":\"you repeat yourself\",\"to_model\":true}"), 0);
+	view(b, 1 << 20);
+	assert_int_equal(b->v.n, 2);
+	assert_true(str_is(part(b, 1, 0)->text, "you repeat yourself"));
+}
+
+int
+main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = { T(test_results_stand_behind_their_calls), T(test_refusals_are_results),
+		T(test_calls_without_results_get_one), T(test_partial_text_of_a_cut_turn_is_kept),
+		T(test_partials_are_replaced_by_the_answer), T(test_signed_reasoning_goes_back_unchanged),
+		T(test_oldest_turns_are_dropped_whole), T(test_bodies_that_do_not_fit_their_kind_are_refused),
+		T(test_notices_to_the_model) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
