@@ -9,17 +9,23 @@ endif
 PREFIX ?= /usr/local
 T ?=
 
-.PHONY: all check bench fuzz docs format install clean
+.PHONY: all tests check bench fuzz docs format install clean
+PROGRAMS = ithaca ithacad ithaca-guest
+
 all: $(BUILD)/build.ninja
-	@ninja -C $(BUILD) --quiet
+	@ninja -C $(BUILD) --quiet $(PROGRAMS)
 
 $(BUILD)/build.ninja:
 	@meson setup $(BUILD) --prefix $(PREFIX) $(SETUP) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
 	@mv $(BUILD).log $(BUILD)/setup.log
 
-check: all
+tests: $(BUILD)/build.ninja
+	@meson configure $(BUILD) -Dtests=true
+	@ninja -C $(BUILD) --quiet
+
+check: tests
 	@scripts/test $(BUILD) $(T)
-bench: all
+bench: tests
 	@bench/run $(BUILD)
 fuzz:
 	@scripts/fuzz $(T)

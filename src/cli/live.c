@@ -66,7 +66,9 @@ color(struct live *v, const char *sgr)
 void
 add_duration(struct buf *b, int64_t ms)
 {
-	if (ms < 10000)
+	if (ms < 1000)
+		buf_printf(b, "%" PRId64 " ms", ms);
+	else if (ms < 10000)
 		buf_printf(b, "%" PRId64 ".%" PRId64 " s", ms / 1000, ms % 1000 / 100);
 	else if (ms < 120000)
 		buf_printf(b, "%" PRId64 " s", ms / 1000);

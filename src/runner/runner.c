@@ -373,11 +373,23 @@ role_env(void)
 	return env;
 }
 
+/* Beside our own executable, as in a build; or where an installation keeps what nobody types. */
+static char *
+program_path(const struct runner *r, const char *program)
+{
+	char *path = xasprintf("%s/%s", r->bin_dir, program);
+
+	if (access(path, X_OK) == 0)
+		return path;
+	free(path);
+	return xasprintf("%s/../libexec/ithaca/%s", r->bin_dir, program);
+}
+
 static int
 spawn(struct process *p, struct err *e)
 {
 	struct runner *r = p->r;
-	AUTO_FREE char *path = xasprintf("%s/%s", r->bin_dir, p->program);
+	AUTO_FREE char *path = program_path(r, p->program);
 	char *argv[] = { (char *)p->program, "-x", (char *)role_name(p->role), NULL };
 	int pair[2], log_fd = open_log(r, role_name(p->role));
 	char **env = role_env();
