@@ -272,7 +272,7 @@ pipe_close(struct pipe_end *x)
 	x->fd = -1;
 }
 
-/* False when there is nothing more for now. */
+/* False when all that had come is read. */
 static bool
 pipe_read(struct pipe_end *x)
 {

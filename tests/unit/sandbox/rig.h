@@ -11,9 +11,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -243,6 +245,65 @@ rig_stop(struct rig *r)
 	wire_close(r->runner);
 	loop_close(r->l);
 	rig_remove(r->dir);
+}
+
+/* ---- what is still alive ----
+ * A command opens the fifo "alive" of the workspace and hands the descriptor down. Its end of file is the event that
+ * nobody who had it lives any more: no pause long enough to call a silence has to be guessed. */
+
+static inline int
+rig_alive(struct rig *r)
+{
+	char path[RIG_PATH + 8];
+
+	snprintf(path, sizeof(path), "%s/alive", r->shared);
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0666), 0);
+	assert_int_equal(chmod(path, 0666), 0);
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+/* Waits until one of them wrote. */
+static inline void
+rig_expect_alive(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	assert_int_equal(poll(&p, 1, RIG_GUARD_MS), 1);
+	assert_true(p.revents & POLLIN);
+}
+
+static inline void
+rig_expect_dead(int fd)
+{
+	char bytes[4096];
+	ssize_t n;
+
+	do {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		assert_int_equal(poll(&p, 1, RIG_GUARD_MS), 1);
+		n = read(fd, bytes, sizeof(bytes));
+	} while (n > 0);
+	assert_int_equal(n, 0);
+	close(fd);
+}
+
+/* Waits until a file appears in a directory that exists. */
+static inline void
+rig_expect_file(const char *dir, const char *name)
+{
+	char path[RIG_PATH + 64], events[4096];
+	int fd = inotify_init1(IN_CLOEXEC);
+
+	assert_true(fd >= 0 && inotify_add_watch(fd, dir, IN_CREATE | IN_MOVED_TO) >= 0);
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	while (access(path, F_OK) != 0) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		assert_int_equal(poll(&p, 1, RIG_GUARD_MS), 1);
+		assert_true(read(fd, events, sizeof(events)) > 0);
+	}
+	close(fd);
 }
 
 /* ---- commands ---- */

@@ -100,10 +100,9 @@ test_timeout(void **state)
 	struct outcome o;
 	struct id id = id_new();
 	struct exec_request q = rig_request(r, id.z,
-		"(setsid sh -c 'while :; do echo x >> /shared/alive; sleep 0.01; done' &) ; (trap '' TERM HUP INT; sleep 100) & "
+		"exec 3>alive; (setsid sh -c 'while :; do echo x >&3; sleep 0.01; done' &) ; (trap '' TERM HUP INT; sleep 100) & "
 		"echo begun; wait");
-	char path[RIG_PATH + 16];
-	struct stat before, after;
+	int alive = rig_alive(r);
 
 	q.timeout_ms = 300;
 	rig_run(r, &q, &o);
@@ -112,12 +111,8 @@ test_timeout(void **state)
 	assert_true(o.st.duration_ms >= 300 && o.st.duration_ms < 3000);
 	assert_string_equal(buf_z(&o.out), "begun\n");
 	outcome_fini(&o);
-	snprintf(path, sizeof(path), "%s/alive", r->shared);
-	assert_int_equal(stat(path, &before), 0);
-	rig_sh(r, "sleep 0.1", &o); /* ten times the writer's period */
-	outcome_fini(&o);
-	assert_int_equal(stat(path, &after), 0);
-	assert_int_equal(before.st_size, after.st_size);
+	rig_expect_alive(alive);
+	rig_expect_dead(alive);
 }
 
 /* What a command leaves in the background ends with it. */
@@ -321,16 +316,15 @@ test_end_without_runtime(void **state)
 	struct outcome o;
 	struct id id = id_new();
 	struct exec_request q = rig_request(r, id.z, "echo a; exit 5");
-	char path[RIG_PATH + 64];
+	char name[64];
 
 	rig_begin(r, &q, &o);
 	o.stop_after = 2;
 	rig_wait(r);
 	sandbox_free(r->sb);
 	outcome_fini(&o);
-	snprintf(path, sizeof(path), "%s/%s.status", r->spool, id.z);
-	while (access(path, F_OK) != 0)
-		usleep(1000);
+	snprintf(name, sizeof(name), "%s.status", id.z);
+	rig_expect_file(r->spool, name);
 	r->sb = sandbox_new(r->l, rig_state, r);
 	rig_peer(r);
 	q.only_resume = true;

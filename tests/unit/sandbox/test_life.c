@@ -335,36 +335,19 @@ test_second_runner(void **state)
 	expect(r, "echo fine", "fine\n");
 }
 
-/* A descriptor of the workspace's alive file shows whether a writer in a cell still lives. */
-static off_t
-size_of(const char *path)
-{
-	struct stat st;
-	return stat(path, &st) == 0 ? st.st_size : -1;
-}
-
-static void
-expect_silence(const char *path)
-{
-	off_t size = size_of(path);
-	assert_true(size > 0);
-	usleep(100 * 1000); /* ten times the writer's period */
-	assert_int_equal(size_of(path), size);
-}
-
 /* Nobody comes back: shelld ends by itself and takes everything along. */
 static void
 test_orphan(void **state)
 {
 	struct rig *r = *state;
 	struct outcome o;
-	char path[RIG_PATH + 32];
+	int alive = rig_alive(r);
 
 	r->orphan_ms = 300;
 	rig_spawn(r);
 	rig_peer(r);
 	struct id id = id_new();
-	struct exec_request q = rig_request(r, id.z, "while :; do echo x >> alive; echo x; sleep 0.01; done");
+	struct exec_request q = rig_request(r, id.z, "exec 3>alive; while :; do echo x >&3; echo x; sleep 0.01; done");
 	rig_begin(r, &q, &o);
 	o.stop_after = 2;
 	rig_wait(r);
@@ -376,8 +359,7 @@ test_orphan(void **state)
 		rig_wait(r);
 	assert_true(clock_mono_ms() - began >= 250);
 	assert_int_equal(r->guest_status, 0);
-	snprintf(path, sizeof(path), "%s/alive", r->shared);
-	expect_silence(path);
+	rig_expect_dead(alive);
 	r->sb = sandbox_new(r->l, rig_state, r);
 }
 
@@ -387,34 +369,27 @@ test_killed(void **state)
 {
 	static const enum cell_access modes[] = { CELL_WORKSPACE_WRITE, CELL_HOST };
 	struct rig *r = *state;
-	char path[RIG_PATH + 32];
 
-	snprintf(path, sizeof(path), "%s/alive", r->shared);
 	for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
 		struct outcome o;
+		int alive = rig_alive(r);
 		struct id id = id_new();
 		r->plan.access = modes[i];
 		rig_spawn(r);
 		rig_peer(r);
 		struct exec_request q = rig_request(r, id.z,
-			"setsid sh -c 'while :; do echo x >> alive; sleep 0.01; done' & "
-			"while [ ! -s alive ]; do sleep 0.01; done; while :; do echo x; sleep 0.01; done");
+			"exec 3>alive; setsid sh -c 'while :; do echo x >&3; sleep 0.01; done' & "
+			"while :; do echo x; sleep 0.01; done");
 		rig_begin(r, &q, &o);
 		o.stop_after = 2;
 		rig_wait(r);
 		o.stop_after = 0;
+		rig_expect_alive(alive);
 		child_kill(r->guest, SIGKILL);
 		while (!r->guest_ended || !o.is_over)
 			rig_wait(r);
 		outcome_fini(&o);
-		for (int wait = 0; wait < 200; wait++) { /* the kernel needs a moment for the tree */
-			off_t size = size_of(path);
-			usleep(50 * 1000);
-			if (size_of(path) == size)
-				break;
-		}
-		expect_silence(path);
-		unlink(path);
+		rig_expect_dead(alive);
 	}
 }
 
