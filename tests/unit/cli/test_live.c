@@ -60,11 +60,11 @@ show_event(struct show *s, const char *json)
 static const char *const expected =
 	"test/x · workspace_write · cell\n"
 	"Let me look.\n"
-	"✓ exec ls -la  0.1 s\n"
+	"✓ exec ls -la  100 ms\n"
 	"    a.txt\n"
 	"    b.txt\\x1b[31m\n"
 	"Two files.\n"
-	"✓ answered · 2 steps · 250 in, 30 out tokens · $0.0012 · 0.2 s · session " SESSION;
+	"✓ answered · 2 steps · 250 in, 30 out tokens · $0.0012 · 200 ms · session " SESSION;
 
 static void
 test_live(void **state)
@@ -242,7 +242,7 @@ test_outcomes(void **state)
 	live_pause(&s.v);
 	assert_string_equal(show_text(&s),
 		"✗ exec git push  denied: rule Exec(git push *)\n"
-		"? write a.c  unknown: nobody can tell whether it happened  0.0 s");
+		"? write a.c  unknown: nobody can tell whether it happened  5 ms");
 	show_close(&s);
 }
 
@@ -263,9 +263,9 @@ test_plain(void **state)
 	assert_null(strchr(buf_z(&s.out), '\r'));
 	assert_string_equal(buf_z(&s.out),
 		"test/x · workspace_write · cell\n"
-		"✓ exec ls -la  0.1 s\n"
-		"! trying again in 0.5 s: the stream was cut\n"
-		"✓ answered · 2 steps · 250 in, 30 out tokens · $0.0012 · 0.2 s · session " SESSION "\n");
+		"✓ exec ls -la  100 ms\n"
+		"! trying again in 500 ms: the stream was cut\n"
+		"✓ answered · 2 steps · 250 in, 30 out tokens · $0.0012 · 200 ms · session " SESSION "\n");
 	show_close(&s);
 }
 
@@ -275,7 +275,7 @@ test_formats(void **state)
 	static const struct {
 		int64_t ms;
 		const char *text;
-	} times[] = { { 0, "0.0 s" }, { 450, "0.4 s" }, { 9999, "9.9 s" }, { 12345, "12 s" }, { 125000, "2 min 05 s" } };
+	} times[] = { { 0, "0 ms" }, { 450, "450 ms" }, { 9999, "9.9 s" }, { 12345, "12 s" }, { 125000, "2 min 05 s" } };
 	static const struct {
 		int64_t microusd;
 		const char *text;
