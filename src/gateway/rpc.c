@@ -186,12 +186,13 @@ reply_subscribe(struct request *q, const char *session, uint64_t after)
 	s->sub = g->next_sub++;
 	s->next = c->feeds;
 	c->feeds = s;
+	/* Before the answer, which ends the request and what it holds; no event comes inside the call. */
+	s->events = events_subscribe(g->parts.events, session, after, &event_handler, s);
 	j = reply_begin(q);
 	json_obj(j);
 	json_kv_int(j, "sub", (int64_t)s->sub);
 	json_obj_end(j);
 	reply_end(q);
-	s->events = events_subscribe(g->parts.events, session, after, &event_handler, s);
 }
 
 /* ---- calls ---- */
