@@ -134,6 +134,18 @@ engine_changed(struct engine *en)
 	en->parts.on_busy(en->parts.arg);
 }
 
+int64_t
+engine_running_microusd(const struct engine *en)
+{
+	int64_t sum = 0;
+
+	for (size_t i = 0; i < TABLE_SIZE; i++)
+		for (const struct active *s = en->table[i]; s != NULL; s = s->next)
+			if (s->run != NULL)
+				sum += turn_cost_microusd(s->run->t);
+	return sum;
+}
+
 bool
 engine_is_idle(const struct engine *en)
 {
@@ -498,19 +510,6 @@ engine_approve(struct engine *en, const char *approval, enum approval_decision d
 }
 
 /* ---- links ---- */
-
-void
-engine_broker_up(struct engine *en)
-{
-	for (size_t i = 0; i < TABLE_SIZE; i++)
-		for (struct active *s = en->table[i], *next; s != NULL; s = next) {
-			next = s->next;
-			if (s->run != NULL && s->run->waits_broker) {
-				s->run->waits_broker = false;
-				model_start(s->run);
-			}
-		}
-}
 
 void
 engine_sandbox_up(struct engine *en)

@@ -61,7 +61,6 @@ struct run {
 	struct timer *deadline;
 	int64_t attempts; /* model calls of this step so far */
 	bool text_shown; /* of this step: a retry must reset it */
-	bool waits_broker, waits_sandbox;
 	bool recovers; /* resumed after a crash in the middle of a model call: the next one is a further attempt */
 	bool yes;
 };
@@ -84,6 +83,8 @@ void active_insert(struct active *s);
 void active_drop(struct active *s); /* from memory; a run is detached */
 void active_idle(struct active *s); /* its run is over or waits: start what is queued */
 void engine_changed(struct engine *en);
+/* What the turns that have not ended have cost so far. */
+int64_t engine_running_microusd(const struct engine *en);
 void queued_free(struct queued *q);
 /* The offline model of a provider, opened once. */
 int engine_offline(struct engine *en, const struct model_info *m, const struct offline **out, struct err *e) MUST_USE;

@@ -34,6 +34,7 @@ struct model_call {
 	struct buf partial; /* text shown and not logged yet */
 	int64_t partial_at; /* its offset */
 	int64_t reserved_microusd;
+	int64_t day_left; /* micro-dollars that the day still has */
 	bool asks_day; /* the query for the day's cost is under way: its callback frees a cancelled call */
 	/* offline */
 	const struct offline_step *steps;
@@ -492,13 +493,14 @@ ask_offline(struct model_call *m, const struct model_request *q)
 
 /* ---- an attempt ---- */
 
-/* Reserves what the call may cost at most; a smaller answer is asked for when the turn's money is nearly gone. */
+/* Reserves what the call may cost at most; a smaller answer is asked for when the money of the turn or the day is nearly
+ * gone. */
 static int
 reserve(struct model_call *m, size_t input_bytes, int64_t *output_tokens, struct err *e)
 {
 	const struct run *r = m->r;
 	int64_t limit = node_int(node_get(turn_options(r->t), "limits"), "turn_cost_microusd", INT64_MAX);
-	int64_t left = limit - turn_cost_microusd(r->t);
+	int64_t turn_left = limit - turn_cost_microusd(r->t), left = MIN(turn_left, m->day_left);
 	int64_t price = m->info.output_microusd_per_mtok;
 	int64_t input = model_cost_bound(&m->info, input_bytes) -
 		(price * m->info.max_output_tokens + 999999) / 1000000;
@@ -508,11 +510,11 @@ reserve(struct model_call *m, size_t input_bytes, int64_t *output_tokens, struct
 		affordable = (int64_t)MIN((__int128)(left - input) * 1000000 / price, (__int128)INT64_MAX);
 	if (input > left || affordable < OUTPUT_TOKENS_MIN)
 		return err_set(e, ERR_LIMIT, ERR_TO_USER,
-			"limits.turn_cost_usd: the next model call does not fit into what is left of it "
-			"(raise it, or choose a cheaper model)");
+			"limits.%s: the next model call does not fit into what is left of it (raise it, or choose a cheaper model)",
+			left < turn_left ? "day_cost_usd" : "turn_cost_usd");
 	*output_tokens = MIN(*output_tokens, affordable);
 	m->reserved_microusd = MAX(input, 0) + (price > 0 ? (price * *output_tokens + 999999) / 1000000 : 0);
-	m->r->en->reserved_microusd += m->reserved_microusd;
+	r->en->reserved_microusd += m->reserved_microusd;
 	return 0;
 }
 
@@ -568,25 +570,19 @@ static void
 on_day_cost(void *arg, const struct rows *rows, const struct err *e)
 {
 	struct model_call *m = arg;
-	int64_t limit;
-	struct err le = { 0 };
 
 	m->asks_day = false;
 	if (m->r->model != m) { /* cancelled meanwhile */
 		model_free(m);
 		return;
 	}
-	limit = config_microusd(m->r->s->config, "limits.day_cost_usd");
 	if (e != NULL) {
 		finish_error(m, e);
 		return;
 	}
-	if (rows_int(rows, 0, 0) + m->r->en->reserved_microusd + turn_cost_microusd(m->r->t) >= limit) {
-		err_set(&le, ERR_LIMIT, ERR_TO_USER,
-			"limits.day_cost_usd was reached (raise it, or wait for the next day, UTC)");
-		on_limit(m, &le);
-		return;
-	}
+	/* What ended turns cost, what running ones have spent, and what is reserved for calls under way. */
+	m->day_left = config_microusd(m->r->s->config, "limits.day_cost_usd") - rows_int(rows, 0, 0) -
+		engine_running_microusd(m->r->en) - m->r->en->reserved_microusd;
 	attempt_begin(m);
 }
 
@@ -598,6 +594,7 @@ model_new(struct run *r)
 	m->r = run_ref(r);
 	m->a = arena_new(TURN_ARENA_MAX);
 	m->step = turn_step_no(r->t);
+	m->day_left = INT64_MAX;
 	buf_init(&m->body, REQUEST_BODY_MAX);
 	buf_init(&m->headers, 64 * KIB);
 	buf_init(&m->error_body, PROVIDER_ERROR_MAX);

@@ -16,7 +16,6 @@
 #define RESULT_TURN_CANCEL      no_result
 #define RESULT_APPROVAL_LIST    approval_list_result
 #define RESULT_APPROVAL_RESOLVE no_result
-#define RESULT_BLOB_GET         blob_result
 #define RESULT_CONFIG_LIST      config_list_result
 #define RESULT_CONFIG_GET       config_value_result
 #define RESULT_CONFIG_SET       config_set_result

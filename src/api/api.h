@@ -21,7 +21,6 @@ enum capability { CAP_NONE, CAP_READ, CAP_RUN, CAP_APPROVE, CAP_ADMIN };
 	X(TURN_CANCEL, "turn.cancel", CAP_RUN, turn_ref_params, "Cancel a turn: stops the model stream and kills its commands.") \
 	X(APPROVAL_LIST, "approval.list", CAP_READ, no_params, "List pending approvals.")          \
 	X(APPROVAL_RESOLVE, "approval.resolve", CAP_APPROVE, approval_resolve_params, "Allow or deny a call.") \
-	X(BLOB_GET, "blob.get", CAP_READ, blob_get_params, "Read a stored blob.")                  \
 	X(CONFIG_LIST, "config.list", CAP_READ, no_params, "Effective configuration with the origin of each key.") \
 	X(CONFIG_GET, "config.get", CAP_READ, config_key_params, "One effective value.")           \
 	X(CONFIG_SET, "config.set", CAP_ADMIN, config_set_params, "Set a key in the home configuration file.") \

@@ -105,16 +105,6 @@ const struct field approval_resolve_params[] = {
 	{ .type = FIELD_END },
 };
 
-const struct field blob_get_params[] = {
-	{ .name = "blob", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 64, .max = 64,
-		.text = "Content address: SHA-256 in lower-case hex." },
-	{ .name = "offset", .type = FIELD_INT, .min = 0, .max = INT64_MAX, .dflt = "0",
-		.unit = "bytes", .text = "Where to start." },
-	{ .name = "size", .type = FIELD_INT, .min = 1, .max = 1 * MIB, .dflt = "1048576",
-		.unit = "bytes", .text = "At most this much." },
-	{ .type = FIELD_END },
-};
-
 const struct field config_key_params[] = {
 	{ .name = "key", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1, .max = 256,
 		.text = "Dotted key, as in limits.turn_steps." },
@@ -241,13 +231,6 @@ static const struct field approval_row[] = {
 static const struct field approval_item = { .type = FIELD_OBJECT, .sub = approval_row };
 const struct field approval_list_result[] = {
 	R_LIST("approvals", &approval_item, "Pending, oldest first."),
-	R_END,
-};
-
-const struct field blob_result[] = {
-	R_INT("size_bytes", "bytes", "Of the whole blob."),
-	R_INT("offset", "bytes", "Of this part."),
-	R_STR("text", "This part, with what is not UTF-8 replaced."),
 	R_END,
 };
 

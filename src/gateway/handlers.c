@@ -15,7 +15,6 @@ const handler_fn handlers[API_METHOD_COUNT] = {
 	[API_TURN_CANCEL] = handle_turn_cancel,
 	[API_APPROVAL_LIST] = handle_approval_list,
 	[API_APPROVAL_RESOLVE] = handle_approval_resolve,
-	[API_BLOB_GET] = handle_blob_get,
 	[API_CONFIG_LIST] = handle_config_list,
 	[API_CONFIG_GET] = handle_config_get,
 	[API_CONFIG_SET] = handle_config_set,

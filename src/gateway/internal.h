@@ -65,7 +65,6 @@ void handle_turn_get(struct request *q);
 void handle_turn_cancel(struct request *q);
 void handle_approval_list(struct request *q);
 void handle_approval_resolve(struct request *q);
-void handle_blob_get(struct request *q);
 int session_spec_of(struct request *q, struct session_spec *spec, struct err *e) MUST_USE;
 void write_turn_row(struct json *j, const struct rows *rows, size_t i);
 

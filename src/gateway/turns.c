@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * Handlers of session.turn, turn.*, approval.* and blob.*: what starts, shows, stops and decides work. */
+ * Handlers of session.turn, turn.* and approval.*: what starts, shows, stops and decides work. */
 #include "gateway/internal.h"
 
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/path.h"
-#include "base/utf8.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -381,45 +380,4 @@ handle_approval_resolve(struct request *q)
 		return;
 	}
 	reply_error(q, &e);
-}
-
-/* ---- blob.get ---- */
-
-static void
-on_blob(void *arg, const struct rows *rows, const struct err *e)
-{
-	struct request *q = arg;
-	struct str content;
-	struct buf text;
-	struct json *j;
-	struct err le;
-	int64_t offset = node_int(q->params, "offset", 0);
-
-	if (e == NULL && rows_len(rows) == 0) {
-		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "there is no blob %s", node_z(q->params, "blob", ""));
-		e = &le;
-	}
-	if (e != NULL) {
-		reply_error(q, e);
-		return;
-	}
-	content = str_sub(rows_str(rows, 0, 1), (size_t)offset, (size_t)node_int(q->params, "size", MIB));
-	buf_init(&text, 3 * MIB);
-	utf8_add_lossy(&text, content);
-	j = reply_begin(q);
-	json_obj(j);
-	json_kv_int(j, "size_bytes", rows_int(rows, 0, 0));
-	json_kv_int(j, "offset", offset);
-	json_kv_str(j, "text", buf_str(&text));
-	json_obj_end(j);
-	buf_fini(&text);
-	reply_end(q);
-}
-
-void
-handle_blob_get(struct request *q)
-{
-	struct cell_value param = V_TEXT(node_str(q->params, "blob", STR("")));
-
-	store_query(q->g->parts.store, STMT_BLOB_GET, &param, 1, on_blob, q);
 }

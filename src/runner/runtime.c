@@ -48,15 +48,6 @@ tell_idle(void *arg)
 }
 
 static void
-on_broker_up(void *arg)
-{
-	struct runtime *rt = arg;
-
-	if (rt->engine != NULL)
-		engine_broker_up(rt->engine);
-}
-
-static void
 on_sandbox(void *arg, bool is_up, const struct sandbox_facts *facts)
 {
 	struct runtime *rt = arg;
@@ -235,7 +226,7 @@ runtime_main(int runner_fd)
 		fatal("runtime: %s", e.msg);
 	rt.registry = registry_new();
 	rt.sandbox = sandbox_new(rt.loop, on_sandbox, &rt);
-	rt.broker = broker_new(rt.loop, on_broker_up, &rt);
+	rt.broker = broker_new(rt.loop, NULL, NULL);
 	rt.runner = wire_open(rt.loop, runner_fd, ROLE_RUNTIME, ROLE_RUNNER, &handler, &rt);
 	loop_run(rt.loop);
 	finish(&rt);
