@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: MIT
+"""A turn that does every kind of effect, kills of its roles, and the claims that must hold afterwards. The checks read the
+log and the workspace only; nothing here knows how recovery works."""
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "flow"))
+
+import harness
+from harness import BIN, DEADLINE, Case, Stream, main
+
+ROLES = ("runner", "runtime", "broker", "shelld")
+ANSWER = "All of it is done: written, edited, run, moved and deleted. Zwölf Prüfungen, genau einmal. ✓"
+LABEL = "[offline model] "
+LEAD = "First the file, then the rest of the work, one call after the other. "
+
+# Orphans come to this process, so that whatever a test started, at any depth, is among its descendants.
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+
+def processes():
+    """pid -> (parent, state, argv) of all processes."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/stat" % pid) as f:
+                stat = f.read().rsplit(")", 1)[1].split()
+            with open("/proc/%s/cmdline" % pid) as f:
+                argv = f.read().split("\0")[:-1]
+        except OSError:
+            continue
+        found[int(pid)] = (int(stat[1]), stat[0], argv)
+    return found
+
+
+def descendants():
+    """The living ones of this process, with parents before children."""
+    every = processes()
+    family, at = [os.getpid()], 0
+    children = {}
+    for pid, (parent, state, _) in every.items():
+        if state not in "ZX":
+            children.setdefault(parent, []).append(pid)
+    while at < len(family):
+        family += children.get(family[at], [])
+        at += 1
+    return [(pid, every[pid][0], every[pid][2]) for pid in family[1:]]
+
+
+def role_of(argv):
+    return argv[argv.index("-x") + 1] if "-x" in argv[:-1] else None
+
+
+def wait_ends(pids, deadline):
+    """Waits until the processes are gone; gives those that are not."""
+    end = time.monotonic() + deadline
+    left = []
+    for pid in pids:
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]:
+            left.append(pid)
+        os.close(fd)
+    return left
+
+
+class Fifo:
+    """A named pipe in the workspace: the command and the test wait for each other on it."""
+
+    def __init__(self, path):
+        os.mkfifo(path, 0o666)
+        os.chmod(path, 0o666)
+        self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+    def wait(self, deadline=DEADLINE):
+        if not select.select([self.fd], [], [], deadline)[0]:
+            raise AssertionError("the command did not come this far within %s s" % deadline)
+        return os.read(self.fd, 4096)
+
+    def go(self):
+        os.write(self.fd, b"g\n")
+
+    def close(self):
+        os.close(self.fd)
+
+
+def yaml(text):
+    return json.dumps(text, ensure_ascii=False)
+
+
+def script(network=False, ask=False, pace=4):
+    """The whole turn; `network` in the words of the model server, which differ for a pause only."""
+    call = "call: { tool: %s, args: %s }"
+    run = "echo x >> count; echo began > began; read g < go; echo ended; echo ended > ended"
+    answers = [
+        "text: %s, chunk: 4, delay: %d }, { %s" % (yaml(LEAD), pace, call % ("write", "{ path: a.txt, content: \"one\\n\" }")),
+        call % ("edit", "{ path: a.txt, old: one, new: two }"),
+        call % ("exec", "{ command: %s }" % yaml(run)),
+        call % ("move", "{ path: b.txt, to: c.txt }"),
+        call % ("delete", "{ path: d.txt }"),
+        "text: %s, chunk: 3, delay: %d" % (yaml(ANSWER), pace),
+    ]
+    head = "by: results\n" if network else ""
+    return head + "steps:\n" + "".join("  - answer: [ { %s } ]\n" % a for a in answers)
+
+
+class CrashCase(Case):
+    network = False
+    client = "stream"
+
+    def setUp(self):
+        super().setUp()
+        self.write("b.txt", "to be moved\n")
+        self.write("d.txt", "to be deleted\n")
+        self.began = Fifo(os.path.join(self.work, "began"))
+        self.go = Fifo(os.path.join(self.work, "go"))
+        self.ended = Fifo(os.path.join(self.work, "ended"))
+
+    def tearDown(self):
+        for fifo in (self.began, self.go, self.ended):
+            fifo.close()
+        super().tearDown()
+
+    def prepare(self, network, pace=4, extra=""):
+        if network:
+            self.serve(script(True, pace=pace), extra=extra)
+        else:
+            self.script(script(pace=pace))
+            with open(os.path.join(self.home, "config.yaml"), "a") as f:
+                f.write(extra)
+
+    # ---- processes: everything that this test started is below it ----
+
+    def mine(self):
+        spared = {self.server.proc.pid} if self.server else set()
+        return [(pid, parent, argv) for pid, parent, argv in descendants() if pid not in spared]
+
+    def pids(self):
+        """Roles by name; a role's own children carry its command line too."""
+        found = {pid: (parent, role_of(argv)) for pid, parent, argv in self.mine()}
+        roles = {}
+        for pid, (parent, role) in found.items():
+            if role and found.get(parent, (0, None))[1] != role and pid not in self.dead:
+                roles[role] = pid
+        return roles
+
+    dead = frozenset()
+
+    def role(self, name, deadline=DEADLINE):
+        end = time.monotonic() + deadline
+        while time.monotonic() < end:
+            pid = self.pids().get(name)
+            if pid:
+                return pid
+            select.select([], [], [], 0.002)  # between two looks at /proc, which tells nobody when it changes
+        raise AssertionError("no %s within %s s: %s" % (name, deadline, self.mine()))
+
+    def kill(self, name):
+        pid = self.role(name)
+        fd = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        self.assertTrue(select.select([fd], [], [], DEADLINE)[0], "%s did not end" % name)
+        os.close(fd)
+        self.dead = self.dead | {pid}
+        return pid
+
+    def check_gone(self, deadline=10):
+        """After the runner's end nothing is left, at any depth."""
+        left = wait_ends([pid for pid, _, _ in self.mine()], deadline)
+        self.assertEqual([(p, a) for p, _, a in self.mine() if p in left], [], "survivors")
+        with open("/proc/self/mountinfo") as f:
+            self.assertNotIn(self.dir, f.read())
+
+    # ---- claims ----
+
+    def check_log(self, session, status="answered"):
+        """Gapless, one turn, each effect with one outcome. Gives the events and the states by tool."""
+        events = self.events(session)
+        kinds = [e["kind"] for e in events]
+        self.assertEqual([e["seq"] for e in events], list(range(1, len(events) + 1)))
+        for once in ("session.created", "user.message", "turn.started", "turn.finished"):
+            self.assertEqual(kinds.count(once), 1, "%s in %s" % (once, kinds))
+        self.assertEqual(events[-1]["body"]["status"], status, events[-1])
+        intents = [e["body"]["effect"] for e in events if e["kind"] == "effect.intent"]
+        outcomes = [e["body"] for e in events if e["kind"] == "effect.outcome"]
+        self.assertEqual(len(set(intents)), len(intents), "an intent twice")
+        self.assertEqual(len({o["effect"] for o in outcomes}), len(outcomes), "an outcome twice")
+        self.assertLessEqual(set(intents), {o["effect"] for o in outcomes}, "an effect ended silently")
+        for o in outcomes:
+            self.assertIn(o["state"], ("done", "not_done", "unknown"))
+        self.told = {o["effect"]: (o["tool"], o["state"], o["text"][:200]) for o in outcomes if o["state"] != "done"}
+        return events, {o["tool"]: o for o in outcomes}
+
+    def check_text(self, events):
+        """What deltas, partials and resets add up to is always the start of what model.done says."""
+        text, step, attempt, done = b"", 0, 0, {}
+        for e in events:
+            body = e.get("body") or {}
+            if e["kind"] in ("model.delta", "model.partial", "model.reset", "model.started"):
+                if body["step"] != step:
+                    text, step, attempt = b"", body["step"], body["attempt"]
+                if body["attempt"] > attempt:
+                    text, attempt = b"", body["attempt"]
+                if e["kind"] == "model.reset":
+                    text = text[:body["offset"]]
+                if e["kind"] == "model.started" or body["attempt"] < attempt:
+                    continue
+                piece = body["text"].encode()
+                have = text[body["offset"]:body["offset"] + len(piece)]
+                self.assertTrue(piece.startswith(have), "text was doubled or differs: %r" % body)
+                if len(text) >= body["offset"]:
+                    text += piece[len(have):]
+            if e["kind"] == "model.done":
+                self.assertNotIn("error", body)
+                whole = "".join(b["text"] for b in body["blocks"] if b["type"] == "text").encode()
+                self.assertNotIn(body["step"], done, "a step was answered twice")
+                done[body["step"]] = whole
+                if body["step"] == step:
+                    self.assertTrue(whole.startswith(text) or text == b"", "%r is not the start of %r" % (text, whole))
+        return done
+
+    def check_output(self, events, calls):
+        """Output of a command in the log: pieces lie side by side, none twice."""
+        at = {}
+        for e in events:
+            if e["kind"] == "tool.partial":
+                body = e["body"]
+                self.assertEqual(body["offset"], at.get(body["effect"], 0), "output doubled or lost: %s" % body)
+                at[body["effect"]] = body["offset"] + len(body["text"].encode())
+
+    def check_effects(self, tools):
+        """The workspace agrees with the outcomes."""
+        lines = self.read("count").count("x\n") if self.exists("count") else 0
+        state = {name: o["state"] for name, o in tools.items()}
+        self.assertLessEqual(lines, 1, "the command ran twice: %s" % state)
+        if state["exec"] == "done" and not tools["exec"]["is_error"]:
+            self.assertEqual(lines, 1)
+        if state["exec"] == "not_done":
+            self.assertEqual(lines, 0)
+        if state["write"] == "done":
+            want = {"done": ["two\n"], "not_done": ["one\n"], "unknown": ["one\n", "two\n"]}[state["edit"]]
+            self.assertIn(self.read("a.txt"), want)
+        if state["move"] == "done":
+            self.assertEqual((self.exists("b.txt"), self.read("c.txt")), (False, "to be moved\n"))
+        if state["move"] == "not_done":
+            self.assertEqual((self.exists("c.txt"), self.read("b.txt")), (False, "to be moved\n"))
+        if state["delete"] != "unknown":
+            self.assertEqual(self.exists("d.txt"), state["delete"] == "not_done")
+        self.assertEqual([n for n in os.listdir(self.work) if n.startswith(".ithaca")], [])
+        return state
+
+    def check_stream(self, stream, events):
+        """The client that stayed connected saw each stored event once, in order."""
+        seqs = [e["seq"] for e in stream.events if e.get("seq")]
+        self.assertEqual(seqs, list(range(1, len(events) + 1)))
+        self.check_text(stream.events)
+
+    def check_answered(self, session, stream=None):
+        events, tools = self.check_log(session)
+        self.assertEqual(set(tools), {"write", "edit", "exec", "move", "delete"})
+        self.assertEqual(events[-1]["body"]["text"].replace(LABEL, ""), ANSWER)
+        self.assertEqual(self.check_text(events)[6].decode().replace(LABEL, ""), ANSWER)
+        self.check_output(events, tools)
+        if stream:
+            self.check_stream(stream, events)
+        return events, self.check_effects(tools)
