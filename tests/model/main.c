@@ -34,6 +34,7 @@ struct conn {
 	int64_t arrived_us;
 	bool told_continue;
 	bool is_sending, is_blocked;
+	bool is_model; /* what is being sent answers request `seq` */
 	struct answer answer;
 	size_t sent, mark;
 	int64_t due_us; /* sending goes on then; 0: now */
@@ -115,6 +116,20 @@ log_request(struct server *s, const struct request *r, bool is_model)
 	for (size_t i = 0; i < line.n; i++) /* a body may have been written over several lines */
 		if (line.p[i] == '\n' || line.p[i] == '\r')
 			line.p[i] = ' ';
+	log_line(s, &line);
+}
+
+/* The last byte of an answer was given to the kernel: from here on the client's time counts. */
+static void
+log_answered(struct server *s, const struct conn *c)
+{
+	struct buf line;
+
+	if (s->log < 0 || !c->is_model)
+		return;
+	buf_init(&line, KIB);
+	buf_printf(&line, "{\"answered\":%llu,\"t_us\":%lld}", (unsigned long long)c->seq,
+		(long long)clock_mono_us());
 	log_line(s, &line);
 }
 
@@ -241,6 +256,7 @@ answer_model(struct server *s, struct conn *c, struct request *r)
 	struct buf why;
 
 	r->seq = c->seq = s->seq++;
+	c->is_model = true;
 	request_read(r, s->a);
 	log_request(s, r, true);
 	step = script_choose(s->script, r);
@@ -262,6 +278,7 @@ static void
 answer_request(struct server *s, struct conn *c, struct request *r)
 {
 	answer_init(&c->answer);
+	c->is_model = false;
 	if (str_is(r->method, "POST") && str_ends(r->path, "/chat/completions"))
 		r->api = API_OPENAI;
 	else if (str_is(r->method, "POST") && str_ends(r->path, "/messages"))
@@ -393,6 +410,7 @@ conn_go_on(struct server *s, struct conn *c)
 		if (c->is_sending) {
 			if (conn_send(s, c) != SENT_ALL)
 				return;
+			log_answered(s, c);
 			closes = c->answer.close;
 			answer_fini(&c->answer);
 			c->is_sending = false;
