@@ -34,7 +34,7 @@ join_cgroups(const struct order *cell, struct err *e)
 }
 
 static int
-set_up_full(struct cell_init *c, const int *binds, const struct survey *s, struct err *e)
+set_up_full(struct cell_init *c, const struct bind *binds, const struct survey *s, struct err *e)
 {
 	if (root_user(c->cell, e) != 0)
 		return e->code;
@@ -101,7 +101,7 @@ begin(struct cell_init *c, struct order *o, int control)
 }
 
 void
-cell_main(const struct order *cell, const int *binds, const struct survey *s)
+cell_main(const struct order *cell, const struct bind *binds, const struct survey *s)
 {
 	struct cell_init *c = xcalloc(1, sizeof(*c));
 	struct err e = { 0 };

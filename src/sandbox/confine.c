@@ -35,6 +35,8 @@
 #define LL_FILE  (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | \
 		LL_TRUNCATE | LL_IOCTL_DEV) /* what a rule on something else than a directory may grant */
 
+#define SIGNAL_MAX 64
+
 struct ruleset_attr {
 	uint64_t fs, net, scoped;
 };
@@ -252,13 +254,14 @@ confine_self(enum cell_kind kind, int ruleset, struct err *e)
 	return 0;
 }
 
+/* By the bare system call, because the C library hides two signals of its own, which posix_spawn leaves ignored. */
 void
 signals_reset(void)
 {
+	const unsigned long dfl[4] = { 0 }; /* the kernel's struct: handler, flags, restorer, mask */
 	sigset_t none;
-	struct sigaction dfl = { .sa_handler = SIG_DFL };
-	for (int s = 1; s < NSIG; s++)
-		sigaction(s, &dfl, NULL);
+	for (int s = 1; s <= SIGNAL_MAX; s++)
+		syscall(SYS_rt_sigaction, s, dfl, NULL, sizeof(dfl[0]));
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

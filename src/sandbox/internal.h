@@ -144,7 +144,12 @@ struct survey *survey_new(void);
 void survey_free(struct survey *s);
 bool survey_is_stale(const struct survey *s);
 int root_user(const struct order *cell, struct err *e) MUST_USE; /* uid and gid maps of a new user namespace */
-int root_build(const struct order *cell, const int *binds, const struct survey *s, struct err *e) MUST_USE;
+/* A directory of the plan: a detached tree, or an O_PATH descriptor of what the path must still lead to. */
+struct bind {
+	int fd; /* -1: the plan has none */
+	bool is_tree;
+};
+int root_build(const struct order *cell, const struct bind *binds, const struct survey *s, struct err *e) MUST_USE;
 int root_proc(bool is_nested, struct err *e) MUST_USE; /* a /proc of the pid namespace of the caller */
 int root_network(struct err *e) MUST_USE; /* lo up */
 
@@ -155,7 +160,7 @@ int root_network(struct err *e) MUST_USE; /* lo up */
 pid_t process_clone(uint64_t flags, int *pidfd);
 /* Starts the zygote; called before anything else of shelld. The socket to it; *pidfd. */
 int zygote_start(int *sock, int *pidfd, struct err *e) MUST_USE;
-void cell_main(const struct order *cell, const int *binds, const struct survey *s) NORETURN;
+void cell_main(const struct order *cell, const struct bind *binds, const struct survey *s) NORETURN;
 void children_kill(void); /* SIGKILL to all descendants, one generation after the other, and reaps them */
 void exec_main(const struct order *cell, const struct order *o, int ruleset, bool has_namespace) NORETURN;
 void file_main(const struct order *cell, const struct order *o, int ruleset) NORETURN;

@@ -340,18 +340,15 @@ add_tmpfs(const char *target, int64_t size, struct err *e)
 	return 0;
 }
 
-/* The zygote of root hands detached trees over, because the cell's user may not be able to walk to them. Otherwise the
- * directory is opened again by its path, which must still lead to the one that was checked. */
+/* Opened again by path, which must still lead to the directory that was checked. */
 static int
-bind_open(const struct order *cell, int i, int fd, int *out, struct err *e)
+bind_open(const struct order *cell, int i, const struct bind *b, int *out, struct err *e)
 {
 	struct stat was, is;
-	int tree = open_tree(fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
-	if (tree < 0)
-		tree = tree_open(cell->text[i].p);
+	int tree = b->is_tree ? b->fd : tree_open(cell->text[i].p);
 	if (tree < 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot show %s in the cell", cell->text[i].p);
-	if (fstat(fd, &was) != 0 || fstat(tree, &is) != 0 || was.st_dev != is.st_dev || was.st_ino != is.st_ino) {
+	if (fstat(b->fd, &was) != 0 || fstat(tree, &is) != 0 || was.st_dev != is.st_dev || was.st_ino != is.st_ino) {
 		close(tree);
 		return err_set(e, ERR_CONFLICT, ERR_TO_USER, "%s changed while its cell was made (try again)",
 			cell->text[i].p);
@@ -425,7 +422,7 @@ root_proc(bool is_nested, struct err *e)
 }
 
 int
-root_build(const struct order *cell, const int *binds, const struct survey *s, struct err *e)
+root_build(const struct order *cell, const struct bind *binds, const struct survey *s, struct err *e)
 {
 	int trees[BIND_COUNT];
 	int64_t tmp_bytes = cell->num[CELL_NUM_TMP];
@@ -434,7 +431,7 @@ root_build(const struct order *cell, const int *binds, const struct survey *s, s
 		return err_errno(e, errno, ERR_TO_USER, "cannot make the mounts of the cell private");
 	for (int i = 0; i < BIND_COUNT; i++) {
 		trees[i] = -1;
-		if (binds[i] >= 0 && bind_open(cell, i, binds[i], &trees[i], e) != 0)
+		if (binds[i].fd >= 0 && bind_open(cell, i, &binds[i], &trees[i], e) != 0)
 			return e->code;
 	}
 	if (mount("tmpfs", ROOT_MOUNT_POINT, "tmpfs", MS_NOSUID | MS_NODEV, ROOT_OPTIONS) != 0 ||

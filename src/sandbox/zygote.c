@@ -54,19 +54,25 @@ refused(int errnum, struct err *e)
 	return err_errno(e, errnum, ERR_TO_USER, "cannot start a cell");
 }
 
-/* Root's trees are opened here: a cell's user may not be able to walk to them. Without the right to do so the cell init
- * opens them by path. */
+/* The descriptors of an order, one per directory that the plan names. Root's become detached trees here, because a
+ * cell's user may not be able to walk to them. Without the right to do so the cell init opens them again by path. */
 static void
-detach_binds(int *binds)
+take_binds(struct order *o, struct bind *binds)
 {
+	size_t at = 1 + (size_t)o->num[CELL_NUM_CGROUPS];
+	bool is_root = o->num[CELL_NUM_KIND] == KIND_FULL && geteuid() == 0;
+
 	for (int i = 0; i < BIND_COUNT; i++) {
-		if (binds[i] < 0)
+		binds[i] = (struct bind){ .fd = -1 };
+		if (o->text[i].n == 0 || at >= o->fd_n)
 			continue;
-		int tree = open_tree(binds[i], "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
-		if (tree < 0)
-			continue;
-		close(binds[i]);
-		binds[i] = tree;
+		binds[i].fd = take_fd(&o->fd[at++]);
+		int tree = !is_root ? -1 : open_tree(binds[i].fd, "",
+			OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
+		if (tree >= 0) {
+			close(binds[i].fd);
+			binds[i] = (struct bind){ tree, true };
+		}
 	}
 }
 
@@ -92,19 +98,10 @@ static void
 make_cell(struct zygote *z, struct order *o)
 {
 	struct err e = { 0 };
-	int binds[BIND_COUNT], pidfd = -1;
-	size_t at = 1 + (size_t)o->num[CELL_NUM_CGROUPS];
+	struct bind binds[BIND_COUNT];
+	int pidfd = -1;
 
-	for (int i = 0; i < BIND_COUNT; i++) {
-		size_t k = at;
-		if (o->text[i].n > 0)
-			at++;
-		binds[i] = o->text[i].n > 0 && k < o->fd_n ? o->fd[k] : -1;
-		if (binds[i] >= 0)
-			o->fd[k] = -1;
-	}
-	if (o->num[CELL_NUM_KIND] == KIND_FULL && geteuid() == 0)
-		detach_binds(binds);
+	take_binds(o, binds);
 	if (survey_is_stale(z->survey)) {
 		survey_free(z->survey);
 		z->survey = survey_new();
@@ -123,8 +120,8 @@ make_cell(struct zygote *z, struct order *o)
 		close(pidfd);
 	}
 	for (int i = 0; i < BIND_COUNT; i++) {
-		if (binds[i] >= 0)
-			close(binds[i]);
+		if (binds[i].fd >= 0)
+			close(binds[i].fd);
 	}
 }
 

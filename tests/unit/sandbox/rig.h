@@ -122,20 +122,23 @@ rig_guest_end(void *arg, pid_t pid, int status)
 	loop_stop(r->l);
 }
 
-/* build/ithaca-guest, beside the directory of this test. */
+/* build/ithaca-guest: in a directory above this test. */
 static inline void
 rig_guest_path(char out[RIG_PATH])
 {
 	const char *given = getenv("ITHACA_GUEST");
-	char self[RIG_PATH];
+	char self[RIG_PATH - 16], *slash;
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
 	assert_true(n > 0);
 	self[n] = '\0';
-	for (int i = 0; i < 2; i++)
-		*strrchr(self, '/') = '\0';
-	snprintf(out, RIG_PATH, "%.*s/ithaca-guest", RIG_PATH - 20, self);
-	if (given != NULL)
-		snprintf(out, RIG_PATH, "%s", given);
+	while (given == NULL && (slash = strrchr(self, '/')) != NULL) {
+		*slash = '\0';
+		snprintf(out, RIG_PATH, "%s/ithaca-guest", self);
+		if (access(out, X_OK) == 0)
+			return;
+	}
+	snprintf(out, RIG_PATH, "%s", given != NULL ? given : "ithaca-guest");
 }
 
 static inline void

@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: MIT
+ * Ways out of a cell, each tried twice by the same program: inside a cell, where it must be denied, and outside, where
+ * it must work, so that a denial means a wall and not a mistake of the test. Outside it acts on decoys that this driver
+ * made, or in namespaces of its own. A control that cannot work here (no root, no such kernel feature) is a SKIP that
+ * says why; the denial is asserted all the same.
+ *   escape [--as-nobody | --owner-nobody]   the user of the daemon, or of the workspace, is nobody instead of ours */
+#include <arpa/inet.h>
+#include <grp.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include "../unit/sandbox/rig.h"
+
+#define NOBODY          65534
+#define WORKED          0
+#define DENIED          10
+#define SKIPPED         20
+#define CONTROL_MAX_MS  20000
+#define ENV_MAX         24
+
+/* Where the control runs. */
+enum stage {
+	HOST, /* as this driver */
+	SPACE, /* as root of new user, mount, process and network namespaces */
+	OTHER, /* as nobody, when the driver is root */
+};
+enum { ROOT = 1, /* the control needs root */ KERNEL = 2 /* or something that a kernel may lack or switch off */ };
+
+static const struct attempt {
+	const char *name;
+	enum stage stage;
+	int needs;
+} attempts[] = {
+	{ "read_outside", HOST, 0 }, { "write_outside", HOST, 0 }, { "create_outside", HOST, 0 },
+	{ "dot_dot", HOST, 0 }, { "symlink", HOST, 0 }, { "hard_link", HOST, 0 }, { "write_system", HOST, ROOT },
+	{ "shadow", HOST, ROOT }, { "daemon_memory", HOST, 0 }, { "proc_root", HOST, 0 }, { "proc_mem", HOST, 0 },
+	{ "proc_fd", HOST, 0 }, { "sysrq", HOST, ROOT | KERNEL }, { "core_pattern", HOST, ROOT },
+	{ "kernel_symbols", HOST, KERNEL }, { "chmod_device", HOST, ROOT }, { "make_device", HOST, ROOT },
+	{ "use_device", HOST, ROOT }, { "handle", HOST, ROOT | KERNEL }, { "signal", HOST, 0 },
+	{ "ptrace_other", HOST, KERNEL }, { "ptrace_child", HOST, 0 }, { "read_process", HOST, KERNEL },
+	{ "steal_descriptor", HOST, KERNEL }, { "mount", SPACE, 0 }, { "bind", SPACE, 0 }, { "umount", SPACE, 0 },
+	{ "open_tree", SPACE, 0 }, { "chroot", SPACE, 0 }, { "unshare_user", HOST, KERNEL },
+	{ "clone_user", HOST, KERNEL }, { "clone3_user", HOST, KERNEL }, { "setns", SPACE, 0 },
+	{ "host_name", SPACE, 0 }, { "connect", HOST, 0 }, { "control_socket", HOST, 0 },
+	{ "abstract_socket", HOST, 0 }, { "raw_socket", SPACE, 0 }, { "packet_socket", SPACE, KERNEL },
+	{ "netlink_audit", HOST, KERNEL }, { "keyctl", HOST, KERNEL }, { "add_key", HOST, KERNEL },
+	{ "bpf", HOST, ROOT | KERNEL }, { "perf", HOST, KERNEL }, { "io_uring", HOST, KERNEL },
+	{ "userfaultfd", HOST, KERNEL }, { "foreign_abi", HOST, KERNEL }, { "x32", HOST, KERNEL },
+	{ "tiocsti", HOST, KERNEL }, { "tiocsti_high_bits", HOST, KERNEL }, { "setuid_program", OTHER, ROOT },
+	{ "capability", HOST, ROOT }, { "descriptors", HOST, 0 }, { "signals", HOST, 0 }, { "environment", HOST, 0 },
+	{ "fork_bomb", HOST, 0 }, { "memory_bomb", HOST, 0 }, { "big_file", HOST, 0 },
+};
+
+struct world {
+	struct rig r;
+	char control_dir[RIG_PATH], file[RIG_PATH], socket[RIG_PATH], attack[RIG_PATH];
+	char env[ENV_MAX][RIG_PATH + 32];
+	const char *env_list[ENV_MAX + 1];
+	size_t env_n;
+	pid_t decoy;
+	int tcp, unix_path, unix_abstract;
+};
+
+/* The one world of this driver: cmocka hands a test only its row. */
+static struct world *w;
+
+/* ---- decoys ---- */
+
+static void
+put_env(const char *name, const char *value)
+{
+	assert_true(w->env_n < ENV_MAX);
+	snprintf(w->env[w->env_n], sizeof(w->env[0]), "%s=%s", name, value);
+	w->env_list[w->env_n] = w->env[w->env_n];
+	w->env_n++;
+}
+
+static void
+put_number(const char *name, long n)
+{
+	char text[32];
+	snprintf(text, sizeof(text), "%ld", n);
+	put_env(name, text);
+}
+
+static int
+listen_tcp(int *port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t n = sizeof(a);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, n), 0);
+	assert_int_equal(listen(fd, 16), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
+	*port = ntohs(a.sin_port);
+	return fd;
+}
+
+static int
+listen_abstract(const char *name)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	memcpy(a.sun_path + 1, name, strlen(name));
+	assert_int_equal(bind(fd, (struct sockaddr *)&a,
+				 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))), 0);
+	assert_int_equal(listen(fd, 16), 0);
+	return fd;
+}
+
+static void
+copy_file(const char *from, const char *to, mode_t mode)
+{
+	char *text;
+	size_t n;
+	struct err e = { 0 };
+	if (file_read(from, 64 * MIB, &text, &n, &e) != 0 || file_write(to, (struct str){ text, n }, mode, &e) != 0)
+		fail_msg("%s", e.msg);
+	free(text);
+}
+
+static void
+attack_path(char out[RIG_PATH])
+{
+	const char *given = getenv("ITHACA_ATTACK");
+	ssize_t n = readlink("/proc/self/exe", out, RIG_PATH - 16);
+	assert_true(n > 0);
+	out[n] = '\0';
+	snprintf(strrchr(out, '/'), 16, "/attack");
+	if (given != NULL)
+		snprintf(out, RIG_PATH, "%s", given);
+}
+
+static void
+make_decoys(bool owner_is_nobody)
+{
+	char path[RIG_PATH + 32], name[64];
+	struct err e = { 0 };
+	int port;
+
+	attack_path(w->attack);
+	snprintf(w->control_dir, RIG_PATH, "%s/control", w->r.dir);
+	assert_int_equal(mkdir(w->control_dir, 0755), 0);
+	snprintf(w->file, RIG_PATH, "%s/secret", w->r.dir);
+	assert_int_equal(file_write(w->file, STR("the daemon's key"), 0666, &e), 0);
+	snprintf(w->socket, RIG_PATH, "%s/control.sock", w->r.dir);
+	w->unix_path = unix_listen(w->socket, 0777, &e);
+	assert_true(w->unix_path >= 0);
+	snprintf(name, sizeof(name), "ithaca-escape-%d", (int)getpid());
+	w->unix_abstract = listen_abstract(name);
+	w->tcp = listen_tcp(&port);
+	w->decoy = fork();
+	if (w->decoy == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(0);
+		(void)!open("/dev/null", O_RDONLY);
+		for (;;)
+			pause();
+	}
+	put_env("DECOY_FILE", w->file);
+	put_env("DECOY_DIR", w->r.dir);
+	put_env("DECOY_SOCKET", w->socket);
+	put_env("DECOY_ABSTRACT", name);
+	put_number("DECOY_PORT", port);
+	put_number("DECOY_PID", w->decoy);
+	put_number("DECOY_FORKS", 200);
+	put_number("DECOY_MEGABYTES", 200);
+	snprintf(path, sizeof(path), "%s/attack", w->r.shared);
+	copy_file(w->attack, path, 0755);
+	if (geteuid() == 0) {
+		snprintf(path, sizeof(path), "%s/node", w->r.shared);
+		assert_int_equal(mknod(path, S_IFCHR | 0666, makedev(1, 3)), 0);
+		assert_int_equal(chmod(path, 0666), 0);
+		put_env("DECOY_NODE", "node");
+		snprintf(path, sizeof(path), "%s/node", w->control_dir);
+		assert_int_equal(mknod(path, S_IFCHR | 0666, makedev(1, 3)), 0);
+		snprintf(path, sizeof(path), "%s/setuid", w->r.shared);
+		copy_file(w->attack, path, 0755);
+		assert_int_equal(chmod(path, 04755), 0);
+		snprintf(path, sizeof(path), "%s/setuid", w->control_dir);
+		copy_file(w->attack, path, 0755);
+		assert_int_equal(chmod(path, 04755), 0);
+		put_env("DECOY_SETUID", "./setuid");
+	}
+	assert_int_equal(chmod(w->r.dir, 0755), 0);
+	if (owner_is_nobody)
+		assert_int_equal(chown(w->r.shared, NOBODY, NOBODY), 0);
+}
+
+static int
+setup(void **state)
+{
+	w = xcalloc(1, sizeof(*w));
+	rig_init(&w->r);
+	make_decoys(getenv("OWNER_NOBODY") != NULL);
+	w->r.plan.memory_bytes = 128 * MIB;
+	w->r.plan.processes = 64;
+	w->r.plan.file_bytes = 16 * MIB;
+	w->r.plan.tmp_bytes = 16 * MIB;
+	rig_spawn(&w->r);
+	rig_peer(&w->r);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	kill(w->decoy, SIGKILL);
+	waitpid(w->decoy, NULL, 0);
+	close(w->tcp);
+	close(w->unix_path);
+	close(w->unix_abstract);
+	rig_stop(&w->r);
+	free(w);
+	return 0;
+}
+
+/* ---- inside ---- */
+
+static void
+in_cell(const char *command, struct outcome *o)
+{
+	struct id id = id_new();
+	struct exec_request q = rig_request(&w->r, id.z, command);
+	q.env = w->env_list;
+	rig_run(&w->r, &q, o);
+	if (o->e.code != 0)
+		fail_msg("%s: %s", command, o->e.msg);
+}
+
+static void
+assert_denied(const struct attempt *a)
+{
+	struct outcome o;
+	char command[128];
+
+	snprintf(command, sizeof(command), "DECOY_INIT=1 exec ./attack %s", a->name);
+	in_cell(command, &o);
+	bool is_skipped = o.st.exit_code == SKIPPED && (a->needs & ROOT) != 0 && geteuid() != 0;
+	bool was_killed = o.st.signal == SIGKILL || o.st.out_of_memory; /* by a limit */
+	if (!was_killed && !is_skipped && o.st.exit_code != DENIED)
+		fail_msg("%s: not denied in the cell: exit %d, signal %d, \"%s\" %s", a->name, o.st.exit_code, o.st.signal,
+			buf_z(&o.out), buf_z(&o.err));
+	print_message("   cell: %s%s\n", is_skipped ? "SKIP: " : "", was_killed ? "killed at a limit" : buf_z(&o.out));
+	outcome_fini(&o);
+}
+
+/* ---- outside ---- */
+
+static void
+write_map(const char *path, int id)
+{
+	char text[64];
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int n = id < 0 ? snprintf(text, sizeof(text), "deny") : snprintf(text, sizeof(text), "0 %d 1\n", id);
+	if (fd < 0 || write(fd, text, (size_t)n) != n)
+		_exit(SKIPPED);
+	close(fd);
+}
+
+/* A world of its own for the controls that mount, so that nothing of the host is touched. */
+static void
+enter_space(void)
+{
+	int uid = (int)geteuid(), gid = (int)getegid();
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0)
+		_exit(SKIPPED);
+	write_map("/proc/self/setgroups", -1);
+	write_map("/proc/self/uid_map", uid);
+	write_map("/proc/self/gid_map", gid);
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+		_exit(SKIPPED);
+	setenv("DECOY_STAGE", "1", 1);
+	pid_t pid = fork();
+	if (pid != 0) {
+		int status;
+		waitpid(pid, &status, 0);
+		_exit(WIFEXITED(status) ? WEXITSTATUS(status) : SKIPPED);
+	}
+}
+
+static void
+control_child(const struct attempt *a, int out)
+{
+	char decoy[32];
+
+	dup2(out, 1);
+	if (chdir(w->control_dir) != 0)
+		_exit(2);
+	for (size_t i = 0; i < w->env_n; i++)
+		putenv(w->env[i]);
+	snprintf(decoy, sizeof(decoy), "%d", (int)w->decoy);
+	setenv("DECOY_INIT", decoy, 1);
+	setenv("DECOY_DEVICE", "node", 1);
+	setenv("LEAK", "secret", 1);
+	signal(SIGPIPE, strcmp(a->name, "signals") == 0 ? SIG_IGN : SIG_DFL);
+	if (strcmp(a->name, "descriptors") == 0)
+		(void)!open("/dev/null", O_RDONLY); /* without close-on-exec */
+	alarm(CONTROL_MAX_MS / 1000);
+	if (a->stage == SPACE)
+		enter_space();
+	if (a->stage == OTHER && (setgroups(0, NULL) != 0 || setgid(NOBODY) != 0 || setuid(NOBODY) != 0))
+		_exit(SKIPPED);
+	execl(w->attack, "attack", a->name, (char *)NULL);
+	_exit(127);
+}
+
+static int
+control(const struct attempt *a, char *said, size_t said_n)
+{
+	int out[2], status;
+	size_t n = 0;
+	ssize_t got;
+
+	assert_int_equal(pipe(out), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(out[0]);
+		control_child(a, out[1]);
+	}
+	close(out[1]);
+	while (n + 1 < said_n && (got = read(out[0], said + n, said_n - n - 1)) > 0)
+		n += (size_t)got;
+	said[n] = '\0';
+	close(out[0]);
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void
+test_attempt(void **state)
+{
+	const struct attempt *a = *state;
+	char said[256];
+
+	assert_denied(a);
+	if ((a->needs & ROOT) != 0 && geteuid() != 0) {
+		print_message("   SKIP the control of %s: it needs root\n", a->name);
+		return;
+	}
+	int r = control(a, said, sizeof(said));
+	if (r == WORKED) {
+		print_message("   outside: it works %s\n", said);
+		return;
+	}
+	if ((a->needs & KERNEL) == 0 && !(a->stage == SPACE && r == SKIPPED))
+		fail_msg("%s: the control does not work: %d %s", a->name, r, said);
+	print_message("   SKIP the control of %s: this machine refuses it too (%s)\n", a->name, said);
+}
+
+/* ---- attempts that take more than one call ---- */
+
+/* Nothing survives its timeout; without a cell the same command leaves a writer behind. */
+static void
+test_outlive(void **state)
+{
+	static const char command[] =
+		"(setsid sh -c 'i=0; while [ $i -lt 300 ]; do echo x >> alive; sleep 0.01; i=$((i+1)); done' &);"
+		"(nohup sh -c 'exec sleep 3' >/dev/null 2>&1 &); while [ ! -s alive ]; do sleep 0.01; done; sleep 3";
+	struct id id = id_new();
+	struct exec_request q = rig_request(&w->r, id.z, command);
+	struct outcome o;
+	char path[RIG_PATH + 16];
+	struct stat before, after;
+
+	q.timeout_ms = 400;
+	rig_run(&w->r, &q, &o);
+	assert_true(o.st.timed_out);
+	outcome_fini(&o);
+	snprintf(path, sizeof(path), "%s/alive", w->r.shared);
+	assert_int_equal(stat(path, &before), 0);
+	usleep(100 * 1000);
+	assert_int_equal(stat(path, &after), 0);
+	assert_int_equal(before.st_size, after.st_size);
+
+	snprintf(path, sizeof(path), "%s/alive", w->control_dir);
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (chdir(w->control_dir) == 0)
+			execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+		_exit(127);
+	}
+	while (stat(path, &before) != 0 || before.st_size == 0)
+		usleep(1000);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	do { /* it ends by itself after three seconds */
+		usleep(1000);
+		assert_int_equal(stat(path, &after), 0);
+	} while (after.st_size == before.st_size);
+}
+
+/* Two commands of one cell do not see each other's processes. */
+static void
+test_neighbours(void **state)
+{
+	struct outcome other, o;
+	struct id id = id_new();
+	struct exec_request q = rig_request(&w->r, id.z, "echo ready; exec sleep 60");
+
+	rig_begin(&w->r, &q, &other);
+	other.stop_after = 1;
+	rig_wait(&w->r);
+	other.stop_after = 0;
+	in_cell("cat /proc/[0-9]*/comm | grep -c sleep; kill -KILL -1 2>/dev/null; kill -9 1; echo alive", &o);
+	assert_string_equal(buf_z(&o.out), "0\nalive\n");
+	outcome_fini(&o);
+	assert_false(other.is_over);
+	exec_call_kill(other.call);
+	rig_finish(&other);
+	outcome_fini(&other);
+}
+
+/* Same user, other process: shelld, zygote, cell init and exec init can be neither read nor traced. */
+static void
+test_roles_are_closed(void **state)
+{
+	char path[64];
+	if (geteuid() == 0) {
+		print_message("   SKIP: root may read every process\n");
+		return;
+	}
+	snprintf(path, sizeof(path), "/proc/%d/environ", (int)child_pid(w->r.guest));
+	assert_int_equal(open(path, O_RDONLY | O_CLOEXEC), -1);
+	assert_int_equal(errno, EACCES);
+}
+
+/* The daemon's own directory below a workspace, tried by every path that leads there. */
+static void
+test_hidden(void **state)
+{
+	struct outcome o;
+	char path[RIG_PATH + 16];
+
+	snprintf(path, sizeof(path), "%s/key", w->r.hidden);
+	assert_int_equal(file_write(path, STR("secret"), 0644, NULL), 0);
+	in_cell("cat .daemon/key /shared/.daemon/key ./.daemon/../.daemon/key; cat /proc/self/cwd/.daemon/key; "
+		   "ln -s .daemon/key l; cat l; umount .daemon; mv .daemon away; rmdir .daemon; find . -name key | xargs cat", &o);
+	assert_null(strstr(buf_z(&o.out), "secret"));
+	outcome_fini(&o);
+	assert_int_equal(access(path, F_OK), 0);
+}
+
+static void
+test_tmp_limit(void **state)
+{
+	struct outcome o;
+	in_cell("head -c 10000000 /dev/zero > /tmp/a && head -c 10000000 /dev/zero > /tmp/b", &o);
+	assert_int_not_equal(o.st.exit_code, 0);
+	assert_non_null(strstr(buf_z(&o.err), "No space left"));
+	outcome_fini(&o);
+	in_cell("rm -f /tmp/a /tmp/b; head -c 10000000 /dev/zero > /tmp/a && echo fits; rm /tmp/a", &o);
+	assert_string_equal(buf_z(&o.out), "fits\n");
+	outcome_fini(&o);
+}
+
+/* ---- who runs it ---- */
+
+/* As nobody everything that is executed must be readable by nobody: copies in a directory of its own. */
+static int
+become_nobody(char **argv)
+{
+	char dir[] = "/tmp/ithaca-escape-XXXXXX", guest[RIG_PATH], attack[RIG_PATH], self[RIG_PATH], to[RIG_PATH];
+
+	if (geteuid() != 0) {
+		print_message("SKIP: only root can become nobody\n");
+		return 77;
+	}
+	if (mkdtemp(dir) == NULL || chmod(dir, 0755) != 0)
+		return 1;
+	rig_guest_path(guest);
+	attack_path(attack);
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	self[n > 0 ? n : 0] = '\0';
+	const char *const files[][3] = { { guest, "ithaca-guest", "ITHACA_GUEST" }, { attack, "attack", "ITHACA_ATTACK" },
+		{ self, "escape", NULL } };
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		snprintf(to, sizeof(to), "%s/%s", dir, files[i][1]);
+		copy_file(files[i][0], to, 0755);
+		if (files[i][2] != NULL)
+			setenv(files[i][2], to, 1);
+	}
+	int status;
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (setgroups(0, NULL) != 0 || setgid(NOBODY) != 0 || setuid(NOBODY) != 0 || chdir("/") != 0)
+			_exit(1);
+		setenv("TMPDIR", "/tmp", 1);
+		execl(to, argv[0], (char *)NULL);
+		_exit(1);
+	}
+	waitpid(pid, &status, 0);
+	rig_remove(dir);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct CMUnitTest tests[ARRAY_LEN(attempts) + 8] = { 0 };
+	size_t n = 0;
+
+	if (argc > 1 && strcmp(argv[1], "--as-nobody") == 0)
+		return become_nobody(argv);
+	if (argc > 1 && strcmp(argv[1], "--owner-nobody") == 0) {
+		if (geteuid() != 0) {
+			print_message("SKIP: only root has workspaces of others\n");
+			return 77;
+		}
+		setenv("OWNER_NOBODY", "1", 1);
+	}
+	for (; n < ARRAY_LEN(attempts); n++)
+		tests[n] = (struct CMUnitTest){ .name = attempts[n].name, .test_func = test_attempt,
+			.initial_state = (void *)(uintptr_t)&attempts[n] };
+	const struct CMUnitTest more[] = { cmocka_unit_test(test_outlive), cmocka_unit_test(test_neighbours),
+		cmocka_unit_test(test_roles_are_closed), cmocka_unit_test(test_hidden), cmocka_unit_test(test_tmp_limit) };
+	memcpy(tests + n, more, sizeof(more));
+	return _cmocka_run_group_tests("escape", tests, n + ARRAY_LEN(more), setup, teardown);
+}
