@@ -376,6 +376,18 @@ run_input(struct run *r, enum event_kind kind, struct str body)
 	pass_commit(p);
 }
 
+/* What was asked for, but never more than the workspace's file allows. */
+static enum mode
+mode_of(const struct active *s, const struct queued *q)
+{
+	enum mode mode = q->mode >= 0 ? (enum mode)q->mode : s->mode, most;
+
+	if (config_origin(s->config, STR("mode")).layer != LAYER_WORKSPACE ||
+		mode_parse(str_of(config_z(s->config, "mode")), &most) != 0)
+		return mode;
+	return MIN(mode, most);
+}
+
 static void
 write_options(struct run *r, const struct queued *q, struct json *j)
 {
@@ -385,7 +397,7 @@ write_options(struct run *r, const struct queued *q, struct json *j)
 	json_obj(j);
 	json_kv_z(j, "model", model);
 	json_kv_z(j, "agent", r->s->agent);
-	json_kv_z(j, "mode", mode_name(q->mode >= 0 ? (enum mode)q->mode : r->s->mode));
+	json_kv_z(j, "mode", mode_name(mode_of(r->s, q)));
 	json_kv_bool(j, "yes", q->yes);
 	json_kv_z(j, "workspace", r->s->workspace);
 	json_key(j, "limits");
