@@ -236,7 +236,7 @@ const struct field approval_list_result[] = {
 
 #define CONFIG_ROW                                                                                \
 	R_STR("key", "Dotted key."), R_OPT("value", "Effective value; null: secret or unset."),     \
-		R_STR("layer", "default, system, home, user, env, flag or workspace."),             \
+		R_STR("layer", "default, system, home, user, environment, flag or workspace."),             \
 		R_OPT("file", "Where it is set."), R_OPT("line", "Line in that file.")
 
 static const struct field config_row[] = { CONFIG_ROW, R_END };

@@ -231,6 +231,7 @@ static int
 prepare(struct edit *d, struct str value)
 {
 	const struct field *f;
+	struct field named;
 	int rc = field_resolve(d->dotted, d->a, &f, d->e);
 
 	if (rc != 0)
@@ -238,10 +239,10 @@ prepare(struct edit *d, struct str value)
 	if (f->type == FIELD_OBJECT || f->type == FIELD_MAP)
 		return err_set(d->e, ERR_CONFIG, ERR_TO_USER, "%.*s is a section (set one of the keys below it)",
 			STR_FMT(str_sub(d->dotted, 0, 80)));
-	if (field_parse(f, value, d->a, &d->value, d->e) != 0) {
-		err_wrap(d->e, "%.*s", STR_FMT(str_sub(d->dotted, 0, 80)));
+	named = *f;
+	named.name = arena_strdup(d->a, str_sub(d->dotted, 0, 80)); /* the message says the whole key */
+	if (field_parse(&named, value, d->a, &d->value, d->e) != 0)
 		return d->e != NULL ? (d->e->code = ERR_CONFIG) : ERR_CONFIG;
-	}
 	if (node_is(d->value, NODE_NULL))
 		return err_set(d->e, ERR_CONFIG, ERR_TO_USER, "%.*s: has no value (write [] for an empty list)",
 			STR_FMT(str_sub(d->dotted, 0, 80)));

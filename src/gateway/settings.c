@@ -89,11 +89,31 @@ read_config(const char *path, char **text, size_t *n, struct err *e)
 	return 0;
 }
 
+/* A file as a runner would read it, rules included; set (may be NULL): with this key=value on top of it. */
+static int
+check_config(const char *path, bool is_required, const char *set, struct err *e)
+{
+	const char *flags[] = { set, NULL };
+	struct config_sources src = { .home_file = path, .home_file_required = is_required, .flags = flags };
+	struct config *c;
+	struct policy *p;
+	int rc = config_load(&src, &c, e);
+
+	if (rc != 0)
+		return rc;
+	rc = policy_new(c, &p, e);
+	if (rc == 0)
+		policy_free(p);
+	config_unref(c);
+	return rc;
+}
+
 void
 handle_config_set(struct request *q)
 {
 	struct str key = node_str(q->params, "key", STR(""));
-	const char *path = config_path(q);
+	struct str value = node_str(q->params, "value", STR(""));
+	const char *path = config_path(q), *set = arena_printf(q->a, "%.*s=%.*s", STR_FMT(key), STR_FMT(value));
 	AUTO_FREE char *text = NULL;
 	struct err e = { 0 };
 	struct json *j;
@@ -102,8 +122,8 @@ handle_config_set(struct request *q)
 
 	buf_init(&out, CONFIG_TEXT_MAX);
 	if (read_config(path, &text, &n, &e) != 0 ||
-		config_set_text((struct str){ text, n }, key, node_str(q->params, "value", STR("")), &out, &e) != 0 ||
-		file_write(path, buf_str(&out), 0600, &e) != 0) {
+		config_set_text((struct str){ text, n }, key, value, &out, &e) != 0 ||
+		check_config(path, false, set, &e) != 0 || file_write(path, buf_str(&out), 0600, &e) != 0) {
 		buf_fini(&out);
 		reply_error(q, &e);
 		return;
@@ -112,7 +132,7 @@ handle_config_set(struct request *q)
 	j = reply_begin(q);
 	json_obj(j);
 	json_kv_z(j, "file", path);
-	json_kv_bool(j, "restart", true);
+	json_kv_bool(j, "restart", !q->g->parts.is_private); /* a private one is replaced by the next command */
 	json_obj_end(j);
 	reply_end(q);
 }
@@ -133,23 +153,13 @@ void
 handle_config_validate(struct request *q)
 {
 	const char *file = node_z(q->params, "file", config_path(q));
-	struct config_sources src = { .home_file = file, .home_file_required = node_get(q->params, "file") != NULL };
-	struct config *c;
-	struct policy *p;
 	struct err e = { 0 };
 	struct json *j;
 
-	if (config_load(&src, &c, &e) != 0) {
+	if (check_config(file, node_get(q->params, "file") != NULL, NULL, &e) != 0) {
 		reply_error(q, &e);
 		return;
 	}
-	if (policy_new(c, &p, &e) != 0) {
-		config_unref(c);
-		reply_error(q, &e);
-		return;
-	}
-	policy_free(p);
-	config_unref(c);
 	j = reply_begin(q);
 	json_obj(j);
 	json_kv_z(j, "file", file);

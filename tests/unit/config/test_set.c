@@ -106,7 +106,7 @@ test_refusals(void **state)
 		{ "{}\n", "limts.depth", "1", ERR_CONFIG, "did you mean limits?" },
 		{ "", "limits", "{}", ERR_CONFIG, "is a section" },
 		{ "", "providers.x", "{}", ERR_CONFIG, "is a section" },
-		{ "", "limits.depth", "99", ERR_CONFIG, "limits.depth: depth: 99 is outside" },
+		{ "", "limits.depth", "99", ERR_CONFIG, "limits.depth: 99 is outside" },
 		{ "", "permissions.deny", "", ERR_CONFIG, "has no value" },
 		{ "mode: [\n", "model", "a/b", ERR_CONFIG, "line 2" },
 		{ "mdoe: x\n", "model", "a/b", ERR_CONFIG, "line 1: mdoe" },
