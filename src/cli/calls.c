@@ -59,15 +59,21 @@ command_params(struct cli *c, struct buf *b)
 	json_obj_end(&j);
 }
 
+static enum connect
+how_to_connect(const struct cli *c)
+{
+	return c->command->flags & CMD_FRESH ? CONNECT_FRESH : CONNECT_START;
+}
+
 static int
-call_command(struct cli *c, bool may_start, const struct node **result, struct err *e)
+call_command(struct cli *c, enum connect how, const struct node **result, struct err *e)
 {
 	struct buf params;
 	int rc;
 
 	buf_init(&params, WIRE_TAIL_MAX);
 	command_params(c, &params);
-	rc = call_once(c, c->command->method, buf_str(&params), may_start, result, e);
+	rc = call_once(c, c->command->method, buf_str(&params), how, result, e);
 	buf_fini(&params);
 	return rc;
 }
@@ -100,7 +106,7 @@ cmd_call(struct cli *c, struct err *e)
 {
 	const struct node *result;
 
-	if (call_command(c, true, &result, e) != 0)
+	if (call_command(c, how_to_connect(c), &result, e) != 0)
 		return e->code;
 	return print_result(c, result, e);
 }
@@ -121,7 +127,7 @@ resolve(struct cli *c, const char *decision, const char *done, struct err *e)
 	json_kv_node(&j, "id", node_get(c->options, "id"));
 	json_kv_z(&j, "decision", decision);
 	json_obj_end(&j);
-	rc = call_once(c, API_APPROVAL_RESOLVE, buf_str(&params), true, &result, e);
+	rc = call_once(c, API_APPROVAL_RESOLVE, buf_str(&params), CONNECT_START, &result, e);
 	buf_fini(&params);
 	if (rc != 0)
 		return rc;
@@ -178,7 +184,7 @@ cmd_doctor(struct cli *c, struct err *e)
 	struct buf out;
 	int rc, exit = 0;
 
-	if (call_command(c, true, &result, e) != 0)
+	if (call_command(c, how_to_connect(c), &result, e) != 0)
 		return e->code;
 	checks = node_get(result, "checks");
 	for (size_t i = 0; i < node_len(checks); i++)
@@ -254,7 +260,7 @@ cmd_status(struct cli *c, struct err *e)
 	const struct node *result;
 	struct buf out;
 	struct json j;
-	int rc = call_command(c, false, &result, e);
+	int rc = call_command(c, CONNECT_ONLY, &result, e);
 
 	if (rc == ERR_GONE)
 		return status_none(c, e);

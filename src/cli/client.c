@@ -223,20 +223,20 @@ has_start_options(const struct cli *c)
 }
 
 static int
-call_connected(struct loop *l, struct cli *c, enum api_method m, struct str params, bool may_start,
+call_connected(struct loop *l, struct cli *c, enum api_method m, struct str params, enum connect how,
 	const struct node **result, struct err *e)
 {
 	const struct node *status;
-	bool started;
-	int fd = runtime_connect(c, may_start, &started, e);
+	bool is_ours;
+	int fd = runtime_connect(c, how, &is_ours, e);
 
 	if (fd < 0)
 		return fd;
-	if (!started && has_start_options(c)) {
+	if (!is_ours && has_start_options(c)) {
 		if (call_on(l, c, fd, API_STATUS_GET, STR("{}"), &status, e) != 0 ||
 			runtime_agrees(c, status, e) != 0)
 			return e->code;
-		fd = runtime_connect(c, may_start, NULL, e);
+		fd = runtime_connect(c, how, NULL, e);
 		if (fd < 0)
 			return fd;
 	}
@@ -251,7 +251,7 @@ may_repeat(enum api_method m)
 }
 
 int
-call_once(struct cli *c, enum api_method m, struct str params, bool may_start,
+call_once(struct cli *c, enum api_method m, struct str params, enum connect how,
 	const struct node **result, struct err *e)
 {
 	struct loop *l;
@@ -259,10 +259,10 @@ call_once(struct cli *c, enum api_method m, struct str params, bool may_start,
 
 	if (rc != 0)
 		return rc;
-	rc = call_connected(l, c, m, params, may_start, result, e);
+	rc = call_connected(l, c, m, params, how, result, e);
 	/* A private runner that was just ending closes the link: the next connect starts another. */
-	if (rc == ERR_GONE && may_start && may_repeat(m))
-		rc = call_connected(l, c, m, params, may_start, result, e);
+	if (rc == ERR_GONE && how != CONNECT_ONLY && may_repeat(m))
+		rc = call_connected(l, c, m, params, how, result, e);
 	loop_close(l);
 	return rc;
 }

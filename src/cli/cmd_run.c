@@ -76,7 +76,7 @@ newest_session(struct cli *c, const char **out, struct err *e)
 {
 	const struct node *result;
 
-	if (call_once(c, API_SESSION_LIST, STR("{\"limit\":1}"), true, &result, e) != 0)
+	if (call_once(c, API_SESSION_LIST, STR("{\"limit\":1}"), CONNECT_START, &result, e) != 0)
 		return e->code;
 	*out = node_z(node_at(node_get(result, "sessions"), 0), "session", NULL);
 	if (!*out)

@@ -94,7 +94,7 @@ print_pages(struct cli *c, struct buf *params, int64_t after, struct err *e)
 		const struct node *result, *events;
 
 		event_params(c, params, after, false);
-		if (call_once(c, API_SESSION_EVENTS, buf_str(params), true, &result, e) != 0)
+		if (call_once(c, API_SESSION_EVENTS, buf_str(params), CONNECT_START, &result, e) != 0)
 			return e->code;
 		events = node_get(result, "events");
 		for (size_t i = 0; i < node_len(events); i++) {
@@ -181,7 +181,7 @@ follow(struct cli *c, struct buf *params, int64_t after, struct err *e)
 	if (loop_open(&f.loop, e) != 0)
 		return e->code;
 	for (;;) {
-		int fd = runtime_connect(c, true, NULL, &f.e);
+		int fd = runtime_connect(c, CONNECT_START, NULL, &f.e);
 
 		if (fd < 0)
 			break;

@@ -25,7 +25,11 @@ struct cli {
 
 /* ---- the command table ---- */
 
-enum { CMD_HIDDEN = 1 << 0, CMD_LOCAL = 1 << 1 /* needs no home and no runtime */ };
+enum {
+	CMD_HIDDEN = 1 << 0,
+	CMD_LOCAL = 1 << 1, /* needs no home and no runtime */
+	CMD_FRESH = 1 << 2, /* answers from the settings: never asks a runner that was started from others */
+};
 
 struct column {
 	const char *key, *title;
@@ -92,10 +96,17 @@ int docs_completion(struct arena *a, struct str shell, struct buf *b, struct err
 
 /* ---- the runtime ---- */
 
-/* Connects to the runtime of the home. When none listens and may_start, starts a private runner and waits until it
- * serves. Blocks for at most START_WAIT_MS. Gives a descriptor, or an error code (ERR_GONE: none runs). *started (may
- * be NULL) tells whether this call started it. */
-int runtime_connect(const struct cli *c, bool may_start, bool *started, struct err *e) MUST_USE;
+enum connect {
+	CONNECT_ONLY, /* ERR_GONE when none runs */
+	CONNECT_START, /* starts a private runner when none runs */
+	CONNECT_FRESH, /* and replaces a private one that was started from other settings; ERR_BUSY while it works */
+};
+/* Connects to the runtime of the home and waits until it serves. Blocks for at most START_WAIT_MS. Gives a descriptor, or
+ * an error code. *ours (may be NULL) tells that it is a private one started from our settings, by this call or before. */
+int runtime_connect(const struct cli *c, enum connect how, bool *ours, struct err *e) MUST_USE;
+/* Compares the note of a private runner with what would start one now: NULL when there is no note or they are the
+ * same, else what differs. *noted (may be NULL): there is a note. */
+const char *settings_differ(const struct cli *c, struct arena *a, bool *noted);
 
 /* Answers to calls: exactly one of result and error is set; both are borrowed. */
 typedef void (*client_answer_fn)(void *arg, const struct node *result, const struct err *e);
@@ -113,7 +124,7 @@ void client_close(struct client *k); /* NULL is fine */
 void client_call(struct client *k, enum api_method m, struct str params, client_answer_fn fn, void *arg);
 
 /* Connects (starting a runner where needed), calls, waits, closes. *result is in c->a. */
-int call_once(struct cli *c, enum api_method m, struct str params, bool may_start,
+int call_once(struct cli *c, enum api_method m, struct str params, enum connect how,
 	const struct node **result, struct err *e) MUST_USE;
 /* A runtime that was there already cannot take on what -e, --config or --tier say: an error unless it agrees. */
 int runtime_agrees(struct cli *c, const struct node *status, struct err *e) MUST_USE;

@@ -408,12 +408,14 @@ run_link(void *arg)
 {
 	struct run *r = arg;
 	const struct cli *c = r->cli;
-	bool is_first = r->down_since_ms == 0, started = false;
-	bool may_start = is_first || r->was_started || clock_mono_ms() - r->down_since_ms > DAEMON_WAIT_MS;
+	bool is_first = r->down_since_ms == 0, is_ours = false;
+	bool may_start = r->is_private || clock_mono_ms() - r->down_since_ms > DAEMON_WAIT_MS;
+	/* Later on it goes on with the turn, whatever changed meanwhile. */
+	enum connect how = is_first ? CONNECT_FRESH : may_start ? CONNECT_START : CONNECT_ONLY;
 	struct err e = { 0 };
-	int fd = runtime_connect(c, may_start, &started, &e);
+	int fd = runtime_connect(c, how, &is_ours, &e);
 
-	if (fd < 0 && !may_start) {
+	if (fd < 0 && how == CONNECT_ONLY) {
 		timer_again(r->retry, 100);
 		return;
 	}
@@ -421,9 +423,9 @@ run_link(void *arg)
 		run_fail(r, &e);
 		return;
 	}
-	r->was_started = r->was_started || started;
+	r->is_private = r->is_private || is_ours;
 	r->client = client_new(r->loop, fd, &client_handler, r);
-	if (is_first && !started && (c->env_n > 0 || c->config || c->tier))
+	if (is_first && !is_ours && (c->env_n > 0 || c->config || c->tier))
 		client_call(r->client, API_STATUS_GET, STR("{}"), on_status, r);
 	else
 		run_talk(r);

@@ -37,7 +37,7 @@ struct run {
 	bool is_sent; /* the message may have reached the runtime */
 	bool is_accepted; /* its answer came: session and turn are known */
 	bool is_caught_up;
-	bool was_started; /* we started the runner */
+	bool is_private; /* the runtime is ours: it may be started again */
 	bool wants_cancel, is_cancel_sent;
 	int links; /* tried since something last came over one */
 	int64_t down_since_ms;

@@ -18,6 +18,7 @@
 #include "cli/internal.h"
 
 #define START_WAIT_MS 20000
+#define STALE_WAIT_MS 1000 /* for a runner that may only just have become idle */
 #define RETRY_FIRST_MS 2
 #define RETRY_MAX_MS  50
 #define FRAME_MAX     (WIRE_HEAD_MAX + 64u)
@@ -286,45 +287,86 @@ nobody_listens(const struct err *e)
 	return e->code == ERR_NOT_FOUND || e->code == ERR_NET || e->code == ERR_GONE || e->code == ERR_IO;
 }
 
-int
-runtime_connect(const struct cli *c, bool may_start, bool *started, struct err *e)
+/* Asks the private runner behind fd to end when it is idle. */
+static void
+ask_to_end(int fd)
 {
-	struct arena *a = arena_new(8 * MIB);
-	const char *path = path_join(a, c->home, "run/rpc.sock");
-	int64_t until = clock_mono_ms() + START_WAIT_MS;
-	long wait_ms = RETRY_FIRST_MS;
-	bool is_ours = false;
+	uid_t uid;
+	pid_t pid;
+
+	/* The socket is the runner's own, so its peer is a living process that listens for this home. */
+	if (unix_peer(fd, &uid, &pid) == 0 && pid > 1)
+		kill(pid, SIGHUP);
+	close(fd);
+}
+
+struct attempt {
+	const struct cli *c;
+	struct arena *a;
+	enum connect how;
+	int64_t until_ms, stale_until_ms; /* 0: nothing stale was met */
+	long wait_ms;
+	bool is_ours;
+};
+
+/* One try: a descriptor, 0 to try again, or an error. */
+static int
+attempt(struct attempt *t, const char *path, struct err *e)
+{
+	struct err start = { 0 };
+	const char *differs;
+	bool noted = false;
+	int fd = unix_connect(path, e), rc;
+
+	if (fd >= 0) {
+		differs = t->how == CONNECT_FRESH && !t->is_ours ? settings_differ(t->c, t->a, &noted) : NULL;
+		t->is_ours = t->is_ours || noted;
+		if (differs == NULL)
+			return fd;
+		t->is_ours = false;
+		ask_to_end(fd);
+		if (t->stale_until_ms == 0)
+			t->stale_until_ms = clock_mono_ms() + STALE_WAIT_MS;
+		if (clock_mono_ms() < t->stale_until_ms)
+			return 0;
+		return err_set(e, ERR_BUSY, ERR_TO_USER,
+			"the runtime of %s works on something and was started from other settings: %s (wait until it is "
+			"done, or cancel it; see `ithaca status`)", t->c->home, differs);
+	}
+	if (!nobody_listens(e) || t->how == CONNECT_ONLY || t->is_ours)
+		return fd;
+	rc = try_start(t->c, t->a, &start);
+	t->is_ours = rc == 0;
+	if (t->is_ours)
+		return 0;
+	if (rc != ERR_BUSY || start.code != 0)
+		return err_copy(e, &start);
+	/* Another one is starting or just ending: whichever it is shows soon. */
+	if (clock_mono_ms() > t->until_ms)
+		return err_set(e, ERR_BUSY, ERR_TO_USER,
+			"another process holds %s/run/lock but does not serve (see %s/logs/runner.log)", t->c->home,
+			t->c->home);
+	return 0;
+}
+
+int
+runtime_connect(const struct cli *c, enum connect how, bool *ours, struct err *e)
+{
+	struct attempt t = { .c = c, .a = arena_new(8 * MIB), .how = how,
+		.until_ms = clock_mono_ms() + START_WAIT_MS, .wait_ms = RETRY_FIRST_MS };
+	const char *path = path_join(t.a, c->home, "run/rpc.sock");
 	int fd;
 
-	for (;;) {
-		struct err start = { 0 };
-		int rc;
-
-		fd = unix_connect(path, e);
-		if (fd >= 0 || !nobody_listens(e) || !may_start || is_ours)
-			break;
-		rc = try_start(c, a, &start);
-		is_ours = rc == 0;
-		if (is_ours)
-			continue;
-		if (rc != ERR_BUSY || start.code != 0) {
-			fd = err_copy(e, &start);
-			break;
-		}
-		/* Another one is starting or just ending: whichever it is shows soon. */
-		if (clock_mono_ms() > until) {
-			fd = err_set(e, ERR_BUSY, ERR_TO_USER,
-				"another process holds %s/run/lock but does not serve (see %s/logs/runner.log)",
-				c->home, c->home);
-			break;
-		}
-		nanosleep(&(struct timespec){ .tv_nsec = wait_ms * 1000000 }, NULL);
-		wait_ms = MIN(2 * wait_ms, RETRY_MAX_MS);
+	while ((fd = attempt(&t, path, e)) == 0) {
+		if (t.is_ours)
+			continue; /* it serves: no need to wait */
+		nanosleep(&(struct timespec){ .tv_nsec = t.wait_ms * 1000000 }, NULL);
+		t.wait_ms = MIN(2 * t.wait_ms, RETRY_MAX_MS);
 	}
-	if (fd < 0 && !may_start && nobody_listens(e))
+	if (fd < 0 && how == CONNECT_ONLY && nobody_listens(e))
 		fd = err_set(e, ERR_GONE, ERR_TO_USER, "no runtime is running for %s", c->home);
-	if (started)
-		*started = is_ours;
-	arena_free(a);
+	if (ours)
+		*ours = t.is_ours;
+	arena_free(t.a);
 	return fd;
 }

@@ -21,8 +21,10 @@ enum config_layer {
 };
 const char *config_layer_name(enum config_layer l);
 
+#define CONFIG_SYSTEM_FILE "/etc/ithaca/config.yaml"
+
 struct config_sources {
-	const char *system_file; /* NULL: /etc/ithaca/config.yaml; missing is fine */
+	const char *system_file; /* NULL: CONFIG_SYSTEM_FILE; missing is fine */
 	const char *home_file; /* missing is fine unless required */
 	bool home_file_required; /* --config named it */
 	const char *user_file; /* NULL: none */

@@ -264,7 +264,7 @@ merge_flag(struct config *c, const char *flag, struct err *e)
 static int
 merge_all(struct config *c, const struct config_sources *src, struct err *e)
 {
-	const char *system_file = src->system_file != NULL ? src->system_file : "/etc/ithaca/config.yaml";
+	const char *system_file = src->system_file != NULL ? src->system_file : CONFIG_SYSTEM_FILE;
 	int rc;
 
 	setting_defaults(c, &c->root);

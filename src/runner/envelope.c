@@ -61,6 +61,7 @@ key_from_command(const char *provider, const char *command)
 	posix_spawn_file_actions_t actions;
 	int fds[2], status = -1;
 	char *key = NULL;
+	struct str rest, line = STR("");
 	bool ok;
 	pid_t pid;
 	struct buf b;
@@ -81,8 +82,9 @@ key_from_command(const char *provider, const char *command)
 			;
 	}
 	close(fds[0]);
-	if (ok && WIFEXITED(status) && WEXITSTATUS(status) == 0)
-		key = str_dup(str_trim(buf_str(&b)));
+	rest = str_trim(buf_str(&b));
+	if (ok && WIFEXITED(status) && WEXITSTATUS(status) == 0 && str_next(&rest, '\n', &line))
+		key = str_dup(str_trim(line));
 	else
 		log_error("api_key_cmd failed", LOG_S("provider", provider), LOG_I("status", status));
 	wipe(b.p, b.n);
@@ -99,9 +101,9 @@ key_resolve(const char *provider, const struct node *settings)
 
 	if (inline_key != NULL)
 		return xstrdup(inline_key);
-	if (env != NULL && getenv(env) != NULL && getenv(env)[0] != '\0')
-		return xstrdup(getenv(env));
-	return command != NULL ? key_from_command(provider, command) : NULL;
+	if (command != NULL)
+		return key_from_command(provider, command);
+	return env != NULL && getenv(env) != NULL && getenv(env)[0] != '\0' ? xstrdup(getenv(env)) : NULL;
 }
 
 static void

@@ -58,14 +58,15 @@ enum { PROCESSES = 3 };
 
 struct runner {
 	struct loop *loop;
-	struct config *config;
-	char *home, *config_file, *bin_dir, *rpc_path;
+	struct settings settings;
+	char *home, *bin_dir, *rpc_path;
 	bool is_private, is_stopping, is_idle;
+	bool is_stale; /* a private one: ends as soon as it is idle, without waiting for a next command */
 	int rpc_fd;
 	struct process processes[PROCESSES];
 	struct wire *client; /* who started a private runner */
 	struct timer *idle_timer, *stop_timer;
-	struct signal_watch *term, *interrupt;
+	struct signal_watch *term, *interrupt, *hangup;
 	int status;
 };
 
@@ -170,6 +171,17 @@ on_signal(void *arg)
 	runner_stop(arg);
 }
 
+/* A command found that it would start us from other settings: the next one starts a runner from those. */
+static void
+on_hangup(void *arg)
+{
+	struct runner *r = arg;
+
+	r->is_stale = r->is_private;
+	if (r->is_stale && r->is_idle)
+		runner_stop(r);
+}
+
 static void
 on_idle_timer(void *arg)
 {
@@ -184,8 +196,10 @@ set_idle(struct runner *r, bool is_idle)
 		return;
 	if (!is_idle)
 		timer_stop(r->idle_timer);
+	else if (r->is_stale)
+		runner_stop(r);
 	else
-		timer_again(r->idle_timer, config_int(r->config, "runner.idle_ms"));
+		timer_again(r->idle_timer, config_int(r->settings.config, "runner.idle_ms"));
 }
 
 /* ---- links ---- */
@@ -337,7 +351,7 @@ static void
 send_boot(struct process *p)
 {
 	struct runner *r = p->r;
-	struct envelope_source src = { r->config, r->home, r->config_file, r->is_private };
+	struct envelope_source src = { r->settings.config, r->home, r->settings.config_file, r->is_private };
 	struct buf b;
 	struct json j;
 
@@ -482,48 +496,6 @@ home_of(const struct node *opts)
 }
 
 static int
-load_config(struct runner *r, const struct node *opts, struct err *e)
-{
-	const struct node *set = node_get(opts, "set");
-	AUTO_FREE const char **flags = xcalloc(node_len(set) + 1, sizeof *flags);
-	const char *named = node_z(opts, "config", NULL);
-	struct config_sources src = { .env = environ, .flags = flags };
-
-	for (size_t i = 0; i < node_len(set); i++)
-		flags[i] = node_at(set, i)->s.p;
-	r->config_file = named != NULL ? realpath(named, NULL) : xasprintf("%s/config.yaml", r->home);
-	if (r->config_file == NULL)
-		r->config_file = xstrdup(named);
-	src.home_file = r->config_file;
-	src.home_file_required = named != NULL;
-	if (config_load(&src, &r->config, e) != 0)
-		return e->code;
-	if (access(r->config_file, F_OK) != 0) {
-		free(r->config_file);
-		r->config_file = NULL;
-	}
-	return 0;
-}
-
-/* A tier that is not here is refused, never replaced by a weaker one. */
-static int
-check_tier(struct runner *r, struct err *e)
-{
-	static const char *const weaker[] = { "process", "cell", "auto" }; /* as a minimum: met by the cell */
-	const char *tier = config_z(r->config, "tier"), *least = config_z(r->config, "tier_min");
-	bool is_met = false;
-
-	if (strcmp(tier, "auto") != 0 && strcmp(tier, "cell") != 0)
-		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "tier %s is not part of this version (use tier: cell)", tier);
-	for (size_t i = 0; i < ARRAY_LEN(weaker); i++)
-		is_met = is_met || strcmp(least, weaker[i]) == 0;
-	if (!is_met)
-		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
-			"tier_min %s cannot be met: this version has the tier cell (lower tier_min)", least);
-	return 0;
-}
-
-static int
 make_home(struct runner *r, struct err *e)
 {
 	static const char *const dirs[] = { "run", "logs", "state", "state/cells", "state/spool" };
@@ -607,13 +579,13 @@ prepare(struct runner *r, const struct node *opts, struct err *e)
 	int rc;
 
 	r->home = home_of(opts);
-	if ((rc = find_programs(r, e)) != 0 || (rc = load_config(r, opts, e)) != 0 || (rc = check_tier(r, e)) != 0 ||
-		(rc = make_home(r, e)) != 0 ||
-		(rc = take_lock(r, e)) != 0 || (rc = open_sockets(r, e)) != 0)
+	if ((rc = find_programs(r, e)) != 0 || (rc = settings_load(&r->settings, r->home, opts, e)) != 0 ||
+		(rc = make_home(r, e)) != 0 || (rc = take_lock(r, e)) != 0 ||
+		(rc = settings_note(&r->settings, r->home, r->is_private, e)) != 0 || (rc = open_sockets(r, e)) != 0)
 		return rc;
-	if (log_level_parse(str_of(config_z(r->config, "log.level")), &level) != 0)
+	if (log_level_parse(str_of(config_z(r->settings.config, "log.level")), &level) != 0)
 		level = LOG_INFO;
-	log_open("runner", 2, level, strcmp(config_z(r->config, "log.format"), "json") == 0 ? LOG_JSON : LOG_LOGFMT);
+	log_open("runner", 2, level, strcmp(config_z(r->settings.config, "log.format"), "json") == 0 ? LOG_JSON : LOG_LOGFMT);
 	return 0;
 }
 
@@ -630,6 +602,7 @@ run(struct runner *r)
 	timer_stop(r->idle_timer);
 	r->term = signal_start(r->loop, SIGTERM, on_signal, r);
 	r->interrupt = signal_start(r->loop, SIGINT, on_signal, r);
+	r->hangup = signal_start(r->loop, SIGHUP, on_hangup, r);
 	for (size_t i = 0; i < PROCESSES; i++) {
 		r->processes[i] = rows[i];
 		r->processes[i].r = r;
@@ -649,13 +622,13 @@ finish(struct runner *r)
 	timer_close(r->stop_timer);
 	signal_close(r->term);
 	signal_close(r->interrupt);
+	signal_close(r->hangup);
 	if (r->rpc_fd >= 0)
 		close(r->rpc_fd);
 	if (r->rpc_path != NULL && !r->is_stopping)
 		unlink(r->rpc_path);
-	config_unref(r->config);
+	settings_fini(&r->settings);
 	free(r->home);
-	free(r->config_file);
 	free(r->bin_dir);
 	free(r->rpc_path);
 	loop_close(r->loop);
@@ -672,6 +645,7 @@ runner_main(int argc, char **argv)
 
 	prctl(PR_SET_DUMPABLE, 0);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* until the loop watches for it */
 	umask(077);
 	r.is_private = node_bool(opts, "private", false);
 	if (rc == 0)

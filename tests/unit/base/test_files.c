@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/limits.h"
+#include "base/inputs.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/node.h"
@@ -412,6 +413,32 @@ kept(void **state)
 	}
 }
 
+static void
+inputs_of_a_process(void **state)
+{
+	char *a[] = { "X__A=1", "KEY=k", "PATH=/bin", "X__B=2" }, *b[] = { "PATH=/sbin", "X__B=2", "KEY=k", "X__A=1" };
+	char *later[] = { "X__A=0", "KEY=k", "X__B=2", "X__A=1" }, *other[] = { "X__A=1", "KEY=l", "X__B=2" };
+	const char *names[] = { "KEY" }, *files[] = { "/etc/passwd", "/nowhere" };
+	char one[SHA256_HEX], two[SHA256_HEX];
+
+	inputs_env("salt", a, 4, "X__", names, 1, one);
+	inputs_env("salt", b, 4, "X__", names, 1, two);
+	assert_string_equal(one, two); /* neither order nor other variables count */
+	inputs_env("salt", later, 4, "X__", names, 1, two);
+	assert_string_equal(one, two); /* the last of a name counts */
+	inputs_env("salt", other, 3, "X__", names, 1, two);
+	assert_string_not_equal(one, two);
+	inputs_env("salt", a, 3, "X__", names, 1, two);
+	assert_string_not_equal(one, two);
+	inputs_env("pepper", a, 4, "X__", names, 1, two);
+	assert_string_not_equal(one, two);
+	inputs_files("salt", files, 2, one);
+	inputs_files("salt", files, 1, two);
+	assert_string_not_equal(one, two);
+	inputs_files("salt", files, 2, two);
+	assert_string_equal(one, two);
+}
+
 int
 main(void)
 {
@@ -428,6 +455,7 @@ main(void)
 		cmocka_unit_test(secrets),
 		cmocka_unit_test(scrubbed),
 		cmocka_unit_test(kept),
+		cmocka_unit_test(inputs_of_a_process),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
