@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A turn that does every kind of effect, kills of its roles, and the claims that must hold afterwards. The checks read the
 log and the workspace only; nothing here knows how recovery works."""
-import ctypes
 import json
 import os
 import select
@@ -11,65 +10,12 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "flow"))
 
-import harness
-from harness import BIN, DEADLINE, Case, Stream, main
+from harness import BIN, DEADLINE, Case, Stream, descendants, main, role_of, wait_ends
 
 ROLES = ("runner", "runtime", "broker", "shelld")
 ANSWER = "All of it is done: written, edited, run, moved and deleted. Zwölf Prüfungen, genau einmal. ✓"
 LABEL = "[offline model] "
 LEAD = "First the file, then the rest of the work, one call after the other. "
-
-# Orphans come to this process, so that whatever a test started, at any depth, is among its descendants.
-ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-
-
-def processes():
-    """pid -> (parent, state, argv) of all processes."""
-    found = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/stat" % pid) as f:
-                stat = f.read().rsplit(")", 1)[1].split()
-            with open("/proc/%s/cmdline" % pid) as f:
-                argv = f.read().split("\0")[:-1]
-        except OSError:
-            continue
-        found[int(pid)] = (int(stat[1]), stat[0], argv)
-    return found
-
-
-def descendants():
-    """The living ones of this process, with parents before children."""
-    every = processes()
-    family, at = [os.getpid()], 0
-    children = {}
-    for pid, (parent, state, _) in every.items():
-        if state not in "ZX":
-            children.setdefault(parent, []).append(pid)
-    while at < len(family):
-        family += children.get(family[at], [])
-        at += 1
-    return [(pid, every[pid][0], every[pid][2]) for pid in family[1:]]
-
-
-def role_of(argv):
-    return argv[argv.index("-x") + 1] if "-x" in argv[:-1] else None
-
-
-def wait_ends(pids, deadline):
-    """Waits until the processes are gone; gives those that are not."""
-    end = time.monotonic() + deadline
-    left = []
-    for pid in pids:
-        try:
-            fd = os.pidfd_open(pid)
-        except OSError:
-            continue
-        if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]:
-            left.append(pid)
-        os.close(fd)
-    return left
-
 
 class Fifo:
     """A named pipe in the workspace: the command and the test wait for each other on it."""
@@ -135,23 +81,6 @@ class CrashCase(Case):
             self.script(script(pace=pace))
             with open(os.path.join(self.home, "config.yaml"), "a") as f:
                 f.write(extra)
-
-    # ---- processes: everything that this test started is below it ----
-
-    def mine(self):
-        spared = {self.server.proc.pid} if self.server else set()
-        return [(pid, parent, argv) for pid, parent, argv in descendants() if pid not in spared]
-
-    def pids(self):
-        """Roles by name; a role's own children carry its command line too."""
-        found = {pid: (parent, role_of(argv)) for pid, parent, argv in self.mine()}
-        roles = {}
-        for pid, (parent, role) in found.items():
-            if role and found.get(parent, (0, None))[1] != role and pid not in self.dead:
-                roles[role] = pid
-        return roles
-
-    dead = frozenset()
 
     def role(self, name, deadline=DEADLINE):
         end = time.monotonic() + deadline

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the flow and crash tests share: a home of its own for each test, the real executables, the scripted model server.
 Nothing here sleeps for a fixed time to wait for something: it waits on events, files and exits, with a deadline."""
+import ctypes
 import json
 import os
 import re
@@ -13,11 +14,64 @@ import tempfile
 import time
 import unittest
 
-BIN = os.environ.get("ITHACA_TEST_BIN") or sys.argv[1]
+BIN = os.path.abspath(os.environ.get("ITHACA_TEST_BIN") or sys.argv[1])
 MODEL = os.path.join(BIN, "ithaca-model")
 if not os.path.exists(MODEL):
     MODEL = os.path.join(BIN, "tests", "model", "ithaca-model")
 DEADLINE = 60
+
+
+# Orphans come to this process, so that whatever a test started, at any depth, is among its descendants.
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+
+
+def processes():
+    """pid -> (parent, state, argv) of all processes."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/stat" % pid) as f:
+                stat = f.read().rsplit(")", 1)[1].split()
+            with open("/proc/%s/cmdline" % pid) as f:
+                argv = f.read().split("\0")[:-1]
+        except OSError:
+            continue
+        found[int(pid)] = (int(stat[1]), stat[0], argv)
+    return found
+
+
+def descendants():
+    """The living ones of this process, with parents before children."""
+    every = processes()
+    family, at = [os.getpid()], 0
+    children = {}
+    for pid, (parent, state, _) in every.items():
+        if state not in "ZX":
+            children.setdefault(parent, []).append(pid)
+    while at < len(family):
+        family += children.get(family[at], [])
+        at += 1
+    return [(pid, every[pid][0], every[pid][2]) for pid in family[1:]]
+
+
+def role_of(argv):
+    return argv[argv.index("-x") + 1] if "-x" in argv[:-1] else None
+
+
+def wait_ends(pids, deadline):
+    """Waits until the processes are gone; gives those that are not."""
+    end = time.monotonic() + deadline
+    left = []
+    for pid in pids:
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]:
+            left.append(pid)
+        os.close(fd)
+    return left
 
 
 class ModelServer:
@@ -182,60 +236,37 @@ class Case(unittest.TestCase):
                     (api, base, extra))
         self.env["TEST_KEY"] = "sk-test-0123456789abcdefghij"
 
-    # ---- processes of this home ----
+    # ---- processes: everything that this test started is below it ----
+
+    def mine(self):
+        spared = {self.server.proc.pid} if self.server else set()
+        return [(pid, parent, argv) for pid, parent, argv in descendants() if pid not in spared]
 
     def pids(self):
-        """Roles of this home by name, found by their environment-independent mark: a log file of the home as stderr."""
-        found = {}
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                log = os.readlink("/proc/%s/fd/2" % pid)
-            except OSError:
-                continue
-            if not log.startswith(self.home + "/logs/"):
-                continue
-            try:
-                with open("/proc/%s/cmdline" % pid) as f:
-                    argv = f.read().split("\0")
-                with open("/proc/%s/stat" % pid) as f:
-                    parent = int(f.read().rsplit(")", 1)[1].split()[1])
-            except OSError:
-                continue
-            found[int(pid)] = (argv, parent)
+        """Roles by name; a role's own children carry its command line too."""
+        found = {pid: (parent, role_of(argv)) for pid, parent, argv in self.mine()}
         roles = {}
-        for pid, (argv, parent) in found.items():
-            role = argv[argv.index("-x") + 1] if "-x" in argv else None
-            if role and not (parent in found and "-x" in found[parent][0] and
-                             found[parent][0][found[parent][0].index("-x") + 1] == role):
+        for pid, (parent, role) in found.items():
+            if role and found.get(parent, (0, None))[1] != role and pid not in self.dead:
                 roles[role] = pid
         return roles
 
+    dead = frozenset()  # killed by the test itself
+
     def stop(self):
-        """Ends what this test started: the runner in order, then whatever is left of this home."""
+        """Ends what this test started: the runner in order, then whatever is left."""
         runner = self.pids().get("runner")
         if runner:
-            os.kill(runner, signal.SIGTERM)
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            left = self.pids()
-            if not left:
-                return
-            fds = []
-            for pid in left.values():
-                try:
-                    fds.append(os.pidfd_open(pid))
-                except OSError:
-                    pass
-            if fds:
-                select.select(fds, [], [], 5)
-            for fd in fds:
-                os.close(fd)
-            if time.monotonic() > end - 10:
-                for pid in left.values():
-                    try:
-                        os.kill(pid, signal.SIGKILL)
-                    except OSError:
-                        pass
+            try:
+                os.kill(runner, signal.SIGTERM)
+            except OSError:
+                pass
+        for pid in wait_ends([pid for pid, _, _ in self.mine()], 10):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
+        wait_ends([pid for pid, _, _ in self.mine()], 10)
 
 
 def main():
