@@ -20,7 +20,8 @@ $(BUILD)/build.ninja:
 	@mv $(BUILD).log $(BUILD)/setup.log
 
 tests: $(BUILD)/build.ninja
-	@meson configure $(BUILD) -Dtests=true
+	@[ -f $(BUILD)/with-tests ] || { meson setup --reconfigure $(BUILD) -Dtests=true >$(BUILD)/setup.log 2>&1 || \
+		{ cat $(BUILD)/setup.log; exit 1; }; touch $(BUILD)/with-tests; }
 	@ninja -C $(BUILD) --quiet
 
 check: tests
