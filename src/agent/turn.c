@@ -463,7 +463,7 @@ act_intent(struct turn *t, const struct turn_input *in)
 {
 	struct turn_call *c = call_of(t, in);
 
-	c->probe = node_copy(t->a, node_get(in->body, "probe"));
+	c->probe = node_get(in->body, "probe") != NULL ? node_copy(t->a, node_get(in->body, "probe")) : NULL;
 	c->state = CALL_RUNS;
 	ask_for(t, DO_RUN, (size_t)(c - t->calls));
 	return TURN_TOOLS;

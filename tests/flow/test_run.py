@@ -32,6 +32,10 @@ class Answers(Case):
         user = [e for e in self.events(r["session"]) if e["kind"] == "user.message"]
         self.assertIn("alpha beta", user[0]["body"]["text"])
 
+    def test_a_failed_read_is_an_error_and_not_unknown(self):
+        r = self.run_json("read nothere.txt")
+        self.assertEqual([e["status"] for e in r["effects"]], ["not_done"])
+
     def test_session_goes_on(self):
         first = self.run_json("write c.txt with x")
         second = self.run_json("--session", first["session"], "read c.txt")

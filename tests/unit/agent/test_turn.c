@@ -165,6 +165,7 @@ test_serial_and_parallel(void **state)
 	assert_int_equal(asks(b, DO_PREPARE), 2); /* the two reads, not the exec behind them */
 	intent(b, 0);
 	assert_int_equal(asks(b, DO_RUN), 1);
+	assert_null(turn_call(b->t, 0)->probe); /* a tool tells by it whether there was anything to prepare */
 	intent(b, 1);
 	outcome(b, 1, "done", "second first");
 	assert_int_equal(b->out.effects_n, 0);
