@@ -2,6 +2,7 @@
  * cells ROUNDS GUEST DIR: times of one command, in microseconds, as arrays of one JSON object: `sh -c true` by
  * posix_spawn, in bwrap with all its namespaces (when it is installed), in a full cell made for it, and in a full cell
  * that is there already. Each round has one of each. It is runner and runtime to a real ithaca-guest. */
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 
 #define ROUNDS_MAX 10000
 #define GUARD_MS   60000
+#define SETTLE_MS  20 /* between rounds: the kernel takes namespaces and groups down behind a process that ended */
 
 extern char **environ;
 
@@ -249,8 +251,9 @@ round_once(struct bench *b, int64_t i)
 {
 	for (enum way w = WAY_TRUE; w <= WAY_BWRAP; w++)
 		b->times[w][i] = run_way(w);
-	b->times[WAY_NEW][i] = run_new_cell(b);
 	b->times[WAY_WARM][i] = run_cell(b, "warm");
+	b->times[WAY_NEW][i] = run_new_cell(b);
+	poll(NULL, 0, SETTLE_MS);
 }
 
 static void

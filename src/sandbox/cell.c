@@ -22,8 +22,8 @@ struct cell_init {
 };
 
 /* A v1 or v2 group takes a process that writes "0" to its cgroup.procs; shelld opened it with the right to do so. */
-static int
-join_cgroups(const struct order *cell, struct err *e)
+int
+cell_join(const struct order *cell, struct err *e)
 {
 	for (int64_t i = 1; i <= cell->num[CELL_NUM_CGROUPS]; i++) {
 		if (fd_write_all(cell->fd[i], "0\n", 2) != 0)
@@ -39,7 +39,7 @@ set_up_full(struct cell_init *c, const struct bind *binds, const struct survey *
 	if (root_user(c->cell, e) != 0)
 		return e->code;
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (join_cgroups(c->cell, e) != 0)
+	if (cell_join(c->cell, e) != 0)
 		return e->code;
 	if (sethostname("cell", 4) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot name the cell's host");
@@ -55,7 +55,7 @@ set_up_full(struct cell_init *c, const struct bind *binds, const struct survey *
 static int
 set_up_host(struct cell_init *c, struct err *e)
 {
-	if (join_cgroups(c->cell, e) != 0)
+	if (cell_join(c->cell, e) != 0)
 		return e->code;
 	fds_keep(&c->sock, 1);
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);

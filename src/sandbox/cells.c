@@ -4,6 +4,7 @@
  * its processes, its jobs and its cgroup are gone, so nothing is forgotten half-way. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +104,8 @@ cell_dead(struct cell *c)
 	c->watchdog = NULL;
 	if (c->is_probe)
 		probe_done(c);
+	if (c->d->spare == c)
+		c->d->spare = NULL;
 	answer_spawned(c);
 	bury(c);
 }
@@ -149,11 +152,15 @@ cell_report(struct cell *c, const struct report *r)
 {
 	switch (r->kind) {
 	case REPORT_READY:
-		c->state = CELL_READY;
 		c->was_ready = true;
+		if (c == c->d->spare)
+			break;
+		c->state = CELL_READY;
 		answer_spawned(c);
 		if (c->is_probe)
 			cell_kill(c);
+		else
+			cells_spare(c->d);
 		break;
 	case REPORT_FAILED:
 		err_set(&c->why, r->code, ERR_TO_USER, "%s", r->text);
@@ -211,6 +218,8 @@ zygote_read(struct shelld *d)
 	while (report_recv(d->zygote_sock, &r, &fd) == 1) {
 		struct cell *c = cell_by_id(d, r.id);
 		if (c != NULL && c->state != CELL_DEAD && r.kind == REPORT_STARTED) {
+			if (c->pidfd >= 0)
+				close(c->pidfd); /* of the spare that it was */
 			c->pid = r.pid;
 			c->pidfd = fd;
 			continue;
@@ -245,59 +254,6 @@ on_watchdog(void *arg)
 		timer_again(c->watchdog, WATCHDOG_MS);
 }
 
-static int
-cell_order(struct cell *c, struct order *o, struct err *e)
-{
-	int fds[CGROUP_DIRS];
-	size_t n = 0;
-
-	o->num[CELL_NUM_KIND] = c->kind;
-	o->num[CELL_NUM_ACCESS] = c->plan.access;
-	o->num[CELL_NUM_TMP] = c->plan.tmp_bytes;
-	o->num[CELL_NUM_FILE] = c->plan.file_bytes;
-	if (cgroups_level(&c->d->cgroups) == LIMITS_CGROUP && !c->is_probe) {
-		if (cgroup_new(&c->d->cgroups, &c->plan, &c->group, fds, &n, e) != 0)
-			return e->code;
-		c->has_group = true;
-	}
-	for (size_t i = 0; i < n; i++)
-		o->fd[o->fd_n++] = fds[i];
-	o->num[CELL_NUM_CGROUPS] = (int64_t)n;
-	o->num[CELL_NUM_PROCESSES] = soft(c, c->plan.processes);
-	return 0;
-}
-
-static int
-cell_start(struct cell *c, struct err *e)
-{
-	struct order o = { .kind = ORDER_CELL, .id = c->id };
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-		return err_errno(e, errno, ERR_TO_LOG, "cell: socketpair");
-	c->sock = pair[0];
-	fd_set_nonblock(c->sock);
-	o.fd[o.fd_n++] = pair[1];
-	o.num[CELL_NUM_UID] = geteuid();
-	o.num[CELL_NUM_GID] = getegid();
-	if (cell_order(c, &o, e) != 0 ||
-		(!c->is_probe && plan_open(&c->d->ceiling, &c->plan, c->kind, c->arena, &o, e) != 0)) {
-		order_close_fds(&o);
-		close(c->sock);
-		if (c->has_group)
-			cgroup_remove(&c->group);
-		return e->code;
-	}
-	/* The plan as the cell will have it: paths resolved. */
-	c->plan.shared = o.text[BIND_SHARED].p;
-	outbox_init(&c->out, c->sock);
-	c->out.watch = watch_start(c->d->l, c->sock, LOOP_READ, on_cell, c);
-	outbox_post(&c->d->zygote, &o);
-	if (!c->has_group && !c->is_probe && c->kind != KIND_HOST)
-		c->watchdog = timer_start(c->d->l, WATCHDOG_MS, on_watchdog, c);
-	return 0;
-}
-
 static struct cell *
 cell_new(struct shelld *d, struct str key)
 {
@@ -311,11 +267,139 @@ cell_new(struct shelld *d, struct str key)
 	return c;
 }
 
+/* A socket to the cell, and its group: the descriptors go to the zygote. On failure c owns neither. */
+static int
+cell_open(struct cell *c, struct order *o, struct err *e)
+{
+	int pair[2], fds[CGROUP_DIRS];
+	size_t n = 0;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+		return err_errno(e, errno, ERR_TO_LOG, "cell: socketpair");
+	if (cgroups_level(&c->d->cgroups) == LIMITS_CGROUP && !c->is_probe) {
+		if (cgroup_new(&c->d->cgroups, &c->group, fds, &n, e) != 0) {
+			close(pair[0]);
+			close(pair[1]);
+			return e->code;
+		}
+		c->has_group = true;
+	}
+	c->sock = pair[0];
+	fd_set_nonblock(c->sock);
+	o->fd[o->fd_n++] = pair[1];
+	for (size_t i = 0; i < n; i++)
+		o->fd[o->fd_n++] = fds[i];
+	o->num[CELL_NUM_CGROUPS] = (int64_t)n;
+	outbox_init(&c->out, c->sock);
+	c->out.watch = watch_start(c->d->l, c->sock, LOOP_READ, on_cell, c);
+	return 0;
+}
+
 static void
 cell_link(struct cell *c)
 {
 	c->next = c->d->cells;
 	c->d->cells = c;
+}
+
+void
+cells_spare(struct shelld *d)
+{
+	struct order o = { .kind = ORDER_SPARE };
+	struct err e = { 0 };
+	struct cell *c;
+
+	if (d->spare != NULL || d->is_stopping || d->facts.level != CELL_FULL || cgroups_level(&d->cgroups) != LIMITS_CGROUP)
+		return;
+	c = cell_new(d, STR(""));
+	c->kind = KIND_FULL;
+	o.id = c->id;
+	if (cell_open(c, &o, &e) != 0) {
+		log_warn("no spare cell", LOG_E(&e));
+		arena_free(c->arena);
+		free(c);
+		return;
+	}
+	cell_link(c);
+	d->spare = c;
+	outbox_post(&d->zygote, &o);
+}
+
+/* A spare has said its one word already: what there is to read now is its end. */
+static bool
+spare_waits(const struct cell *s)
+{
+	struct pollfd p = { .fd = s->sock, .events = POLLIN };
+
+	return s->was_ready && poll(&p, 1, 0) == 0;
+}
+
+/* c becomes what the spare was going to be. False: there is none that could. */
+static bool
+spare_take(struct cell *c)
+{
+	struct cell *s = c->d->spare;
+	struct err e;
+
+	if (s == NULL || c->kind != KIND_FULL || c->is_probe || !spare_waits(s) || cgroup_limit(&s->group, &c->plan, &e) != 0)
+		return false;
+	c->id = s->id;
+	c->sock = s->sock;
+	c->pid = s->pid;
+	c->pidfd = s->pidfd;
+	c->group = s->group;
+	c->has_group = true;
+	watch_close(s->out.watch);
+	outbox_init(&c->out, c->sock);
+	c->out.watch = watch_start(c->d->l, c->sock, LOOP_READ, on_cell, c);
+	c->d->spare = NULL;
+	cell_free(s);
+	return true;
+}
+
+static int
+cell_open_limited(struct cell *c, struct order *o, struct err *e)
+{
+	if (cell_open(c, o, e) != 0)
+		return e->code;
+	if (!c->has_group || cgroup_limit(&c->group, &c->plan, e) == 0)
+		return 0;
+	watch_close(c->out.watch);
+	close(c->sock);
+	cgroup_remove(&c->group);
+	return e->code;
+}
+
+static int
+cell_start(struct cell *c, struct err *e)
+{
+	struct shelld *d = c->d;
+	struct order o = { .kind = ORDER_CELL };
+	bool is_spare;
+
+	o.num[CELL_NUM_KIND] = c->kind;
+	o.num[CELL_NUM_ACCESS] = c->plan.access;
+	o.num[CELL_NUM_TMP] = c->plan.tmp_bytes;
+	o.num[CELL_NUM_FILE] = c->plan.file_bytes;
+	o.num[CELL_NUM_UID] = geteuid();
+	o.num[CELL_NUM_GID] = getegid();
+	if (!c->is_probe && plan_open(&d->ceiling, &c->plan, c->kind, c->arena, &o, e) != 0) {
+		order_close_fds(&o);
+		return e->code;
+	}
+	is_spare = spare_take(c);
+	if (!is_spare && cell_open_limited(c, &o, e) != 0) {
+		order_close_fds(&o);
+		return e->code;
+	}
+	o.id = c->id;
+	o.num[CELL_NUM_PROCESSES] = soft(c, c->plan.processes);
+	/* The plan as the cell will have it: paths resolved. */
+	c->plan.shared = o.text[BIND_SHARED].p;
+	outbox_post(is_spare ? &c->out : &d->zygote, &o);
+	if (!c->has_group && !c->is_probe && c->kind != KIND_HOST)
+		c->watchdog = timer_start(d->l, WATCHDOG_MS, on_watchdog, c);
+	return 0;
 }
 
 static int

@@ -293,8 +293,13 @@ set_limits(const struct cgroup *c, const struct cell_plan *p)
 }
 
 int
-cgroup_new(struct cgroups *g, const struct cell_plan *p, struct cgroup *out, int fds[CGROUP_DIRS], size_t *fd_n,
-	struct err *e)
+cgroup_limit(const struct cgroup *c, const struct cell_plan *p, struct err *e)
+{
+	return set_limits(c, p) == 0 ? 0 : err_errno(e, errno, ERR_TO_USER, "cannot limit the cell by a cgroup");
+}
+
+int
+cgroup_new(struct cgroups *g, struct cgroup *out, int fds[CGROUP_DIRS], size_t *fd_n, struct err *e)
 {
 	struct cgroup c = { .version = g->version };
 	char procs[CGROUP_PATH_MAX + 32];
@@ -315,12 +320,10 @@ cgroup_new(struct cgroups *g, const struct cell_plan *p, struct cgroup *out, int
 			goto fail;
 		fds[(*fd_n)++] = fd;
 	}
-	if (set_limits(&c, p) != 0)
-		goto fail;
 	*out = c;
 	return 0;
 fail:
-	err_errno(e, errno, ERR_TO_USER, "cannot limit the cell by a cgroup");
+	err_errno(e, errno, ERR_TO_USER, "cannot make a cgroup for the cell");
 	for (size_t i = 0; i < *fd_n; i++)
 		close(fds[i]);
 	*fd_n = 0;

@@ -26,9 +26,10 @@ struct cgroup {
 /* Finds out what can be limited; proc_root and so on are "/proc/self" outside tests. */
 void cgroups_open(struct cgroups *g, const char *proc_self);
 enum limit_level cgroups_level(const struct cgroups *g);
-/* Makes the group of one cell; fds are its cgroup.procs files, for the cell init to write to. */
-int cgroup_new(struct cgroups *g, const struct cell_plan *p, struct cgroup *out, int fds[CGROUP_DIRS], size_t *fd_n,
-	struct err *e) MUST_USE;
+/* Makes the group of one cell; fds are its cgroup.procs files, for the cell init to write to. Before cgroup_limit it
+ * limits nothing. */
+int cgroup_new(struct cgroups *g, struct cgroup *out, int fds[CGROUP_DIRS], size_t *fd_n, struct err *e) MUST_USE;
+int cgroup_limit(const struct cgroup *c, const struct cell_plan *p, struct err *e) MUST_USE;
 bool cgroup_saw_oom(struct cgroup *c); /* a process of it was killed for memory since the last call */
 bool cgroup_remove(struct cgroup *c); /* false: processes are still in it, try again */
 

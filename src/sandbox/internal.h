@@ -49,7 +49,7 @@ bool key_valid(struct str s); /* of a cell or an effect: letters, digits, '-', '
 
 /* ---- orders: shelld to the zygote and to a cell init; reports: back. Packets of a SOCK_SEQPACKET pair. ---- */
 
-enum order_kind { ORDER_CELL = 1, ORDER_EXEC, ORDER_FILE, ORDER_KIND_END };
+enum order_kind { ORDER_CELL = 1, ORDER_SPARE, ORDER_EXEC, ORDER_FILE, ORDER_KIND_END };
 
 /* What is around a command. */
 enum cell_kind {
@@ -58,8 +58,9 @@ enum cell_kind {
 	KIND_HOST, /* nothing: danger_full_access */
 };
 
-/* ORDER_CELL: fds: the cell's socket, cgroup.procs files (CELL_NUM_CGROUPS of them), then one per bind text that is
- * not empty. Texts from CELL_TEXT_HIDE on are what must not be seen below the binds. */
+/* ORDER_CELL: fds: one per bind text that is not empty; then, unless it goes to a spare, the cell's socket and its
+ * cgroup.procs files (CELL_NUM_CGROUPS of them). Texts from CELL_TEXT_HIDE on are what must not be seen below the binds.
+ * ORDER_SPARE: fds: a cell's socket and its cgroup.procs files. */
 enum { CELL_NUM_KIND, CELL_NUM_ACCESS, CELL_NUM_UID, CELL_NUM_GID, CELL_NUM_CGROUPS, CELL_NUM_TMP, CELL_NUM_FILE,
 	CELL_NUM_PROCESSES /* by rlimit; 0: a cgroup does it */ };
 enum { BIND_SHARED, BIND_SCRATCH, BIND_APP, BIND_HOME, BIND_WORK, BIND_COUNT };
@@ -91,8 +92,8 @@ int order_recv(int sock, char *mem, struct order *o) MUST_USE;
 void order_close_fds(struct order *o);
 
 enum report_kind {
-	REPORT_STARTED = 1, /* zygote: cell init exists; id, pid, descriptor: pidfd */
-	REPORT_READY, /* cell init: takes orders */
+	REPORT_STARTED = 1, /* zygote: cell init, or the spare for it, exists; id, pid, descriptor: pidfd */
+	REPORT_READY, /* cell init: takes orders; spare: takes ORDER_CELL */
 	REPORT_BEGUN, /* on a control socket: the exec init exists; descriptor: pidfd; status: 1 when it is pid 1 of a
 		       * namespace, so that SIGKILL to it kills the tree */
 	REPORT_ENDED, /* exec init: the command and all its descendants are gone; status as from waitpid */
@@ -155,11 +156,12 @@ int root_network(struct err *e) MUST_USE; /* lo up */
 
 /* ---- processes ---- */
 
-/* Like clone3(2) with CLONE_PIDFD. Only in single-threaded processes; most of them ignore SIGCHLD, so that the kernel
+/* Like clone3(2) with CLONE_PIDFD and SIGCHLD. Only in single-threaded processes; most of them ignore SIGCHLD, so that the kernel
  * reaps, and learn of an end through the pidfd. */
 pid_t process_clone(uint64_t flags, int *pidfd);
 /* Starts the zygote; called before anything else of shelld. The socket to it; *pidfd. */
 int zygote_start(int *sock, int *pidfd, struct err *e) MUST_USE;
+int cell_join(const struct order *cell, struct err *e) MUST_USE; /* enters the groups of an order */
 void cell_main(const struct order *cell, const struct bind *binds, const struct survey *s) NORETURN;
 void children_kill(void); /* SIGKILL to all descendants, one generation after the other, and reaps them */
 void exec_main(const struct order *cell, const struct order *o, int ruleset, bool has_namespace) NORETURN;

@@ -293,6 +293,7 @@ shelld_facts(struct shelld *d)
 		send_ready(d, false);
 	if (d->runtime != NULL)
 		send_hello(d);
+	cells_spare(d);
 }
 
 /* The real path of something that may not exist yet: then its parent is resolved. */

@@ -68,6 +68,7 @@ struct shelld {
 	struct spool spool;
 	struct cgroups cgroups;
 	struct cell *cells;
+	struct cell *spare; /* in cells; waits in its groups for a plan. NULL: none */
 	struct job *jobs;
 	struct file_job *file_jobs;
 	struct closing *closings;
@@ -90,7 +91,7 @@ struct cell {
 	struct err why; /* CELL_DEAD, or why it is about to be */
 	bool is_retired; /* a newer plan took the key; it ends with its last job */
 	bool is_probe; /* the self-test */
-	bool was_ready;
+	bool was_ready; /* a spare: may be taken */
 	enum cell_kind kind;
 	struct arena *arena;
 	struct cell_plan plan;
@@ -107,6 +108,7 @@ struct cell {
 };
 
 void cells_probe(struct shelld *d); /* starts the self-test; shelld_facts follows */
+void cells_spare(struct shelld *d); /* sees to it that the next cell need not wait for its cgroup */
 int cell_get(struct shelld *d, struct str key, const struct node *plan, struct cell **out, struct err *e) MUST_USE;
 void cell_post(struct cell *c, struct order *o);
 void cell_read(struct cell *c); /* takes what it reported by now */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The zygote: forked by shelld before that has a loop or a thread, so that cells are made by a process that is small
  * and single-threaded. It takes cell orders and answers each with the pidfd of a cell init or with the reason why there
- * is none. Invariant: it ends with shelld, and cell inits end with it. */
+ * is none. A spare is a copy of it that has entered the cgroups of a cell to come: the kernel takes several milliseconds
+ * for that, and nobody then waits. Invariant: it ends with shelld, and spares and cell inits end with it. */
 #include <errno.h>
 #include <grp.h>
 #include <linux/sched.h>
@@ -22,14 +23,17 @@
 struct zygote {
 	int sock;
 	pid_t parent;
+	bool is_spare;
 	struct survey *survey;
 	char mem[ORDER_MAX];
 };
 
+/* With CLONE_PARENT the child gets the exit signal of the caller and must not be given one. */
 pid_t
 process_clone(uint64_t flags, int *pidfd)
 {
-	struct clone_args a = { .flags = flags | CLONE_PIDFD, .pidfd = (uintptr_t)pidfd, .exit_signal = SIGCHLD };
+	struct clone_args a = { .flags = flags | CLONE_PIDFD, .pidfd = (uintptr_t)pidfd,
+		.exit_signal = (flags & CLONE_PARENT) != 0 ? 0 : SIGCHLD };
 	return (pid_t)syscall(SYS_clone3, &a, sizeof(a));
 }
 
@@ -54,12 +58,12 @@ refused(int errnum, struct err *e)
 	return err_errno(e, errnum, ERR_TO_USER, "cannot start a cell");
 }
 
-/* The descriptors of an order, one per directory that the plan names. Root's become detached trees here, because a
+/* The first descriptors of an order, one per directory that the plan names, leave it. Root's become detached trees here, because a
  * cell's user may not be able to walk to them. Without the right to do so the cell init opens them again by path. */
 static void
 take_binds(struct order *o, struct bind *binds)
 {
-	size_t at = 1 + (size_t)o->num[CELL_NUM_CGROUPS];
+	size_t at = 0;
 	bool is_root = o->num[CELL_NUM_KIND] == KIND_FULL && geteuid() == 0;
 
 	for (int i = 0; i < BIND_COUNT; i++) {
@@ -74,16 +78,18 @@ take_binds(struct order *o, struct bind *binds)
 			binds[i] = (struct bind){ tree, true };
 		}
 	}
+	o->fd_n -= at;
+	memmove(o->fd, o->fd + at, o->fd_n * sizeof(o->fd[0]));
 }
 
 /* The user namespace belongs to the user that the cell is mapped to, because the effective ids are his at clone. */
 static pid_t
-clone_cell(const struct order *o, int *pidfd)
+clone_cell(const struct zygote *z, const struct order *o, int *pidfd)
 {
-	bool is_root = geteuid() == 0 && o->num[CELL_NUM_KIND] == KIND_FULL;
+	bool is_full = o->num[CELL_NUM_KIND] == KIND_FULL, is_root = is_full && geteuid() == 0;
 	if (is_root && (setegid((gid_t)o->num[CELL_NUM_GID]) != 0 || seteuid((uid_t)o->num[CELL_NUM_UID]) != 0))
 		return -1;
-	pid_t pid = process_clone(o->num[CELL_NUM_KIND] == KIND_FULL ? CELL_FLAGS : 0, pidfd);
+	pid_t pid = process_clone((is_full ? CELL_FLAGS : 0) | (z->is_spare ? CLONE_PARENT : 0), pidfd);
 	int saved = errno;
 	if (pid != 0 && is_root) {
 		if (seteuid(0) != 0 || setegid(0) != 0)
@@ -94,10 +100,25 @@ clone_cell(const struct order *o, int *pidfd)
 	return pid;
 }
 
+/* Says what clone3 gave. */
+static void
+report_started(const struct zygote *z, uint32_t id, pid_t pid, int pidfd)
+{
+	struct report r = { .kind = REPORT_STARTED, .id = id, .pid = pid };
+	struct err e = { 0 };
+
+	if (pid < 0) {
+		refused(errno, &e);
+		report_fail(z->sock, id, &e);
+		return;
+	}
+	report_send(z->sock, &r, pidfd);
+	close(pidfd);
+}
+
 static void
 make_cell(struct zygote *z, struct order *o)
 {
-	struct err e = { 0 };
 	struct bind binds[BIND_COUNT];
 	int pidfd = -1;
 
@@ -106,23 +127,65 @@ make_cell(struct zygote *z, struct order *o)
 		survey_free(z->survey);
 		z->survey = survey_new();
 	}
-	pid_t pid = clone_cell(o, &pidfd);
+	pid_t pid = clone_cell(z, o, &pidfd);
 	if (pid == 0) {
 		close(z->sock);
 		cell_main(o, binds, z->survey);
 	}
-	if (pid < 0) {
-		refused(errno, &e);
-		report_fail(z->sock, o->id, &e);
-	} else {
-		struct report r = { .kind = REPORT_STARTED, .id = o->id, .pid = pid };
-		report_send(z->sock, &r, pidfd);
-		close(pidfd);
-	}
+	report_started(z, o->id, pid, pidfd);
 	for (int i = 0; i < BIND_COUNT; i++) {
 		if (binds[i].fd >= 0)
 			close(binds[i].fd);
 	}
+}
+
+/* Waits for the order of its one cell. The cell init is a child of the zygote, so it does not end with the spare. */
+static void NORETURN
+spare_main(struct zygote *z, struct order *o, pid_t zygote)
+{
+	int sock = o->fd[0], keep[] = { z->sock, sock };
+	struct err e = { 0 };
+
+	z->parent = zygote;
+	z->is_spare = true;
+	if (!has_parent(z))
+		_exit(0);
+	prctl(PR_SET_NAME, "ithaca-spare", 0, 0, 0);
+	if (cell_join(o, &e) != 0) {
+		report_fail(sock, o->id, &e);
+		_exit(1);
+	}
+	fds_keep(keep, ARRAY_LEN(keep));
+	report_send(sock, &(struct report){ .kind = REPORT_READY, .id = o->id }, -1);
+	if (order_recv(sock, z->mem, o) == 1 && o->kind == ORDER_CELL && o->fd_n < ORDER_FDS) {
+		o->fd[o->fd_n++] = sock;
+		make_cell(z, o);
+	}
+	_exit(0);
+}
+
+static void
+make_spare(struct zygote *z, struct order *o)
+{
+	pid_t me = getpid();
+	int pidfd = -1;
+	pid_t pid = process_clone(0, &pidfd);
+
+	if (pid == 0)
+		spare_main(z, o, me);
+	report_started(z, o->id, pid, pidfd);
+}
+
+/* A socket and as many groups as it says, whatever binds are before them. */
+static bool
+is_whole(const struct order *o)
+{
+	size_t binds = 0;
+
+	for (int i = 0; i < BIND_COUNT; i++)
+		binds += o->text[i].n > 0;
+	return o->num[CELL_NUM_CGROUPS] >= 0 && o->num[CELL_NUM_CGROUPS] < ORDER_FDS &&
+		o->fd_n == binds + 1 + (size_t)o->num[CELL_NUM_CGROUPS];
 }
 
 static void NORETURN
@@ -147,9 +210,10 @@ zygote_main(int sock, pid_t parent)
 		if (r == 0 || (r < 0 && errno != EPROTO))
 			_exit(0);
 		if (r == 1) {
-			if (o.kind == ORDER_CELL && o.fd_n > 0 && o.num[CELL_NUM_CGROUPS] >= 0 &&
-				o.num[CELL_NUM_CGROUPS] < ORDER_FDS)
+			if (o.kind == ORDER_CELL && is_whole(&o))
 				make_cell(z, &o);
+			else if (o.kind == ORDER_SPARE && is_whole(&o))
+				make_spare(z, &o);
 			order_close_fds(&o);
 		}
 	}
