@@ -31,7 +31,8 @@ void engine_close(struct engine *en);
 int engine_recover(struct engine *en, struct err *e) MUST_USE;
 /* Nothing runs and nothing is queued; turns that wait for an approval do not count. */
 bool engine_is_idle(const struct engine *en);
-/* The link to shelld came (back): what waited for it goes on. */
+/* Links to the broker or to shelld came (back): what waited for them goes on. */
+void engine_broker_up(struct engine *en);
 void engine_sandbox_up(struct engine *en);
 
 /* ---- sessions ---- */

@@ -56,6 +56,7 @@ run_unref(struct run *r)
 	turn_fini(r->t);
 	arena_free(r->a);
 	free(r->effects);
+	free(r->output_ends);
 	free(r);
 }
 
@@ -290,7 +291,7 @@ start_effect(struct run *r, const struct turn_effect *ef)
 {
 	switch (ef->type) {
 	case DO_MODEL:
-		r->attempts = 0;
+		r->attempts = r->failures = 0;
 		r->text_shown = false;
 		model_start(r);
 		break;
@@ -504,10 +505,15 @@ run_replay(struct run *r, enum event_kind kind, const struct node *body, int64_t
 
 	if (kind == EVENT_MODEL_STARTED || kind == EVENT_MODEL_RETRY)
 		r->attempts = MAX(r->attempts, node_int(body, "attempt", 1));
+	if (kind == EVENT_MODEL_RETRY)
+		r->failures += retry_is_failure(body);
 	if (kind == EVENT_MODEL_DONE) {
-		r->attempts = 0;
+		r->attempts = r->failures = 0;
+		r->output_ends_n = 0;
 		r->text_shown = false;
 	}
+	if (kind == EVENT_TOOL_PARTIAL)
+		effect_replay_output(r, body);
 	if (kind == EVENT_MODEL_PARTIAL)
 		r->text_shown = true;
 	if ((event_kind_flags(kind) & EVENT_INPUT) == 0)

@@ -25,6 +25,7 @@ struct effect_call {
 	bool is_waiting; /* for the sandbox: issued again when it is back */
 	bool is_cancelled;
 	bool is_sent; /* the sandbox has seen it, so it may have happened */
+	int64_t output_end; /* of what was shown or logged: a resumed command tells its output from the start */
 	struct buf partial; /* output shown and not logged yet */
 	int64_t partial_at;
 	int partial_ch;
@@ -57,6 +58,7 @@ write_output(const struct effect_call *x, int ch, int64_t offset, struct str byt
 	write_head(x, &j);
 	json_kv_int(&j, "ch", ch);
 	json_kv_int(&j, "offset", offset);
+	json_kv_int(&j, "bytes", (int64_t)bytes.n); /* text has fewer or more where it is not UTF-8 */
 	json_kv_str(&j, "text", bytes);
 	json_obj_end(&j);
 }
@@ -82,6 +84,22 @@ static void
 on_partial_timer(void *arg)
 {
 	log_partial(arg);
+}
+
+void
+effect_replay_output(struct run *r, const struct node *body)
+{
+	int64_t index = node_int(body, "index", -1);
+	size_t cap = r->output_ends_n;
+
+	if (index < 0 || (size_t)index >= turn_calls(r->t))
+		return;
+	if ((size_t)index >= cap) {
+		r->output_ends = vec_grow(r->output_ends, &cap, (size_t)index + 1, sizeof *r->output_ends);
+		memset(r->output_ends + r->output_ends_n, 0, (cap - r->output_ends_n) * sizeof *r->output_ends);
+		r->output_ends_n = cap;
+	}
+	r->output_ends[index] = node_int(body, "offset", 0) + node_int(body, "bytes", 0);
 }
 
 /* ---- life ---- */
@@ -201,8 +219,13 @@ on_output(void *arg, int ch, int64_t offset, struct str bytes)
 	struct effect_call *x = arg;
 	struct buf b;
 
-	if (x->r->s == NULL)
+	if (x->r->s == NULL || offset + (int64_t)bytes.n <= x->output_end)
 		return;
+	if (offset < x->output_end) {
+		bytes = str_sub(bytes, (size_t)(x->output_end - offset), bytes.n);
+		offset = x->output_end;
+	}
+	x->output_end = offset + (int64_t)bytes.n;
 	buf_init(&b, EVENT_BODY_MAX);
 	write_output(x, ch, offset, bytes, &b);
 	events_live(x->r->en->parts.events, x->r->s->id, EVENT_TOOL_PROGRESS, x->r->turn, buf_str(&b));
@@ -294,6 +317,7 @@ effect_start(struct run *r, size_t index, enum phase phase)
 	x->r = run_ref(r);
 	x->index = index;
 	x->phase = phase;
+	x->output_end = phase == PHASE_RECOVER && index < r->output_ends_n ? r->output_ends[index] : 0;
 	x->started_ms = clock_mono_ms();
 	buf_init(&x->partial, EVENT_BODY_MAX / 4);
 	x->partial_timer = timer_start(r->en->parts.loop, PARTIAL_MS, on_partial_timer, x);

@@ -286,6 +286,8 @@ on_continue(struct engine *en, struct active *s, void *arg, const struct err *e)
 		turn = s->run->turn;
 	else if (e == NULL && s->queue != NULL)
 		turn = s->queue->turn;
+	else if (e == NULL && s->recovered[0] != '\0')
+		turn = s->recovered; /* it was open, and has ended before anybody asked */
 	else if (e == NULL) {
 		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "nothing is open in session %s (give it a task)", s->id);
 		e = &le;
@@ -510,6 +512,17 @@ engine_approve(struct engine *en, const char *approval, enum approval_decision d
 }
 
 /* ---- links ---- */
+
+void
+engine_broker_up(struct engine *en)
+{
+	for (size_t i = 0; i < TABLE_SIZE; i++)
+		for (struct active *s = en->table[i], *next; s != NULL; s = next) {
+			next = s->next;
+			if (s->run != NULL)
+				model_resume(s->run);
+		}
+}
 
 void
 engine_sandbox_up(struct engine *en)

@@ -34,6 +34,7 @@ struct active {
 	struct transcript *tr;
 	struct loading *loading; /* while it is read */
 	struct run *run;
+	char recovered[ID_SIZE]; /* the turn that was open when this was read: what a client may want to go on with */
 	struct queued *queue;
 	char **notices; /* to be told in the next turn: what the workspace's file may not set */
 	size_t notices_n, notices_cap;
@@ -58,8 +59,11 @@ struct run {
 	struct model_call *model; /* under way */
 	struct effect_call **effects; /* by index of the call; NULL where none is under way */
 	size_t effects_n;
+	int64_t *output_ends; /* by index of the call: bytes of output that the log had when the turn was taken up */
+	size_t output_ends_n;
 	struct timer *deadline;
 	int64_t attempts; /* model calls of this step so far */
+	int64_t failures; /* of them, those that the model's server failed: what `retries` limits */
 	bool text_shown; /* of this step: a retry must reset it */
 	bool recovers; /* resumed after a crash in the middle of a model call: the next one is a further attempt */
 	bool yes;
@@ -124,6 +128,9 @@ void always_add(struct active *s, struct str rule);
 
 /* model.c */
 void model_start(struct run *r);
+void model_resume(struct run *r); /* the broker is back */
+/* Whether a logged model.retry was the fault of the model's server, not of ours. */
+bool retry_is_failure(const struct node *body);
 void model_cancel(struct run *r);
 
 /* effect.c */
@@ -132,6 +139,7 @@ void effect_run(struct run *r, size_t index);
 void effect_recover(struct run *r, size_t index);
 void effects_cancel(struct run *r, bool is_detached);
 void effects_resume(struct run *r); /* the sandbox is back */
+void effect_replay_output(struct run *r, const struct node *body); /* tool.partial */
 
 /* prompt.c */
 struct str prompt_system(const struct run *r, struct arena *a);

@@ -159,6 +159,8 @@ load_end(struct active *s, const struct err *e)
 
 	bool is_open = s->run != NULL;
 
+	if (is_open)
+		memcpy(s->recovered, s->run->turn, sizeof s->recovered);
 	s->loading = NULL;
 	while (w != NULL) {
 		struct waiter *next = w->next;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * One model call of a turn: builds the request from the transcript, reserves its money, sends it through the broker (or
  * asks the offline model), shows deltas live, logs partial text every 250 ms or 4 KiB, retries what may be retried, and
- * ends in exactly one model.done. A retry resets the text of the step, so nothing is ever shown twice. */
+ * ends in exactly one model.done. A retry resets the text of the step, so nothing is ever shown twice. A call that was
+ * lost with one of our own processes is made again and does not count as a failure. */
 #include "agent/internal.h"
 
 #include "base/clock.h"
@@ -16,6 +17,7 @@
 #define PARTIAL_MS        250
 #define PARTIAL_BYTES     (4 * KIB)
 #define BYTES_PER_TOKEN   3 /* a low estimate, so that a request that should fit does */
+#define BROKER_WAIT_MS    20000 /* for a broker that is started again */
 #define OUTPUT_TOKENS_MIN 256 /* less than this is not worth a call */
 
 struct model_call {
@@ -26,7 +28,8 @@ struct model_call {
 	struct buf body;
 	struct fetch *fetch;
 	struct parser *parser;
-	struct timer *timer; /* retry or offline delay */
+	struct timer *timer; /* retry, offline delay, or waiting for the broker */
+	enum { WAITS_NOT, WAITS_TO_SEND, WAITS_TO_REPEAT } waits; /* for the broker */
 	struct timer *partial_timer;
 	int status;
 	struct buf headers, error_body;
@@ -35,7 +38,7 @@ struct model_call {
 	int64_t partial_at; /* its offset */
 	int64_t reserved_microusd;
 	int64_t day_left; /* micro-dollars that the day still has */
-	bool asks_day; /* the query for the day's cost is under way: its callback frees a cancelled call */
+	bool is_awaited; /* a commit or a query is under way: its callback frees a cancelled call */
 	/* offline */
 	const struct offline_step *steps;
 	size_t steps_n, steps_at;
@@ -44,6 +47,7 @@ struct model_call {
 	size_t input_bytes, output_bytes;
 };
 
+static void attempt_afford(struct model_call *m);
 static void attempt_begin(struct model_call *m);
 static void attempt_failed(struct model_call *m, const struct failure *f);
 
@@ -95,20 +99,6 @@ static void
 on_partial_timer(void *arg)
 {
 	log_partial(arg);
-}
-
-static void
-log_reset(struct model_call *m)
-{
-	struct json j;
-	struct buf b;
-
-	event_begin(m, &j, &b, 1 * KIB);
-	json_kv_int(&j, "offset", 0);
-	json_kv_z(&j, "text", "");
-	json_kv_z(&j, "why", "retry");
-	event_log(m->r, EVENT_MODEL_RESET, &j, &b);
-	m->r->text_shown = false;
 }
 
 /* Live text. The parser gives whole characters only, so every delta is UTF-8. */
@@ -266,19 +256,60 @@ finish_answer(struct model_call *m, const struct model_answer *answer)
 }
 
 static void
-on_retry_timer(void *arg)
+on_attempt_logged(void *arg, uint64_t first_seq, const struct err *e)
 {
 	struct model_call *m = arg;
-	struct json j;
-	struct buf b;
+
+	m->is_awaited = false;
+	if (m->r->model != m) /* cancelled meanwhile */
+		model_free(m);
+	else if (e != NULL)
+		run_suspend(m->r, e);
+	else
+		attempt_afford(m);
+}
+
+/* What a further attempt begins with: its number, and the word that the text so far is dropped. Deltas are live and
+ * overtake what is being made durable, so the attempt waits for both. */
+static void
+attempt_again(struct model_call *m, bool is_reset)
+{
+	struct event_draft d[] = { { .kind = EVENT_MODEL_STARTED }, { .kind = EVENT_MODEL_RESET } };
+	struct buf bodies[ARRAY_LEN(d)];
+	const struct node *n;
+	struct err e;
 
 	m->attempt++;
 	m->r->attempts = m->attempt;
-	event_begin(m, &j, &b, 256);
-	event_log(m->r, EVENT_MODEL_STARTED, &j, &b);
-	if (m->r->text_shown)
-		log_reset(m);
-	attempt_begin(m);
+	for (size_t i = 0; i < ARRAY_LEN(d); i++) {
+		struct json j;
+
+		event_begin(m, &j, &bodies[i], 1 * KIB);
+		if (d[i].kind == EVENT_MODEL_RESET) {
+			json_kv_int(&j, "offset", 0);
+			json_kv_z(&j, "text", "");
+			json_kv_z(&j, "why", "retry");
+		}
+		json_obj_end(&j);
+		d[i].turn = m->r->turn;
+		d[i].time_ms = clock_wall_ms();
+		d[i].body = buf_str(&bodies[i]);
+	}
+	if (is_reset && (json_parse(m->r->a, d[1].body, &n, &e) != 0 || transcript_add(m->r->s->tr, d[1].kind, n, &e) != 0))
+		fatal("model.reset: %s", e.msg);
+	m->r->text_shown = m->r->text_shown && !is_reset;
+	m->is_awaited = true;
+	events_append(m->r->en->parts.events, m->r->s->id, d, is_reset ? 2 : 1, NULL, on_attempt_logged, m);
+	for (size_t i = 0; i < ARRAY_LEN(d); i++)
+		buf_fini(&bodies[i]);
+}
+
+static void
+on_retry_timer(void *arg)
+{
+	struct model_call *m = arg;
+
+	attempt_again(m, m->r->text_shown);
 }
 
 static double
@@ -291,28 +322,80 @@ jitter(void)
 }
 
 static void
-attempt_failed(struct model_call *m, const struct failure *f)
+log_retry(struct model_call *m, int64_t after_ms, const struct err *e)
 {
-	int64_t after_ms = retry_delay_ms(f, (int)m->attempt, jitter());
 	struct json j;
 	struct buf b;
 
-	attempt_end(m);
-	if (!f->may_retry || m->attempt > m->info.retries) {
-		finish_error(m, &f->e);
-		return;
-	}
 	log_partial(m);
 	event_begin(m, &j, &b, 8 * KIB);
 	json_kv_int(&j, "after_ms", after_ms);
 	json_key(&j, "error");
 	json_obj(&j);
-	json_kv_z(&j, "code", err_name(f->e.code));
-	json_kv_z(&j, "message", f->e.msg);
+	json_kv_z(&j, "code", err_name(e->code));
+	json_kv_z(&j, "message", e->msg);
 	json_obj_end(&j);
 	event_log(m->r, EVENT_MODEL_RETRY, &j, &b);
+}
+
+bool
+retry_is_failure(const struct node *body)
+{
+	return !str_is(node_str(node_get(body, "error"), "code", STR("")), err_name(ERR_GONE));
+}
+
+static void
+attempt_failed(struct model_call *m, const struct failure *f)
+{
+	int64_t after_ms;
+
+	attempt_end(m);
+	if (!f->may_retry || m->r->failures >= m->info.retries) {
+		finish_error(m, &f->e);
+		return;
+	}
+	after_ms = retry_delay_ms(f, (int)++m->r->failures, jitter());
+	log_retry(m, after_ms, &f->e);
 	timer_close(m->timer);
 	m->timer = timer_start(m->r->en->parts.loop, after_ms, on_retry_timer, m);
+}
+
+static void
+on_broker_wait(void *arg)
+{
+	struct err e;
+
+	err_set(&e, ERR_GONE, ERR_TO_USER, "the broker does not run (see `ithaca doctor`)");
+	finish_error(arg, &e);
+}
+
+/* The broker ended, and comes back: nobody is to blame for this attempt. */
+static void
+attempt_waits(struct model_call *m, bool was_sent, const struct err *e)
+{
+	attempt_end(m);
+	if (was_sent)
+		log_retry(m, 0, e);
+	m->waits = was_sent ? WAITS_TO_REPEAT : WAITS_TO_SEND;
+	timer_close(m->timer);
+	m->timer = timer_start(m->r->en->parts.loop, BROKER_WAIT_MS, on_broker_wait, m);
+}
+
+void
+model_resume(struct run *r)
+{
+	struct model_call *m = r->model;
+
+	if (m == NULL || m->waits == WAITS_NOT)
+		return;
+	bool is_again = m->waits == WAITS_TO_REPEAT;
+
+	timer_stop(m->timer);
+	m->waits = WAITS_NOT;
+	if (is_again)
+		attempt_again(m, r->text_shown);
+	else
+		attempt_afford(m);
 }
 
 static void
@@ -320,6 +403,10 @@ attempt_error(struct model_call *m, const struct err *e)
 {
 	struct failure f;
 
+	if (e->code == ERR_GONE) {
+		attempt_waits(m, true, e);
+		return;
+	}
 	failure_from_err(m->info.api, arena_strdup(m->a, m->info.provider), e, &f);
 	attempt_failed(m, &f);
 }
@@ -398,7 +485,11 @@ send_request(struct model_call *m, const struct model_request *q)
 	f = (struct fetch_request){ .provider = arena_strdup(m->a, m->info.provider), .path = http.path,
 		.headers = http.headers, .body = buf_str(&m->body), .connect_ms = m->info.connect_ms,
 		.idle_ms = m->info.idle_ms };
-	if (broker_fetch(m->r->en->parts.broker, &f, &handler, m, &m->fetch, &e) != 0)
+	if (broker_fetch(m->r->en->parts.broker, &f, &handler, m, &m->fetch, &e) == 0)
+		return;
+	if (e.code == ERR_GONE)
+		attempt_waits(m, false, &e);
+	else
 		attempt_error(m, &e);
 }
 
@@ -571,7 +662,7 @@ on_day_cost(void *arg, const struct rows *rows, const struct err *e)
 {
 	struct model_call *m = arg;
 
-	m->asks_day = false;
+	m->is_awaited = false;
 	if (m->r->model != m) { /* cancelled meanwhile */
 		model_free(m);
 		return;
@@ -605,33 +696,38 @@ model_new(struct run *r)
 	return m;
 }
 
+/* Asks what the day has left, where that matters, then begins. */
+static void
+attempt_afford(struct model_call *m)
+{
+	int64_t day_ms = clock_wall_ms() / 86400000 * 86400000;
+	struct cell_value params[] = { V_Z(m->r->s->owner), V_INT(day_ms) };
+	struct model_info info;
+	struct err e = { 0 };
+
+	if (model_resolve(m->r->s->config, node_str(turn_options(m->r->t), "model", STR("")), m->a, &info, &e) != 0) {
+		finish_error(m, &e);
+	} else if (info.output_microusd_per_mtok > 0) {
+		m->is_awaited = true;
+		store_query(m->r->en->parts.store, STMT_TURN_COST_SINCE, params, 2, on_day_cost, m);
+	} else {
+		attempt_begin(m);
+	}
+}
+
 void
 model_start(struct run *r)
 {
 	struct model_call *m = model_new(r);
-	struct model_info info;
-	struct err e = { 0 };
+	bool recovers = r->recovers;
 
 	m->attempt = r->attempts > 0 ? r->attempts : 1;
-	if (r->recovers) {
-		r->recovers = false;
-		on_retry_timer(m);
-		return;
-	}
 	r->attempts = m->attempt;
-	if (model_resolve(r->s->config, node_str(turn_options(r->t), "model", STR("")), m->a, &info, &e) != 0) {
-		finish_error(m, &e);
-		return;
-	}
-	if (info.output_microusd_per_mtok > 0) {
-		int64_t day_ms = clock_wall_ms() / 86400000 * 86400000;
-		struct cell_value params[] = { V_Z(r->s->owner), V_INT(day_ms) };
-
-		m->asks_day = true;
-		store_query(r->en->parts.store, STMT_TURN_COST_SINCE, params, 2, on_day_cost, m);
-		return;
-	}
-	attempt_begin(m);
+	r->recovers = false;
+	if (recovers)
+		attempt_again(m, true); /* nobody knows what was shown before the crash */
+	else
+		attempt_afford(m);
 }
 
 void
@@ -644,6 +740,6 @@ model_cancel(struct run *r)
 	if (r->s != NULL)
 		log_partial(m);
 	r->model = NULL;
-	if (!m->asks_day) /* else on_day_cost still comes and frees it */
+	if (!m->is_awaited) /* else its callback still comes and frees it */
 		model_free(m);
 }

@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define ORPHAN_S 10 /* for commits under way to end, when the runner is gone */
+
 struct runtime {
 	struct loop *loop;
 	struct wire *runner;
@@ -45,6 +47,15 @@ tell_idle(void *arg)
 	rt->told_idle = is_idle;
 	json_kv_bool(wire_begin(rt->runner, WIRE_IDLE, 0), "idle", is_idle);
 	wire_end(rt->runner, STR(""), -1);
+}
+
+static void
+on_broker_up(void *arg)
+{
+	struct runtime *rt = arg;
+
+	if (rt->engine != NULL)
+		engine_broker_up(rt->engine);
 }
 
 static void
@@ -185,6 +196,7 @@ on_gone(void *arg, struct wire *w, const struct err *e)
 	struct runtime *rt = arg;
 
 	rt->runner = NULL;
+	alarm(ORPHAN_S); /* whoever takes over waits for us: the log is good at any time */
 	loop_stop(rt->loop); /* nobody would restart us or our peers */
 }
 
@@ -226,7 +238,7 @@ runtime_main(int runner_fd)
 		fatal("runtime: %s", e.msg);
 	rt.registry = registry_new();
 	rt.sandbox = sandbox_new(rt.loop, on_sandbox, &rt);
-	rt.broker = broker_new(rt.loop, NULL, NULL);
+	rt.broker = broker_new(rt.loop, on_broker_up, &rt);
 	rt.runner = wire_open(rt.loop, runner_fd, ROLE_RUNTIME, ROLE_RUNNER, &handler, &rt);
 	loop_run(rt.loop);
 	finish(&rt);
