@@ -5,6 +5,7 @@
 #include "runner/internal.h"
 
 #include "base/args.h"
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -20,6 +21,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BACKOFF_MS_MIN 20
@@ -27,6 +29,9 @@
 #define HEALTHY_MS     10000 /* a role that lived this long starts again at once */
 #define FAULTS_MAX     5 /* a private runner gives up after this many starts of one role in a row */
 #define STOP_MS        5000 /* then what has not ended is killed */
+#define LOCK_WAIT_MS   500 /* while somebody listens, who may be about to end */
+#define ENDING_WAIT_MS 15000 /* for the runtime of a runner that was killed: it ends within 10 s */
+#define LOCK_LOOK_MS   20
 
 extern char **environ;
 
@@ -38,6 +43,7 @@ struct process {
 	enum role role;
 	const char *program; /* beside our own executable */
 	void (*envelope)(const struct envelope_source *, struct json *);
+	bool holds_lock; /* writes the store: nobody may take over before it has ended too */
 	struct child *child; /* NULL: not ours (adopted) or not running */
 	struct wire *link;
 	struct timer *restart;
@@ -62,7 +68,7 @@ struct runner {
 	char *home, *bin_dir, *rpc_path;
 	bool is_private, is_stopping, is_idle;
 	bool is_stale; /* a private one: ends as soon as it is idle, without waiting for a next command */
-	int rpc_fd;
+	int rpc_fd, lock_fd;
 	struct process processes[PROCESSES];
 	struct wire *client; /* who started a private runner */
 	struct timer *idle_timer, *stop_timer;
@@ -154,7 +160,7 @@ runner_stop(struct runner *r)
 	if (r->is_stopping)
 		return;
 	r->is_stopping = true;
-	if (r->rpc_path != NULL)
+	if (r->rpc_fd >= 0)
 		unlink(r->rpc_path);
 	r->stop_timer = timer_start(r->loop, STOP_MS, on_stop_timer, r);
 	if (r->processes[0].link != NULL)
@@ -411,8 +417,9 @@ spawn(struct process *p, struct err *e)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		return err_errno(e, errno, ERR_TO_LOG, "no socket pair");
-	int fds[] = { -1, log_fd, log_fd, pair[1] };
-	struct child_spec spec = { .path = path, .argv = argv, .env = env, .fds = fds, .fds_n = ARRAY_LEN(fds) };
+	int fds[] = { -1, log_fd, log_fd, pair[1], r->lock_fd };
+	struct child_spec spec = { .path = path, .argv = argv, .env = env, .fds = fds,
+		.fds_n = p->holds_lock ? ARRAY_LEN(fds) : ARRAY_LEN(fds) - 1 };
 
 	rc = child_start(r->loop, &spec, on_role_exit, p, &p->child, e);
 	close(pair[1]);
@@ -510,23 +517,39 @@ make_home(struct runner *r, struct err *e)
 	return 0;
 }
 
-/* One runner per home: the client that starts a private one has the lock already and hands it on. */
+/* Of a daemon that was killed the runtime may still be on its way out: nobody listens, and the lock comes free soon. */
+static bool
+is_ending(const char *rpc_path)
+{
+	struct err e;
+	int fd = unix_connect(rpc_path, &e);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0;
+}
+
+/* One runner per home, and one runtime: both hold the lock. The client that starts a private runner has it already and
+ * hands it on. */
 static int
 take_lock(struct runner *r, struct err *e)
 {
 	AUTO_FREE char *path = xasprintf("%s/run/lock", r->home);
-	int fd;
+	int64_t began_ms = clock_mono_ms();
 
-	if (r->is_private)
+	if (r->is_private) {
+		r->lock_fd = FD_LOCK;
 		return fcntl(FD_LOCK, F_SETFD, FD_CLOEXEC) == 0 ? 0 :
 			err_set(e, ERR_USAGE, ERR_TO_USER, "a private runner is started by `ithaca` only");
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0)
+	}
+	r->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (r->lock_fd < 0)
 		return err_errno(e, errno, ERR_TO_USER, "%s", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		close(fd);
-		return err_set(e, ERR_BUSY, ERR_TO_USER, "Ithaca already runs for %s (stop it first, or choose another --home)",
-			r->home);
+	while (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+		if (clock_mono_ms() - began_ms > (is_ending(r->rpc_path) ? ENDING_WAIT_MS : LOCK_WAIT_MS))
+			return err_set(e, ERR_BUSY, ERR_TO_USER,
+				"Ithaca already runs for %s (stop it first, or choose another --home)", r->home);
+		nanosleep(&(struct timespec){ .tv_nsec = LOCK_LOOK_MS * 1000000L }, NULL);
 	}
 	return 0; /* held until we end */
 }
@@ -534,7 +557,6 @@ take_lock(struct runner *r, struct err *e)
 static int
 open_sockets(struct runner *r, struct err *e)
 {
-	r->rpc_path = xasprintf("%s/run/rpc.sock", r->home);
 	r->rpc_fd = unix_listen(r->rpc_path, 0600, e);
 	return r->rpc_fd < 0 ? r->rpc_fd : 0;
 }
@@ -579,6 +601,7 @@ prepare(struct runner *r, const struct node *opts, struct err *e)
 	int rc;
 
 	r->home = home_of(opts);
+	r->rpc_path = xasprintf("%s/run/rpc.sock", r->home);
 	if ((rc = find_programs(r, e)) != 0 || (rc = settings_load(&r->settings, r->home, opts, e)) != 0 ||
 		(rc = make_home(r, e)) != 0 || (rc = take_lock(r, e)) != 0 ||
 		(rc = settings_note(&r->settings, r->home, r->is_private, e)) != 0 || (rc = open_sockets(r, e)) != 0)
@@ -593,7 +616,7 @@ static void
 run(struct runner *r)
 {
 	static const struct process rows[PROCESSES] = {
-		{ .role = ROLE_RUNTIME, .program = "ithacad", .envelope = envelope_runtime },
+		{ .role = ROLE_RUNTIME, .program = "ithacad", .envelope = envelope_runtime, .holds_lock = true },
 		{ .role = ROLE_BROKER, .program = "ithacad", .envelope = envelope_broker },
 		{ .role = ROLE_SHELLD, .program = "ithaca-guest", .envelope = envelope_shelld },
 	};
@@ -625,7 +648,7 @@ finish(struct runner *r)
 	signal_close(r->hangup);
 	if (r->rpc_fd >= 0)
 		close(r->rpc_fd);
-	if (r->rpc_path != NULL && !r->is_stopping)
+	if (r->rpc_fd >= 0 && !r->is_stopping)
 		unlink(r->rpc_path);
 	settings_fini(&r->settings);
 	free(r->home);
@@ -638,7 +661,7 @@ int
 runner_main(int argc, char **argv)
 {
 	struct arena *a = arena_new(1 * MIB);
-	struct runner r = { .rpc_fd = -1 };
+	struct runner r = { .rpc_fd = -1, .lock_fd = -1 };
 	const struct node *opts = &node_null;
 	struct err e = { 0 };
 	int rc = args_parse(options, argc - 1, argv + 1, a, &opts, &e);
