@@ -14,6 +14,7 @@
 #include "sandbox/shelld.h"
 
 #define READ_CHUNK (64u * KIB)
+#define ORPHAN_MS  5000 /* for an operation whose runtime is gone: the next one waits for its end */
 #define ANSWER_MAX (sizeof(struct file_answer) + ANSWER_HEAD_MAX + WIRE_TAIL_MAX)
 
 struct file_job {
@@ -93,6 +94,7 @@ forward(struct file_job *f, struct err *e)
 static void
 file_end(struct file_job *f)
 {
+	struct shelld *d = f->d;
 	struct cell *c = f->cell;
 	struct err e = { 0 };
 
@@ -110,6 +112,7 @@ file_end(struct file_job *f)
 	}
 	file_free(f);
 	cell_job_ends(c);
+	shelld_hello(d);
 }
 
 static void
@@ -208,6 +211,8 @@ file_begin(struct shelld *d, const struct wire_msg *m, struct err *e)
 void
 files_runtime_gone(struct shelld *d)
 {
-	for (struct file_job *f = d->file_jobs; f != NULL; f = f->next)
+	for (struct file_job *f = d->file_jobs; f != NULL; f = f->next) {
 		f->is_wanted = false;
+		timer_again(f->timeout, ORPHAN_MS);
+	}
 }

@@ -247,9 +247,14 @@ on_runtime_gone(void *arg, struct wire *w, const struct err *e)
 
 static const struct wire_handler runtime_handler = { on_runtime_msg, on_runtime_gone };
 
-static void
-send_hello(struct shelld *d)
+/* A runtime that comes back looks at files to find out what its calls did, and calls again what did not happen. So it is
+ * told to begin when the file operations of the one before it have ended. */
+void
+shelld_hello(struct shelld *d)
 {
+	if (!d->owes_hello || d->runtime == NULL || !d->has_facts || d->file_jobs != NULL)
+		return;
+	d->owes_hello = false;
 	facts_write(wire_begin(d->runtime, WIRE_HELLO, 0), &d->facts);
 	(void)wire_end(d->runtime, STR(""), -1);
 }
@@ -263,8 +268,8 @@ runtime_came(struct shelld *d, int fd)
 		wire_close(old);
 	}
 	d->runtime = wire_open(d->l, fd, ROLE_SHELLD, ROLE_RUNTIME, &runtime_handler, d);
-	if (d->has_facts)
-		send_hello(d);
+	d->owes_hello = true;
+	shelld_hello(d);
 	orphan_check(d);
 }
 
@@ -291,8 +296,7 @@ shelld_facts(struct shelld *d)
 			LOG_S("reason", d->facts.reason));
 	if (d->runner != NULL)
 		send_ready(d, false);
-	if (d->runtime != NULL)
-		send_hello(d);
+	shelld_hello(d);
 	cells_spare(d);
 }
 

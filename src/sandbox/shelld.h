@@ -64,6 +64,7 @@ struct shelld {
 	struct arena *arena;
 	struct ceiling ceiling;
 	bool is_booted, has_facts, is_stopping;
+	bool owes_hello; /* to the runtime, until nothing of the one before it can change a file any more */
 	struct sandbox_facts facts;
 	struct spool spool;
 	struct cgroups cgroups;
@@ -146,6 +147,7 @@ void files_runtime_gone(struct shelld *d);
 /* ---- shelld.c ---- */
 
 void shelld_facts(struct shelld *d); /* facts are known: tell everyone */
+void shelld_hello(struct shelld *d); /* if it is due */
 void shelld_progress(struct shelld *d); /* something ended: a stop may be complete */
 int shelld_main(int runner_fd, int zygote_sock, int zygote_pidfd);
 
