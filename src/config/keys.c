@@ -108,6 +108,8 @@ static const struct field cell_keys[] = {
 	  .dflt = "4096", .unit = "MiB", .text = "Largest file that a command may write." },
 	{ .name = "tmp_mb", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = 1048576, .dflt = "512",
 	  .unit = "MiB", .text = "Size of /tmp in a cell." },
+	{ .name = "orphan_ms", .type = FIELD_INT, .min = 100, .max = DAY_MS, .dflt = "60000", .unit = "ms",
+	  .text = "How long commands go on and results are kept when the runtime is gone; then everything ends." },
 	{ .type = FIELD_END },
 };
 

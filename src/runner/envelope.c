@@ -172,6 +172,7 @@ envelope_shelld(const struct envelope_source *s, struct json *j)
 	json_kv_z(j, "home", s->home); /* hidden from every cell */
 	json_kv_z(j, "mode_max", config_z(s->config, "mode_max"));
 	json_kv_bool(j, "allow_basic", config_bool(s->config, "cell.allow_basic"));
+	json_kv_int(j, "orphan_ms", config_int(s->config, "cell.orphan_ms"));
 	write_log(s, j);
 	json_obj_end(j);
 }
