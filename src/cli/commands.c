@@ -103,7 +103,7 @@ static const struct field session_rename_options[] = {
 static const struct field json_options[] = { JSON_OPTION, END };
 
 #define APPROVAL_OPERAND                                                                          \
-	{ .name = "id", .type = FIELD_STR, .min = 1, .max = 26,                                     \
+	{ .name = "id", .type = FIELD_STR, .min = 1, .max = 63,                                     \
 		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "Id of an approval." }
 static const struct field approve_options[] = {
 	APPROVAL_OPERAND,

@@ -334,7 +334,7 @@ run_check_approvals(struct run *r)
 	if (r->may_ask)
 		return;
 	err_set(&e, ERR_APPROVAL, ERR_TO_USER,
-		"%.20s needs approval: %.50s (ithaca approval allow %.26s, then ithaca run --session %.26s "
+		"%.20s needs approval: %.40s (ithaca approval allow %.40s, then ithaca run --session %.26s "
 		"--continue; or run it with --yes)",
 		p->tool, p->summary, p->id, r->fold.session);
 	run_stop(r, TURN_WAITING, &e);
@@ -342,29 +342,35 @@ run_check_approvals(struct run *r)
 
 /* ---- the link ---- */
 
+/* Again after a while, unless nothing came over many links one after the other. */
 static void
-on_gone(void *arg, const struct err *e)
+run_link_later(struct run *r, const struct err *why)
 {
-	struct run *r = arg;
 	int64_t ms = RETRY_MIN_MS;
 
-	client_close(r->client);
-	r->client = NULL;
-	if (r->is_over)
-		return;
 	if (++r->links > LINKS_MAX) {
-		struct err gone = { 0 };
-
-		err_set(&gone, ERR_GONE, ERR_TO_USER,
-			"the runtime keeps stopping (see %s/logs/runner.log; go on with: ithaca run --continue)",
-			r->cli->home);
-		run_fail(r, &gone);
+		run_fail(r, why);
 		return;
 	}
 	for (int i = 1; i < r->links && ms < RETRY_MAX_MS; i++)
 		ms *= 2;
 	r->down_since_ms = clock_mono_ms();
 	timer_again(r->retry, MIN(ms, RETRY_MAX_MS));
+}
+
+static void
+on_gone(void *arg, const struct err *e)
+{
+	struct run *r = arg;
+	struct err gone = { 0 };
+
+	client_close(r->client);
+	r->client = NULL;
+	if (r->is_over)
+		return;
+	err_set(&gone, ERR_GONE, ERR_TO_USER,
+		"the runtime keeps stopping (see %s/logs/runner.log; go on with: ithaca run --continue)", r->cli->home);
+	run_link_later(r, &gone);
 }
 
 static void
@@ -417,6 +423,11 @@ run_link(void *arg)
 
 	if (fd < 0 && how == CONNECT_ONLY) {
 		timer_again(r->retry, 100);
+		return;
+	}
+	if (fd < 0 && e.code == ERR_GONE) { /* the runner was ended before it was ready */
+		r->is_private = true;
+		run_link_later(r, &e);
 		return;
 	}
 	if (fd < 0) {
