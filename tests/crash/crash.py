@@ -44,7 +44,7 @@ def yaml(text):
 def script(network=False, ask=False, pace=4):
     """The whole turn; `network` in the words of the model server, which differ for a pause only."""
     call = "call: { tool: %s, args: %s }"
-    run = "echo x >> count; echo began > began; read g < go; echo ended; echo ended > ended"
+    run = "echo x >> count; echo begin äöü; echo began > began; read g < go; echo ended; echo ended > ended"
     answers = [
         "text: %s, chunk: 4, delay: %d }, { %s" % (yaml(LEAD), pace, call % ("write", "{ path: a.txt, content: \"one\\n\" }")),
         call % ("edit", "{ path: a.txt, old: one, new: two }"),
@@ -99,6 +99,18 @@ class CrashCase(Case):
         os.close(fd)
         self.dead = self.dead | {pid}
         return pid
+
+    def kill_all(self, roles=ROLES):
+        """As fast as one can, whatever ends by itself meanwhile."""
+        pids = self.pids()
+        for name in roles:
+            if name in pids:
+                try:
+                    os.kill(pids[name], signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+                self.dead = self.dead | {pids[name]}
+        self.assertEqual(wait_ends([pids[n] for n in roles if n in pids], DEADLINE), [])
 
     def check_gone(self, deadline=10):
         """After the runner's end nothing is left, at any depth."""
@@ -155,14 +167,15 @@ class CrashCase(Case):
                     self.assertTrue(whole.startswith(text) or text == b"", "%r is not the start of %r" % (text, whole))
         return done
 
-    def check_output(self, events, calls):
+    def check_output(self, events):
         """Output of a command in the log: pieces lie side by side, none twice."""
         at = {}
         for e in events:
             if e["kind"] == "tool.partial":
                 body = e["body"]
                 self.assertEqual(body["offset"], at.get(body["effect"], 0), "output doubled or lost: %s" % body)
-                at[body["effect"]] = body["offset"] + len(body["text"].encode())
+                self.assertEqual(body["bytes"], len(body["text"].encode()))
+                at[body["effect"]] = body["offset"] + body["bytes"]
 
     def check_effects(self, tools):
         """The workspace agrees with the outcomes."""
@@ -170,7 +183,7 @@ class CrashCase(Case):
         state = {name: o["state"] for name, o in tools.items()}
         self.assertLessEqual(lines, 1, "the command ran twice: %s" % state)
         if state["exec"] == "done" and not tools["exec"]["is_error"]:
-            self.assertEqual(lines, 1)
+            self.assertEqual((lines, tools["exec"]["text"].split("[")[0]), (1, "begin äöü\nended\n"))
         if state["exec"] == "not_done":
             self.assertEqual(lines, 0)
         if state["write"] == "done":
@@ -196,7 +209,7 @@ class CrashCase(Case):
         self.assertEqual(set(tools), {"write", "edit", "exec", "move", "delete"})
         self.assertEqual(events[-1]["body"]["text"].replace(LABEL, ""), ANSWER)
         self.assertEqual(self.check_text(events)[6].decode().replace(LABEL, ""), ANSWER)
-        self.check_output(events, tools)
+        self.check_output(events)
         if stream:
             self.check_stream(stream, events)
         return events, self.check_effects(tools)

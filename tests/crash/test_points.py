@@ -45,6 +45,7 @@ POINTS = {
     "write_intent": (on("effect.intent", tool="write"), False),
     "exec_intent": (on("effect.intent", tool="exec"), False),
     "while_running": (while_running, True),
+    "mid_output": (on("tool.partial"), True),
     "right_after": (right_after, True),
     "exec_outcome": (on("effect.outcome", tool="exec"), False),
     "move_intent": (on("effect.intent", tool="move"), False),
@@ -74,7 +75,7 @@ class Points(CrashCase):
             self.assertTrue([e for e in events if e["kind"] == "model.partial" and e["body"]["text"]], "partial text is lost")
         if role != "shelld":
             self.assertEqual(set(state.values()), {"done"}, self.told)
-        elif point == "while_running":
+        elif point in ("while_running", "mid_output"):
             self.assertEqual(state["exec"], "unknown")
         self.stop()
         self.check_gone()

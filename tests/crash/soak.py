@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""soak.py BUILD [KILLS [SEED]]: kills at random moments until that many were made, up to four in one turn, so also during
+recovery; of single roles, of the client, of all at once. The same seed chooses the same kills (the machine's timing is its
+own). Ends with one line of counts; prints the seed of a turn that broke a claim and goes on."""
+import collections
+import os
+import random
+import select
+import signal
+import sys
+import time
+import traceback
+
+KILLS = int(sys.argv[2]) if len(sys.argv) > 2 else 300
+SEED = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+del sys.argv[2:]
+
+from crash import BIN, ROLES, CrashCase, Stream
+
+VICTIMS = ROLES + ("runtime", "runner", "shelld", "client", "all")
+
+
+class Turn(CrashCase):
+    """One turn under attack."""
+
+    def runTest(self):
+        pass
+
+    def attack(self, rng, counts):
+        self.network = rng.random() < 0.5
+        self.prepare(self.network, pace=rng.choice((1, 2, 8)))
+        self.hit = []
+        stream, session = self.stream("go"), None
+        holds = rng.random() < 0.5
+        if not holds:
+            self.go.go()
+        for _ in range(rng.choice((1, 1, 2, 3, 4))):
+            session = self.run_a_while(stream, rng.choice((rng.randrange(4), rng.randrange(70))), rng.random() * 0.02) or session
+            victim = rng.choice(VICTIMS)
+            stream = self.strike(stream, victim, session, counts)
+        if holds:
+            self.go.go()
+        code = stream.end()
+        self.assertEqual(code, 0, stream.events[-2:])
+        session = session or stream.events[0]["session"]
+        whole = None if "client" in self.hit else stream
+        _, state = self.check_answered(session, whole)
+        if not {"shelld", "all"} & set(self.hit):
+            self.assertEqual(set(state.values()), {"done"}, self.told)
+        counts.update("effects " + s for s in state.values())
+        self.stop()
+        self.check_gone()
+
+    def run_a_while(self, stream, events, delay_s):
+        for _ in range(events):
+            if stream.proc.poll() is not None or (stream.events and stream.events[-1]["kind"] == "turn.finished"):
+                break
+            if not stream.rest.count(b"\n") and not select.select([stream.proc.stdout], [], [], 0.3)[0]:
+                break  # the command waits for us
+            if stream.next() is None:
+                break
+        select.select([], [], [], delay_s)
+        return stream.events[0]["session"] if stream.events else None
+
+    def strike(self, stream, victim, session, counts):
+        if session is None and victim in ("client", "all"):
+            victim = "runtime"  # without a session there would be nothing to continue
+        self.hit.append(victim)
+        counts[victim] += 1
+        if victim == "all":
+            self.kill_all()
+        elif victim != "client":
+            self.kill(victim)
+        if victim not in ("client", "all"):
+            return stream
+        if victim == "all":
+            self.hit.append("client")
+        stream.proc.kill()
+        stream.proc.wait()
+        stream.proc.stdout.close()
+        stream.proc.stderr.close()
+        return self.stream("--session", session, "--continue")
+
+
+def main():
+    rng, counts, kills, turns, failed = random.Random(SEED), collections.Counter(), 0, 0, 0
+    began = time.monotonic()
+    while kills < KILLS:
+        seed = rng.randrange(1 << 32)
+        turn = Turn()
+        turn.setUp()
+        try:
+            turn.attack(random.Random(seed), counts)
+        except Exception:
+            failed += 1
+            print("turn %d (seed %d) after kills of %s:" % (turns, seed, getattr(turn, "hit", [])), flush=True)
+            traceback.print_exc(file=sys.stdout)
+            turn.show_logs()
+        finally:
+            turn.tearDown()
+        kills += len(turn.hit)
+        turns += 1
+    print("soak: %d kills in %d turns, %d turns failed, %.0f s; %s" %
+          (kills, turns, failed, time.monotonic() - began, ", ".join("%s %d" % c for c in sorted(counts.items()))))
+    return failed != 0
+
+
+sys.exit(main())
