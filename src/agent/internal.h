@@ -67,6 +67,7 @@ struct run {
 	bool text_shown; /* of this step: a retry must reset it */
 	bool recovers; /* resumed after a crash in the middle of a model call: the next one is a further attempt */
 	bool yes;
+	bool is_warmed; /* its cell was asked for ahead */
 };
 
 struct engine {

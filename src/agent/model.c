@@ -101,6 +101,16 @@ on_partial_timer(void *arg)
 	log_partial(arg);
 }
 
+/* The model began to write a call: while it writes the arguments, the cell is made that they will need. */
+static void
+warm_cell(struct run *r, struct str tool)
+{
+	if (r->is_warmed || registry_find(r->en->parts.registry, tool) == NULL)
+		return;
+	r->is_warmed = true;
+	sandbox_warm(r->env.sandbox, r->env.cell, &r->env.plan);
+}
+
 /* Live text. The parser gives whole characters only, so every delta is UTF-8. */
 static void
 on_delta(void *arg, enum delta_type type, struct str text)
@@ -110,8 +120,10 @@ on_delta(void *arg, enum delta_type type, struct str text)
 	struct json j;
 	struct buf b;
 
-	if (type == DELTA_CALL)
+	if (type == DELTA_CALL) {
+		warm_cell(m->r, text);
 		return;
+	}
 	event_begin(m, &j, &b, EVENT_BODY_MAX);
 	json_kv_int(&j, "offset", m->shown[is_reasoning]);
 	json_kv_str(&j, "text", text);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """`ithaca run` from outside: answers, JSON, exit codes, tools in a cell, both model APIs."""
+import datetime
 import json
 import os
 import signal
@@ -113,6 +114,16 @@ class Apis(Case):
         self.assertEqual(self.read("count"), "ran\n")
         self.assertEqual(len(self.server.requests()), 2)
         return r
+
+    def test_the_cell_is_made_while_the_call_is_written(self):
+        self.serve("by: sequence\nsteps:\n"
+                   "  - { write: 100, write_delay: 20, answer: [ { call: { tool: exec, args: { command: \"echo %s\" }, "
+                   "pieces: 5 } } ] }\n  - { answer: [ { text: done } ] }\n" % ("x" * 400))
+        r = self.run_json("go")
+        done = next(e for e in self.events(r["session"]) if e["kind"] == "model.done")
+        made = os.stat(os.path.join(self.home, "state", "cells")).st_mtime  # when its one cell came
+        said = datetime.datetime.fromisoformat(done["time"].replace("Z", "+00:00")).timestamp()
+        self.assertLess(made, said)
 
     def test_openai_chat(self):
         self.check_tools("openai-chat")
