@@ -150,14 +150,23 @@ add_answer(struct transcript *tr, const struct node *body, struct err *e)
 	return 0;
 }
 
+/* The places for the results of the newest answer; a notice may have come behind them. */
+static struct entry *
+newest_results(const struct transcript *tr)
+{
+	for (size_t i = tr->n; i > 0 && tr->entries[i - 1].role == MSG_USER; i--)
+		if (tr->entries[i - 1].n > 0 && tr->entries[i - 1].parts[0].type == PART_RESULT)
+			return &tr->entries[i - 1];
+	return NULL;
+}
+
 static int
 add_result(struct transcript *tr, const struct node *body, struct str text, bool is_error, struct err *e)
 {
 	int64_t index = node_int(body, "index", -1);
-	struct entry *en = tr->n > 0 ? &tr->entries[tr->n - 1] : NULL;
+	struct entry *en = newest_results(tr);
 
-	if (en == NULL || en->role != MSG_USER || index < 0 || (size_t)index >= en->n ||
-		en->parts[index].type != PART_RESULT)
+	if (en == NULL || index < 0 || (size_t)index >= en->n)
 		return err_set(e, ERR_CORRUPT, ERR_TO_LOG, "a result without its call (index %lld)",
 			(long long)index);
 	en->parts[index].is_error = is_error;

@@ -81,6 +81,23 @@ test_results_stand_behind_their_calls(void **state)
 	assert_true(str_is(part(b, 2, 1)->text, "second"));
 }
 
+/* The loop guard speaks as soon as it sees the second call, the third has no result yet. */
+static void
+test_a_notice_between_results_stands_behind_them(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_DONE, TWO_CALLS), 0);
+	assert_int_equal(add(b, EVENT_EFFECT_OUTCOME, "{\"index\":0,\"text\":\"first\"}"), 0);
+	assert_int_equal(add(b, EVENT_NOTICE, "{\"text\":\"again?\",\"to_model\":true}"), 0);
+	assert_int_equal(add(b, EVENT_EFFECT_OUTCOME, "{\"index\":1,\"text\":\"second\"}"), 0);
+	view(b, 1 << 20);
+	assert_int_equal(b->v.n, 4);
+	assert_true(str_is(part(b, 2, 1)->text, "second"));
+	assert_true(str_is(part(b, 3, 0)->text, "again?"));
+}
+
 static void
 test_refusals_are_results(void **state)
 {
@@ -208,7 +225,7 @@ main(void)
 		T(test_calls_without_results_get_one), T(test_partial_text_of_a_cut_turn_is_kept),
 		T(test_partials_are_replaced_by_the_answer), T(test_signed_reasoning_goes_back_unchanged),
 		T(test_oldest_turns_are_dropped_whole), T(test_bodies_that_do_not_fit_their_kind_are_refused),
-		T(test_notices_to_the_model) };
+		T(test_notices_to_the_model), T(test_a_notice_between_results_stands_behind_them) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
