@@ -188,6 +188,8 @@ reply_subscribe(struct request *q, const char *session, uint64_t after)
 	c->feeds = s;
 	/* Before the answer, which ends the request and what it holds; no event comes inside the call. */
 	s->events = events_subscribe(g->parts.events, session, after, &event_handler, s);
+	if (c->is_paused)
+		events_pause(s->events);
 	j = reply_begin(q);
 	json_obj(j);
 	json_kv_int(j, "sub", (int64_t)s->sub);

@@ -10,13 +10,19 @@
 
 /* ---- which session is meant ---- */
 
-static bool
-matches(const struct rows *rows, size_t i, struct str want, bool *is_exact)
+/* The better match wins: a name that looks like an id never hides the session of that id. */
+enum match { NO_MATCH, MATCH_START, MATCH_NAME, MATCH_ID };
+
+static enum match
+match_of(const struct rows *rows, size_t i, struct str want)
 {
 	struct str id = rows_str(rows, i, 0), name = rows_str(rows, i, 2);
 
-	*is_exact = str_eq(id, want) || str_eq(name, want);
-	return *is_exact || (want.n >= 4 && id.n > want.n && memcmp(id.p, want.p, want.n) == 0);
+	if (str_eq(id, want))
+		return MATCH_ID;
+	if (str_eq(name, want))
+		return MATCH_NAME;
+	return want.n >= 4 && id.n > want.n && memcmp(id.p, want.p, want.n) == 0 ? MATCH_START : NO_MATCH;
 }
 
 static void
@@ -24,22 +30,23 @@ on_candidates(void *arg, const struct rows *rows, const struct err *e)
 {
 	struct request *q = arg;
 	struct str want = node_str(q->params, "session", STR(""));
-	size_t found = 0, exact = 0, at = 0;
+	enum match best = NO_MATCH;
+	size_t found = 0, at = 0;
 	struct err le;
 
-	for (size_t i = 0; e == NULL && i < rows_len(rows) && exact == 0; i++) {
-		bool is_exact;
+	for (size_t i = 0; e == NULL && i < rows_len(rows); i++) {
+		enum match m = match_of(rows, i, want);
 
-		if (!matches(rows, i, want, &is_exact))
-			continue;
-		exact += is_exact;
-		found++;
-		at = i;
+		found += m == MATCH_START;
+		if (m > best) { /* among equals the newest */
+			best = m;
+			at = i;
+		}
 	}
-	if (e == NULL && found == 0)
+	if (e == NULL && best == NO_MATCH)
 		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "there is no session %.*s (see `ithaca session list`)",
 			STR_FMT(want));
-	else if (e == NULL && found > 1 && exact == 0)
+	else if (e == NULL && found > 1 && best == MATCH_START)
 		err_set(&le, ERR_INVALID, ERR_TO_USER, "%.*s is the start of %zu sessions (give more of the id)",
 			STR_FMT(want), found);
 	else if (e == NULL) {
