@@ -36,7 +36,7 @@ is_always(const struct active *s, const struct policy_request *q)
 
 /* SHA-256 over what an approval binds: another tool, argument, directory, mode, agent or session needs another one. */
 static void
-approval_hash(struct run *r, const struct tool *tool, const struct node *args, char out[SHA256_HEX])
+approval_hash(struct run *r, const struct tool *tool, const struct node *args, struct arena *a, char out[SHA256_HEX])
 {
 	struct buf b, canonical;
 	struct json j;
@@ -55,7 +55,7 @@ approval_hash(struct run *r, const struct tool *tool, const struct node *args, c
 	json_kv_z(&j, "agent", r->s->agent);
 	json_kv_z(&j, "session", r->s->id);
 	json_obj_end(&j);
-	if (json_parse(r->a, buf_str(&b), &n, &e) == 0)
+	if (json_parse(a, buf_str(&b), &n, &e) == 0)
 		json_canonical(&canonical, n);
 	sha256_hex(buf_str(&canonical), out);
 	buf_fini(&b);
@@ -64,12 +64,12 @@ approval_hash(struct run *r, const struct tool *tool, const struct node *args, c
 
 static void
 write_ask(struct run *r, const struct tool *tool, const struct node *args, const struct policy_request *q,
-	struct json *j)
+	struct arena *a, struct json *j)
 {
 	char hash[SHA256_HEX];
 	struct buf b;
 
-	approval_hash(r, tool, args, hash);
+	approval_hash(r, tool, args, a, hash);
 	json_kv_z(j, "hash", hash);
 	buf_init(&b, 2 * SUMMARY_MAX);
 	buf_printf(&b, "%s(%.*s", subject_name(q->subject), (int)utf8_cut(q->target, SUMMARY_MAX), q->target.p != NULL ?
@@ -87,14 +87,14 @@ write_ask(struct run *r, const struct tool *tool, const struct node *args, const
 }
 
 static void
-write_decision(struct run *r, const struct tool *tool, const struct node *args, struct json *j)
+write_decision(struct run *r, const struct tool *tool, const struct node *args, struct arena *a, struct json *j)
 {
 	struct policy_request q = { .subject = tool->subject, .tool = str_of(tool->name), .mode = r->env.mode,
 		.yes = r->yes };
 	struct verdict v;
 
 	if (tool->target != NULL)
-		tool->target(args, &r->env, r->a, &q);
+		tool->target(args, &r->env, a, &q);
 	policy_decide(r->s->policy, &q, &v);
 	if (v.decision == DECIDE_ASK && is_always(r->s, &q)) {
 		v.decision = DECIDE_ALLOW;
@@ -108,7 +108,7 @@ write_decision(struct run *r, const struct tool *tool, const struct node *args, 
 	json_kv_z(j, "class", effect_class_name(tool->recovery));
 	json_kv_bool(j, "parallel", tool->recovery == EFFECT_PURE && (tool->effects & ~(unsigned)TOOL_READS) == 0);
 	if (v.decision == DECIDE_ASK)
-		write_ask(r, tool, args, &q, j);
+		write_ask(r, tool, args, &q, a, j);
 }
 
 static void
@@ -120,7 +120,7 @@ write_invalid(const struct turn_call *c, const char *reason, struct json *j)
 }
 
 void
-admit_call(struct run *r, size_t index, struct buf *body)
+admit_call(struct run *r, size_t index, struct arena *a, struct buf *body)
 {
 	const struct turn_call *c = turn_call(r->t, index);
 	const struct registry *registry = r->en->parts.registry;
@@ -141,10 +141,10 @@ admit_call(struct run *r, size_t index, struct buf *body)
 		err_set(&e, ERR_NOT_FOUND, ERR_TO_MODEL, "there is no tool %.*s%s%s%s", STR_FMT(c->tool),
 			near != NULL ? " (did you mean " : "", near != NULL ? near : "", near != NULL ? "?)" : "");
 		write_invalid(c, e.msg, &j);
-	} else if (tool_args(tool, c->args, r->a, &args, &e) != 0) {
+	} else if (tool_args(tool, c->args, a, &args, &e) != 0) {
 		write_invalid(c, e.msg, &j);
 	} else {
-		write_decision(r, tool, args, &j);
+		write_decision(r, tool, args, a, &j);
 	}
 	json_obj_end(&j);
 }

@@ -26,7 +26,9 @@ struct engine_parts {
 
 struct engine;
 int engine_open(const struct engine_parts *parts, struct engine **out, struct err *e) MUST_USE;
-void engine_close(struct engine *en);
+/* Logs what was shown; from here on no effect starts. The engine is then kept until store_close has answered. */
+void engine_stop(struct engine *en);
+void engine_close(struct engine *en); /* after store_close */
 /* Takes up every turn that a crash or a stop left open: called once, when the store is open. */
 int engine_recover(struct engine *en, struct err *e) MUST_USE;
 /* Nothing runs and nothing is queued; turns that wait for an approval do not count. */

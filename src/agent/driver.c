@@ -14,6 +14,7 @@
 /* One input with all that follows from it at once. */
 struct pass {
 	struct run *r;
+	struct arena *a; /* bodies and what is parsed of them, until they are on their way */
 	int64_t now_ms;
 	struct event_draft *drafts;
 	size_t drafts_n, drafts_cap;
@@ -111,6 +112,9 @@ project(struct pass *p, enum event_kind kind, struct str text, const struct node
 	case EVENT_APPROVAL_EXPIRED:
 		project_approval(p, kind, text, body);
 		break;
+	case EVENT_TURN_STOPPING:
+		BATCH(p->batch, STMT_APPROVAL_CLOSE, V_Z(r->s->id), V_Z(r->turn), V_INT(p->now_ms));
+		break;
 	case EVENT_TURN_FINISHED:
 		BATCH(p->batch, STMT_TURN_END, V_Z(r->turn), V_Z("ended"), V_Z(draft_z(body, "status")),
 			V_INT(p->now_ms), V_INT(node_int(body, "cost_microusd", 0)));
@@ -124,12 +128,13 @@ project(struct pass *p, enum event_kind kind, struct str text, const struct node
 
 /* Adds an event to the commit, to the projections and to the transcript. */
 static const struct node *
-pass_event(struct pass *p, enum event_kind kind, struct str body)
+pass_event(struct pass *p, enum event_kind kind, struct str text)
 {
+	struct str body = arena_str(p->a, text);
 	const struct node *n = &node_null;
 	struct err e = { 0 };
 
-	if (json_parse(p->r->a, body, &n, &e) != 0 || transcript_add(p->r->s->tr, kind, n, &e) != 0) {
+	if (json_parse(p->a, body, &n, &e) != 0 || transcript_add(p->r->s->tr, kind, n, &e) != 0) {
 		if (p->error.code == 0)
 			p->error = e;
 		return NULL;
@@ -144,7 +149,7 @@ pass_event(struct pass *p, enum event_kind kind, struct str body)
 static void
 pass_input(struct pass *p, enum event_kind kind, struct str body)
 {
-	const struct node *n = pass_event(p, kind, arena_str(p->r->a, body));
+	const struct node *n = pass_event(p, kind, body);
 	struct turn_input in = { kind, n, p->now_ms };
 	struct turn_out out;
 
@@ -194,9 +199,11 @@ pass_effects(struct pass *p)
 		const struct turn_call *c = turn_call(p->r->t, ef.index);
 		struct buf b;
 
+		if (ef.type == DO_ADMIT && turn_state(p->r->t) != TURN_ADMIT)
+			continue; /* the guard ended the turn at an earlier call */
 		buf_init(&b, EVENT_BODY_MAX);
 		if (ef.type == DO_ADMIT) {
-			admit_call(p->r, ef.index, &b);
+			admit_call(p->r, ef.index, p->a, &b);
 			pass_input(p, EVENT_TOOL_REQUESTED, buf_str(&b));
 		} else if (ef.type == DO_PREPARE &&
 			registry_find(p->r->en->parts.registry, c->tool)->prepare == NULL) {
@@ -214,6 +221,7 @@ static void
 pass_free(struct pass *p)
 {
 	run_unref(p->r);
+	arena_free(p->a);
 	free(p->drafts);
 	free(p->effects);
 	free(p->later);
@@ -243,32 +251,33 @@ run_over(struct run *r)
 	active_idle(s);
 }
 
+void
+run_expire(struct run *r)
+{
+	const struct turn_call *c = turn_asks(r->t);
+	struct buf b;
+	struct json j;
+
+	buf_init(&b, 1024);
+	json_init(&j, &b);
+	json_obj(&j);
+	json_kv_z(&j, "id", c->effect);
+	json_kv_int(&j, "index", c - turn_call(r->t, 0));
+	json_obj_end(&j);
+	run_input(r, EVENT_APPROVAL_EXPIRED, buf_str(&b));
+	buf_fini(&b);
+}
+
 static void
 on_deadline(void *arg)
 {
 	struct run *r = arg;
-	struct buf b;
-	struct json j;
 
 	if (turn_state(r->t) != TURN_ASK) {
 		run_stop(r, "limit", "turn_ms", "limits.turn_ms was reached (raise it in the configuration)");
 		return;
 	}
-	for (size_t i = 0; i < turn_calls(r->t); i++) {
-		const struct turn_call *c = turn_call(r->t, i);
-
-		if (c->state != CALL_ASKS)
-			continue;
-		buf_init(&b, 1024);
-		json_init(&j, &b);
-		json_obj(&j);
-		json_kv_z(&j, "id", c->effect);
-		json_kv_int(&j, "index", (int64_t)i);
-		json_obj_end(&j);
-		run_input(r, EVENT_APPROVAL_EXPIRED, buf_str(&b));
-		buf_fini(&b);
-		return;
-	}
+	run_expire(r);
 }
 
 /* A turn that waits for a person has the time of the approval, one that works the time of the turn. */
@@ -279,8 +288,11 @@ set_deadline(struct run *r)
 	int64_t ms = MAX(1, limit_ms - (clock_wall_ms() - turn_work_began_ms(r->t)));
 
 	if (turn_state(r->t) == TURN_ASK)
-		ms = APPROVAL_EXPIRES_MS;
-	if (r->deadline == NULL)
+		ms = MAX(1, turn_asked_ms(r->t) + APPROVAL_EXPIRES_MS - clock_wall_ms());
+	if (turn_state(r->t) == TURN_STOP) { /* what runs was told; it ends by itself */
+		timer_close(r->deadline);
+		r->deadline = NULL;
+	} else if (r->deadline == NULL)
 		r->deadline = timer_start(r->en->parts.loop, ms, on_deadline, r);
 	else
 		timer_again(r->deadline, ms);
@@ -331,18 +343,77 @@ pass_durable(void *arg, uint64_t first_seq, const struct err *e)
 	}
 	if (e != NULL && r->s != NULL)
 		run_suspend(r, e);
-	for (size_t i = 0; i < p->later_n && r->s != NULL; i++)
+	for (size_t i = 0; i < p->later_n && r->s != NULL && !r->has_failed && !r->en->is_stopping; i++)
 		start_effect(r, &p->later[i]);
-	if (r->s != NULL)
+	if (r->s != NULL && !r->has_failed && !r->en->is_stopping)
 		set_deadline(r);
 	pass_free(p);
+}
+
+static void
+on_failed(void *arg, uint64_t first_seq, const struct err *e)
+{
+	struct run *r = arg;
+	struct engine *en = r->en;
+	char id[ID_SIZE];
+
+	if (r->s != NULL && e != NULL) {
+		run_suspend(r, e);
+	} else if (r->s != NULL) { /* what is in memory has seen events that the log has not */
+		snprintf(id, sizeof id, "%s", r->s->id);
+		active_drop(r->s);
+		active_load(en, id, active_loaded, NULL);
+	}
+	run_unref(r);
+}
+
+void
+run_fail(struct run *r, const struct err *why)
+{
+	struct event_draft d = { .kind = EVENT_TURN_FINISHED, .turn = r->turn, .time_ms = clock_wall_ms() };
+	int64_t cost = turn_cost_microusd(r->t);
+	struct batch *batch = batch_new();
+	struct buf b;
+	struct json j;
+
+	r->has_failed = true;
+	model_cancel(r);
+	effects_cancel(r, false);
+	buf_init(&b, 8 * KIB);
+	json_init(&j, &b);
+	json_obj(&j);
+	json_kv_z(&j, "status", turn_status_name(TURN_FAILED));
+	json_kv_z(&j, "text", "");
+	json_kv_str(&j, "model", node_str(turn_options(r->t), "model", STR("")));
+	json_kv_int(&j, "cost_microusd", cost);
+	json_kv_int(&j, "steps", turn_step_no(r->t));
+	json_key(&j, "error");
+	json_obj(&j);
+	json_kv_z(&j, "code", err_name(why->code));
+	json_kv_z(&j, "message", why->msg);
+	json_obj_end(&j);
+	json_obj_end(&j);
+	d.body = buf_str(&b);
+	BATCH(batch, STMT_APPROVAL_CLOSE, V_Z(r->s->id), V_Z(r->turn), V_INT(d.time_ms));
+	BATCH(batch, STMT_TURN_END, V_Z(r->turn), V_Z("ended"), V_Z(turn_status_name(TURN_FAILED)), V_INT(d.time_ms),
+		V_INT(cost));
+	events_append(r->en->parts.events, r->s->id, &d, 1, batch, on_failed, run_ref(r));
+	buf_fini(&b);
 }
 
 static void
 pass_commit(struct pass *p)
 {
 	pass_effects(p);
-	if (p->error.code != 0) {
+	if (p->error.code != 0 && p->begins == NULL) {
+		log_error("the turn cannot go on", LOG_S("session", p->r->s->id), LOG_S("turn", p->r->turn),
+			LOG_E(&p->error));
+		batch_free(p->batch);
+		run_fail(p->r, &p->error);
+		pass_free(p);
+		return;
+	}
+	if (p->error.code != 0) { /* nothing of it is in the log */
 		log_error("the turn cannot go on", LOG_S("session", p->r->s->id), LOG_S("turn", p->r->turn),
 			LOG_E(&p->error));
 		batch_free(p->batch);
@@ -352,6 +423,7 @@ pass_commit(struct pass *p)
 		return;
 	}
 	events_append(p->r->en->parts.events, p->r->s->id, p->drafts, p->drafts_n, p->batch, pass_durable, p);
+	arena_reset(p->a); /* the log has its own copies */
 }
 
 static struct pass *
@@ -360,6 +432,7 @@ pass_new(struct run *r)
 	struct pass *p = xcalloc(1, sizeof *p);
 
 	p->r = run_ref(r);
+	p->a = arena_new(TURN_ARENA_MAX);
 	p->now_ms = clock_wall_ms();
 	p->batch = batch_new();
 	return p;
@@ -370,7 +443,7 @@ run_input(struct run *r, enum event_kind kind, struct str body)
 {
 	struct pass *p;
 
-	if (r->s == NULL || turn_state(r->t) == TURN_END)
+	if (r->s == NULL || r->has_failed || turn_state(r->t) == TURN_END)
 		return;
 	p = pass_new(r);
 	pass_input(p, kind, body);
@@ -428,7 +501,7 @@ pass_notices(struct pass *p)
 		json_kv_z(&j, "code", "workspace_config");
 		json_kv_z(&j, "text", s->notices[i]);
 		json_obj_end(&j);
-		pass_event(p, EVENT_NOTICE, arena_str(p->r->a, buf_str(&b)));
+		pass_event(p, EVENT_NOTICE, buf_str(&b));
 		buf_fini(&b);
 		free(s->notices[i]);
 	}
@@ -448,7 +521,7 @@ run_begin(struct run *r, struct queued *q)
 	json_obj(&j);
 	json_kv_z(&j, "text", q->text);
 	json_obj_end(&j);
-	pass_event(p, EVENT_USER_MESSAGE, arena_str(r->a, buf_str(&b)));
+	pass_event(p, EVENT_USER_MESSAGE, buf_str(&b));
 	pass_notices(p);
 	buf_reset(&b);
 	json_init(&j, &b);
@@ -465,6 +538,9 @@ run_stop(struct run *r, const char *why, const char *code, const char *message)
 	struct buf b;
 	struct json j;
 
+	if (turn_state(r->t) == TURN_STOP)
+		return; /* a second wish changes nothing */
+	model_flush(r);
 	buf_init(&b, 8 * KIB);
 	json_init(&j, &b);
 	json_obj(&j);
@@ -478,9 +554,8 @@ run_stop(struct run *r, const char *why, const char *code, const char *message)
 
 /* Live subscribers learn that nothing more will come from this process. */
 void
-run_suspend(struct run *r, const struct err *e)
+run_tell_suspended(struct run *r, const struct err *e)
 {
-	struct active *s = r->s;
 	struct buf b;
 	struct json j;
 
@@ -490,9 +565,15 @@ run_suspend(struct run *r, const struct err *e)
 	json_kv_z(&j, "code", err_name(e->code));
 	json_kv_z(&j, "message", e->msg);
 	json_obj_end(&j);
-	events_live(r->en->parts.events, s->id, EVENT_TURN_SUSPENDED, r->turn, buf_str(&b));
+	events_live(r->en->parts.events, r->s->id, EVENT_TURN_SUSPENDED, r->turn, buf_str(&b));
 	buf_fini(&b);
-	active_drop(s); /* the log is the truth: it is read again before the next use */
+}
+
+void
+run_suspend(struct run *r, const struct err *e)
+{
+	run_tell_suspended(r, e);
+	active_drop(r->s); /* the log is the truth: it is read again before the next use */
 }
 
 /* ---- recovery ---- */
@@ -527,13 +608,16 @@ run_resume(struct run *r)
 	enum turn_state state = turn_state(r->t);
 	struct pass *p;
 
+	if (r->en->is_stopping)
+		return;
 	run_env(r);
 	set_deadline(r);
+	run_ref(r); /* an input that cannot be logged drops the run at once */
 	switch (state) {
 	case TURN_MODEL:
 		r->recovers = true;
 		model_start(r);
-		return;
+		break;
 	case TURN_ADMIT:
 		p = pass_new(r);
 		p->effects = vec_grow(NULL, &p->effects_cap, turn_calls(r->t), sizeof *p->effects);
@@ -541,7 +625,7 @@ run_resume(struct run *r)
 			if (turn_call(r->t, i)->state == CALL_NEW)
 				p->effects[p->effects_n++] = (struct turn_effect){ .type = DO_ADMIT, .index = i };
 		pass_commit(p);
-		return;
+		break;
 	case TURN_TOOLS:
 	case TURN_STOP:
 		for (size_t i = 0; r->s != NULL && i < turn_calls(r->t); i++) {
@@ -550,10 +634,11 @@ run_resume(struct run *r)
 			else if (turn_call(r->t, i)->state == CALL_RUNS)
 				effect_recover(r, i);
 		}
-		if (state == TURN_STOP)
+		if (state == TURN_STOP && r->s != NULL)
 			effects_cancel(r, false);
-		return;
+		break;
 	default: /* TURN_ASK waits, the others have nothing under way */
-		return;
+		break;
 	}
+	run_unref(r);
 }

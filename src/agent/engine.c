@@ -57,12 +57,13 @@ queued_free(struct queued *q)
 void
 active_drop(struct active *s)
 {
-	struct active **at = chain(s->en, s->id);
+	struct engine *en = s->en;
+	struct active **at = chain(en, s->id);
 
 	while (*at != s)
 		at = &(*at)->next;
 	*at = s->next;
-	s->en->active_n--;
+	en->active_n--;
 	while (s->queue != NULL) {
 		struct queued *q = s->queue;
 
@@ -86,6 +87,7 @@ active_drop(struct active *s)
 	free(s->workspace);
 	free(s->cell_state);
 	free(s);
+	engine_changed(en);
 }
 
 static bool
@@ -175,16 +177,34 @@ write_queued(const struct queued *q, struct buf *b)
 
 /* An acknowledgement of a queued message. */
 struct ack {
+	struct engine *en;
 	char session[ID_SIZE], turn[ID_SIZE];
 	engine_done_fn done;
 	void *arg;
 };
 
+void
+forget_queued(struct active *s, const char *turn)
+{
+	struct queued **at = &s->queue, *q;
+
+	while (*at != NULL && strcmp((*at)->turn, turn) != 0)
+		at = &(*at)->next;
+	if (*at == NULL)
+		return;
+	q = *at;
+	*at = q->next;
+	queued_free(q);
+}
+
 static void
 on_queued(void *arg, uint64_t first_seq, const struct err *e)
 {
 	struct ack *ack = arg;
+	struct active *s = e != NULL ? active_find(ack->en, ack->session) : NULL;
 
+	if (s != NULL) /* what is not in the log must not be in memory */
+		forget_queued(s, ack->turn);
 	if (ack->done != NULL)
 		ack->done(ack->arg, ack->session, ack->turn, first_seq, e);
 	free(ack);
@@ -205,6 +225,7 @@ enqueue(struct active *s, struct queued *q)
 	BATCH(batch, STMT_TURN_INSERT, V_Z(q->turn), V_Z(s->id), V_Z(s->owner), V_Z("queued"), V_INT(d.time_ms));
 	snprintf(ack->session, sizeof ack->session, "%s", s->id);
 	snprintf(ack->turn, sizeof ack->turn, "%s", q->turn);
+	ack->en = s->en;
 	ack->done = q->done;
 	ack->arg = q->arg;
 	q->done = NULL;
@@ -219,6 +240,7 @@ enqueue(struct active *s, struct queued *q)
 void
 active_idle(struct active *s)
 {
+	struct engine *en = s->en;
 	struct queued *q = s->queue;
 
 	s->used_ms = loop_now_ms(s->en->parts.loop);
@@ -228,8 +250,23 @@ active_idle(struct active *s)
 		return;
 	}
 	if (active_is_idle(s))
-		drop_idle(s->en);
-	engine_changed(s->en);
+		drop_idle(en); /* perhaps s itself */
+	engine_changed(en);
+}
+
+/* Whether a turn of this id runs or waits: two calls with one id may both have found none in the store. */
+static bool
+is_submitted(const struct engine *en, const char *turn)
+{
+	for (size_t i = 0; i < TABLE_SIZE; i++)
+		for (const struct active *s = en->table[i]; s != NULL; s = s->next) {
+			if (s->run != NULL && strcmp(s->run->turn, turn) == 0)
+				return true;
+			for (const struct queued *q = s->queue; q != NULL; q = q->next)
+				if (strcmp(q->turn, turn) == 0)
+					return true;
+		}
+	return false;
 }
 
 static void
@@ -241,7 +278,10 @@ on_submit(struct engine *en, struct active *s, void *arg, const struct err *e)
 
 	for (const struct queued *x = s != NULL ? s->queue : NULL; x != NULL; x = x->next)
 		n++;
-	if (e == NULL && s->is_closing) {
+	if (e == NULL && is_submitted(en, q->turn)) {
+		err_set(&le, ERR_EXISTS, ERR_TO_USER, "turn %s was submitted already", q->turn);
+		e = &le;
+	} else if (e == NULL && s->is_closing) {
 		err_set(&le, ERR_GONE, ERR_TO_USER, "session %s is being deleted", s->id);
 		e = &le;
 	} else if (e == NULL && n >= QUEUED_TURNS_MAX) {
@@ -309,6 +349,19 @@ engine_continue(struct engine *en, const char *session, engine_done_fn done, voi
 
 /* ---- sessions ---- */
 
+static void
+on_created(void *arg, uint64_t first_seq, const struct err *e)
+{
+	struct ack *ack = arg;
+	struct active *s = e != NULL ? active_find(ack->en, ack->session) : NULL;
+
+	if (s != NULL)
+		active_drop(s);
+	if (ack->done != NULL)
+		ack->done(ack->arg, ack->session, "", first_seq, e);
+	free(ack);
+}
+
 int
 engine_session_create(struct engine *en, const struct session_spec *spec, struct id *out, engine_done_fn done,
 	void *arg, struct err *e)
@@ -337,11 +390,12 @@ engine_session_create(struct engine *en, const struct session_spec *spec, struct
 	json_obj_end(&j);
 	d.body = buf_str(&b);
 	ack = xcalloc(1, sizeof *ack);
+	ack->en = en;
 	snprintf(ack->session, sizeof ack->session, "%s", id.z);
 	ack->done = done;
 	ack->arg = arg;
 	s->used_ms = loop_now_ms(en->parts.loop);
-	events_append(en->parts.events, id.z, &d, 1, batch, on_queued, ack);
+	events_append(en->parts.events, id.z, &d, 1, batch, on_created, ack);
 	buf_fini(&b);
 	*out = id;
 	return 0;
@@ -353,10 +407,14 @@ struct deletion {
 };
 
 static void
-on_deleted(void *arg, const struct err *e)
+on_deleted(void *arg, uint64_t first_seq, const struct err *e)
 {
 	struct deletion *x = arg;
+	struct active *s = active_find(x->en, x->ack.session);
 
+	if (s != NULL)
+		active_drop(s);
+	events_forget(x->en->parts.events, x->ack.session);
 	x->ack.done(x->ack.arg, x->ack.session, "", 0, e);
 	free(x);
 }
@@ -366,15 +424,13 @@ delete_rows(struct deletion *x)
 {
 	static const enum stmt statements[] = { STMT_EVENT_DELETE, STMT_EFFECT_DELETE, STMT_APPROVAL_DELETE,
 		STMT_TURN_DELETE, STMT_BLOB_UNREF, STMT_SESSION_DELETE };
-	struct active *s = active_find(x->en, x->ack.session);
 	struct batch *batch = batch_new();
 	struct cell_value param = V_Z(x->ack.session);
 
-	if (s != NULL)
-		active_drop(s);
 	for (size_t i = 0; i < ARRAY_LEN(statements); i++)
 		batch_add(batch, statements[i], &param, 1);
-	store_commit(x->en->parts.store, batch, on_deleted, x);
+	/* Behind every append that is on its way: none of them may come after the rows are gone. */
+	events_append(x->en->parts.events, x->ack.session, NULL, 0, batch, on_deleted, x);
 }
 
 static void
@@ -394,13 +450,16 @@ on_delete(struct engine *en, struct active *s, void *arg, const struct err *e)
 	struct err le;
 
 	if (e != NULL && e->code == ERR_NOT_FOUND) {
-		on_deleted(x, e);
+		on_deleted(x, 0, e);
 		return;
 	}
 	if (s != NULL) { /* else it could not be read, which is no reason to keep it */
 		s->is_closing = true;
-		if (s->run != NULL)
+		if (s->run != NULL) {
+			err_set(&le, ERR_GONE, ERR_TO_USER, "session %s was deleted", s->id);
+			run_tell_suspended(s->run, &le);
 			run_detach(s->run);
+		}
 	}
 	if (!sandbox_is_up(en->parts.sandbox) ||
 		sandbox_cell_close(en->parts.sandbox, x->ack.session, true, on_cell_closed, x, &le) != 0)
@@ -444,7 +503,7 @@ find_run(struct engine *en, const char *turn)
 {
 	for (size_t i = 0; i < TABLE_SIZE; i++)
 		for (struct active *s = en->table[i]; s != NULL; s = s->next)
-			if (s->run != NULL && strcmp(s->run->turn, turn) == 0)
+			if (s->run != NULL && s->loading == NULL && strcmp(s->run->turn, turn) == 0)
 				return s->run;
 	return NULL;
 }
@@ -465,9 +524,8 @@ engine_cancel(struct engine *en, const char *turn, const char *by, struct err *e
 static const char *const approval_names[] = { "allow_once", "allow_always", "deny" };
 
 static void
-approve(struct run *r, size_t index, enum approval_decision d, const char *by)
+approve(struct run *r, const struct turn_call *c, enum approval_decision d, const char *by)
 {
-	const struct turn_call *c = turn_call(r->t, index);
 	struct json j;
 	struct buf b;
 
@@ -475,7 +533,7 @@ approve(struct run *r, size_t index, enum approval_decision d, const char *by)
 	json_init(&j, &b);
 	json_obj(&j);
 	json_kv_z(&j, "id", c->effect);
-	json_kv_int(&j, "index", (int64_t)index);
+	json_kv_int(&j, "index", c - turn_call(r->t, 0));
 	json_kv_str(&j, "hash", c->hash);
 	json_kv_z(&j, "decision", approval_names[d]);
 	json_kv_z(&j, "by", by);
@@ -492,19 +550,21 @@ int
 engine_approve(struct engine *en, const char *approval, enum approval_decision d, const char *by, struct err *e)
 {
 	char turn[ID_SIZE];
+	const struct turn_call *c;
 	struct run *r;
 
 	snprintf(turn, sizeof turn, "%.26s", approval);
 	r = find_run(en, turn);
-	for (size_t i = 0; r != NULL && turn_state(r->t) == TURN_ASK && i < turn_calls(r->t); i++) {
-		const struct turn_call *c = turn_call(r->t, i);
-
-		if (c->state != CALL_ASKS || strcmp(c->effect, approval) != 0)
-			continue;
+	c = r != NULL ? turn_asks(r->t) : NULL;
+	if (c != NULL && strcmp(c->effect, approval) == 0) {
+		if (clock_wall_ms() >= turn_asked_ms(r->t) + APPROVAL_EXPIRES_MS) { /* the machine slept: no timer ran */
+			run_expire(r);
+			return err_set(e, ERR_GONE, ERR_TO_USER, "approval %s has expired (give the task again)", approval);
+		}
 		if (d == APPROVE_ALWAYS && c->always.n == 0)
 			return err_set(e, ERR_INVALID, ERR_TO_USER,
 				"this call cannot be allowed always: no exact rule covers it (allow it once)");
-		approve(r, i, d, by);
+		approve(r, c, d, by);
 		return 0;
 	}
 	return err_set(e, ERR_NOT_FOUND, ERR_TO_USER,
@@ -622,6 +682,16 @@ engine_open(const struct engine_parts *parts, struct engine **out, struct err *e
 }
 
 void
+engine_stop(struct engine *en)
+{
+	for (size_t i = 0; i < TABLE_SIZE; i++)
+		for (struct active *s = en->table[i]; s != NULL; s = s->next)
+			if (s->run != NULL)
+				model_flush(s->run);
+	en->is_stopping = true;
+}
+
+void
 engine_close(struct engine *en)
 {
 	for (size_t i = 0; i < TABLE_SIZE; i++)
@@ -640,8 +710,8 @@ engine_close(struct engine *en)
 	free(en);
 }
 
-static void
-on_recovered(struct engine *en, struct active *s, void *arg, const struct err *e)
+void
+active_loaded(struct engine *en, struct active *s, void *arg, const struct err *e)
 {
 	if (e != NULL)
 		log_error("a session with an open turn could not be read", LOG_E(e));
@@ -659,7 +729,7 @@ engine_recover(struct engine *en, struct err *e)
 		char id[ID_SIZE];
 
 		snprintf(id, sizeof id, "%.*s", STR_FMT(rows_str(rows, i, 1)));
-		active_load(en, id, on_recovered, NULL);
+		active_load(en, id, active_loaded, NULL);
 	}
 	rows_free(rows);
 	return 0;

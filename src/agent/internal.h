@@ -68,6 +68,7 @@ struct run {
 	bool recovers; /* resumed after a crash in the middle of a model call: the next one is a further attempt */
 	bool yes;
 	bool is_warmed; /* its cell was asked for ahead */
+	bool has_failed; /* the machine and the log disagree: no further input */
 };
 
 struct engine {
@@ -80,6 +81,7 @@ struct engine {
 	struct arena *a; /* process lifetime: schemas */
 	struct scripted *offline; /* open offline models by provider */
 	int64_t reserved_microusd;
+	bool is_stopping; /* no effect starts any more */
 };
 
 /* engine.c */
@@ -91,11 +93,14 @@ void engine_changed(struct engine *en);
 /* What the turns that have not ended have cost so far. */
 int64_t engine_running_microusd(const struct engine *en);
 void queued_free(struct queued *q);
+void forget_queued(struct active *s, const char *turn);
 /* The offline model of a provider, opened once. */
 int engine_offline(struct engine *en, const struct model_info *m, const struct offline **out, struct err *e) MUST_USE;
 
 /* load.c: reads a session from the log; ready is called once, maybe at once. */
 void active_load(struct engine *en, const char *id, session_ready_fn ready, void *arg);
+/* For who only wants it read. */
+void active_loaded(struct engine *en, struct active *s, void *arg, const struct err *e);
 int active_create(struct engine *en, const char *id, const struct session_spec *spec, struct active **out,
 	struct err *e) MUST_USE;
 
@@ -109,11 +114,17 @@ void run_input(struct run *r, enum event_kind kind, struct str body);
 void run_begin(struct run *r, struct queued *q);
 /* Feeds one event of the log, without effects: recovery. */
 int run_replay(struct run *r, enum event_kind kind, const struct node *body, int64_t time_ms, struct err *e);
+/* Ends a turn that the machine cannot go on with: the log says so, and the session is read again without it. */
+void run_fail(struct run *r, const struct err *why);
 /* Starts what the machine's state says is left to do. */
 void run_resume(struct run *r);
+/* The approval that is pending has expired. */
+void run_expire(struct run *r);
 void run_stop(struct run *r, const char *why, const char *code, const char *message);
 /* Takes the run off its session and stops what is under way; the log still has its turn open. */
 void run_detach(struct run *r);
+/* To live subscribers: nothing more of this turn comes from here. */
+void run_tell_suspended(struct run *r, const struct err *e);
 /* The run cannot go on in this process (the store failed): tells live subscribers and drops it; the log still has it
  * open, so it is taken up again later. */
 void run_suspend(struct run *r, const struct err *e);
@@ -124,7 +135,7 @@ void run_env(struct run *r);
 void intent_body(struct run *r, size_t index, struct str probe, struct buf *b);
 
 /* admit.c */
-void admit_call(struct run *r, size_t index, struct buf *body);
+void admit_call(struct run *r, size_t index, struct arena *a, struct buf *body);
 void always_add(struct active *s, struct str rule);
 
 /* model.c */
@@ -132,6 +143,7 @@ void model_start(struct run *r);
 void model_resume(struct run *r); /* the broker is back */
 /* Whether a logged model.retry was the fault of the model's server, not of ours. */
 bool retry_is_failure(const struct node *body);
+void model_flush(struct run *r); /* logs the text that was shown */
 void model_cancel(struct run *r);
 
 /* effect.c */

@@ -26,6 +26,7 @@ struct loading {
 	struct arena *a; /* of one event */
 	uint64_t after;
 	struct err error;
+	struct err bad_turn; /* the open turn cannot be replayed */
 };
 
 /* ---- the workspace's file ---- */
@@ -90,45 +91,30 @@ load_queued(struct active *s, const struct event *ev, const struct node *body)
 }
 
 static void
-load_dequeue(struct active *s, const char *turn)
-{
-	struct queued **at = &s->queue, *q;
-
-	while (*at != NULL && strcmp((*at)->turn, turn) != 0)
-		at = &(*at)->next;
-	if (*at == NULL)
-		return;
-	q = *at;
-	*at = q->next;
-	queued_free(q);
-}
-
-static int
-load_turn_event(struct active *s, const struct event *ev, const struct node *body, struct err *e)
+load_turn_event(struct active *s, const struct event *ev, const struct node *body)
 {
 	struct run *r = s->run;
-	int rc;
 
 	if (ev->kind == EVENT_TURN_QUEUED) {
 		load_queued(s, ev, body);
-		return 0;
+		return;
 	}
 	if (ev->kind == EVENT_TURN_STARTED) {
-		load_dequeue(s, ev->turn);
+		forget_queued(s, ev->turn);
 		r = run_new(s, ev->turn);
 	}
 	if (ev->kind == EVENT_APPROVAL_RESOLVED && str_is(node_str(body, "decision", STR("")), "allow_always"))
 		always_add(s, node_str(body, "rule", STR("")));
 	if (r == NULL || ev->turn == NULL || strcmp(r->turn, ev->turn) != 0)
-		return 0;
-	rc = run_replay(r, ev->kind, body, ev->time_ms, e);
+		return;
+	if (s->loading->bad_turn.code == 0)
+		(void)run_replay(r, ev->kind, body, ev->time_ms, &s->loading->bad_turn);
 	if (ev->kind == EVENT_TURN_FINISHED) {
 		s->run = NULL;
 		r->s = NULL;
 		run_unref(r);
-		return 0; /* it is over, whatever the machine thinks of it */
+		s->loading->bad_turn.code = 0; /* it is over, whatever the machine thinks of it */
 	}
-	return rc;
 }
 
 static int
@@ -142,8 +128,8 @@ load_event(struct active *s, struct arena *a, const struct event *ev, struct err
 	if (rc == 0)
 		rc = transcript_add(s->tr, ev->kind, body, e);
 	if (rc == 0)
-		rc = load_turn_event(s, ev, body, e);
-	if (rc != 0)
+		load_turn_event(s, ev, body);
+	else
 		err_wrap(e, "session %s event %llu", s->id, (unsigned long long)ev->seq);
 	return rc;
 }
@@ -156,7 +142,6 @@ load_end(struct active *s, const struct err *e)
 	struct loading *ld = s->loading;
 	struct engine *en = ld->en;
 	struct waiter *w = ld->waiters;
-
 	bool is_open = s->run != NULL;
 
 	if (is_open)
@@ -165,16 +150,22 @@ load_end(struct active *s, const struct err *e)
 	while (w != NULL) {
 		struct waiter *next = w->next;
 
-		w->ready(en, e == NULL ? active_find(en, ld->id) : NULL, w->arg, e);
+		s = active_find(en, ld->id);
+		if (e == NULL && s == NULL) /* one before it made it go: read it again */
+			active_load(en, ld->id, w->ready, w->arg);
+		else
+			w->ready(en, e == NULL ? s : NULL, w->arg, e);
 		free(w);
 		w = next;
 	}
 	s = active_find(en, ld->id);
 	if (e != NULL && s != NULL)
 		active_drop(s);
-	else if (s != NULL && is_open && s->run != NULL)
+	else if (s != NULL && s->loading == NULL && is_open && s->run != NULL && ld->bad_turn.code != 0)
+		run_fail(s->run, &ld->bad_turn);
+	else if (s != NULL && s->loading == NULL && is_open && s->run != NULL)
 		run_resume(s->run);
-	else if (s != NULL)
+	else if (s != NULL && s->loading == NULL)
 		active_idle(s);
 	arena_free(ld->a);
 	free(ld);

@@ -68,13 +68,15 @@ static void
 event_log(struct run *r, enum event_kind kind, struct json *j, struct buf *b)
 {
 	struct event_draft d = { .kind = kind, .turn = r->turn, .time_ms = clock_wall_ms() };
+	struct arena *a = arena_new(TURN_ARENA_MAX);
 	const struct node *n;
 	struct err e = { 0 };
 
 	json_obj_end(j);
 	d.body = buf_str(b);
-	if (json_parse(r->a, d.body, &n, &e) == 0 && transcript_add(r->s->tr, kind, n, &e) == 0)
+	if (json_parse(a, d.body, &n, &e) == 0 && transcript_add(r->s->tr, kind, n, &e) == 0)
 		events_append(r->en->parts.events, r->s->id, &d, 1, NULL, NULL, NULL);
+	arena_free(a);
 	buf_fini(b);
 }
 
@@ -85,7 +87,7 @@ log_partial(struct model_call *m)
 	struct buf b;
 
 	timer_stop(m->partial_timer);
-	if (m->partial.n == 0)
+	if (m->partial.n == 0 || turn_state(m->r->t) != TURN_MODEL)
 		return;
 	event_begin(m, &j, &b, EVENT_BODY_MAX);
 	json_kv_int(&j, "offset", m->partial_at);
@@ -120,6 +122,8 @@ on_delta(void *arg, enum delta_type type, struct str text)
 	struct json j;
 	struct buf b;
 
+	if (turn_state(m->r->t) != TURN_MODEL) /* stopped: the log has what was shown */
+		return;
 	if (type == DELTA_CALL) {
 		warm_cell(m->r, text);
 		return;
@@ -239,7 +243,7 @@ finish_answer(struct model_call *m, const struct model_answer *answer)
 	struct buf b;
 
 	buf_reset(&m->partial); /* model.done has it all */
-	event_begin(m, &j, &b, EVENT_BODY_MAX);
+	event_begin(m, &j, &b, EVENT_BODY_MAX / 2); /* what quotes it must fit into an event too */
 	json_key(&j, "blocks");
 	json_arr(&j);
 	for (size_t i = 0; i < answer->n; i++)
@@ -260,7 +264,7 @@ finish_answer(struct model_call *m, const struct model_answer *answer)
 		struct err e = { 0 };
 
 		buf_fini(&b);
-		err_set(&e, ERR_LIMIT, ERR_TO_USER, "the model's answer is larger than %u KiB", EVENT_BODY_MAX / KIB);
+		err_set(&e, ERR_LIMIT, ERR_TO_USER, "the model's answer is larger than %u KiB", EVENT_BODY_MAX / 2 / KIB);
 		finish_error(m, &e);
 		return;
 	}
@@ -277,7 +281,7 @@ on_attempt_logged(void *arg, uint64_t first_seq, const struct err *e)
 		model_free(m);
 	else if (e != NULL)
 		run_suspend(m->r, e);
-	else
+	else if (!m->r->en->is_stopping)
 		attempt_afford(m);
 }
 
@@ -291,6 +295,8 @@ attempt_again(struct model_call *m, bool is_reset)
 	const struct node *n;
 	struct err e;
 
+	if (turn_state(m->r->t) != TURN_MODEL)
+		return;
 	m->attempt++;
 	m->r->attempts = m->attempt;
 	for (size_t i = 0; i < ARRAY_LEN(d); i++) {
@@ -362,6 +368,8 @@ attempt_failed(struct model_call *m, const struct failure *f)
 	int64_t after_ms;
 
 	attempt_end(m);
+	if (turn_state(m->r->t) != TURN_MODEL)
+		return; /* stopped: cancelled as soon as that is durable */
 	if (!f->may_retry || m->r->failures >= m->info.retries) {
 		finish_error(m, &f->e);
 		return;
@@ -386,6 +394,8 @@ static void
 attempt_waits(struct model_call *m, bool was_sent, const struct err *e)
 {
 	attempt_end(m);
+	if (turn_state(m->r->t) != TURN_MODEL)
+		return;
 	if (was_sent)
 		log_retry(m, 0, e);
 	m->waits = was_sent ? WAITS_TO_REPEAT : WAITS_TO_SEND;
@@ -679,6 +689,8 @@ on_day_cost(void *arg, const struct rows *rows, const struct err *e)
 		model_free(m);
 		return;
 	}
+	if (m->r->en->is_stopping)
+		return;
 	if (e != NULL) {
 		finish_error(m, e);
 		return;
@@ -743,13 +755,20 @@ model_start(struct run *r)
 }
 
 void
+model_flush(struct run *r)
+{
+	if (r->model != NULL)
+		log_partial(r->model);
+}
+
+void
 model_cancel(struct run *r)
 {
 	struct model_call *m = r->model;
 
 	if (m == NULL)
 		return;
-	if (r->s != NULL)
+	if (r->s != NULL && !r->en->is_stopping)
 		log_partial(m);
 	r->model = NULL;
 	if (!m->is_awaited) /* else its callback still comes and frees it */

@@ -6,14 +6,18 @@
 #include "agent/guard.h"
 #include "base/hash.h"
 #include "base/limits.h"
+#include "base/utf8.h"
 #include "provider/provider.h"
 
 #include <stdio.h>
 
-
+#define TOOL_NOTED_MAX  64 /* bytes of a name in turn.finished: a model may invent longer ones */
+#define EFFECT_NOTE_MAX 512 /* one item, escaped */
 
 struct turn {
 	struct arena *a;
+	struct arena *step_a; /* calls and text of the newest answer */
+	struct arena *out_a; /* bodies of the step under way */
 	const char *id;
 	enum turn_state state;
 	enum turn_status status;
@@ -57,6 +61,8 @@ turn_new(struct arena *a, const char *id)
 
 	t->a = a;
 	t->id = arena_strdup(a, str_of(id));
+	t->step_a = arena_new(TURN_ARENA_MAX);
+	t->out_a = arena_new(TURN_ARENA_MAX);
 	buf_init(&t->effects, EVENT_BODY_MAX / 4);
 	return t;
 }
@@ -65,6 +71,8 @@ void
 turn_fini(struct turn *t)
 {
 	buf_fini(&t->effects);
+	arena_free(t->step_a);
+	arena_free(t->out_a);
 }
 
 /* ---- output ---- */
@@ -93,14 +101,14 @@ ask_for(struct turn *t, enum turn_effect_type type, size_t index)
 	o->effects[o->effects_n++] = (struct turn_effect){ .type = type, .step = t->step, .index = index };
 }
 
-/* Moves the text of b into the arena as the body of a new event. */
+/* The text of b becomes the body of a new event, until the next step. */
 static void
 tell(struct turn *t, enum event_kind kind, struct buf *b)
 {
 	struct turn_out *o = &t->out;
 
 	o->events = grow(t, o->events, o->events_n, &t->events_cap, sizeof *o->events);
-	o->events[o->events_n++] = (struct turn_event){ .kind = kind, .body = arena_str(t->a, buf_str(b)) };
+	o->events[o->events_n++] = (struct turn_event){ .kind = kind, .body = arena_str(t->out_a, buf_str(b)) };
 	buf_fini(b);
 }
 
@@ -240,9 +248,20 @@ answer_text(struct turn *t, const struct node *blocks)
 	for (size_t i = 0; i < node_len(blocks); i++)
 		if (str_is(node_str(node_at(blocks, i), "type", STR("")), "text"))
 			buf_add_str(&b, node_str(node_at(blocks, i), "text", STR("")));
-	text = arena_str(t->a, buf_str(&b));
+	text = arena_str(t->step_a, buf_str(&b));
 	buf_fini(&b);
 	return text;
+}
+
+/* Of the answer before, nothing is needed any more: a long turn takes no more memory than a short one. */
+static void
+take_answer(struct turn *t, const struct turn_input *in)
+{
+	t->calls = NULL;
+	t->calls_n = t->at = 0;
+	arena_reset(t->step_a);
+	add_usage(t, in->body);
+	t->text = answer_text(t, node_get(in->body, "blocks"));
 }
 
 static enum turn_state
@@ -258,8 +277,7 @@ act_answer(struct turn *t, const struct turn_input *in)
 {
 	struct str stop = node_str(in->body, "stop", STR("end"));
 
-	add_usage(t, in->body);
-	t->text = answer_text(t, node_get(in->body, "blocks"));
+	take_answer(t, in);
 	t->status = TURN_ANSWERED;
 	if (str_is(stop, "refused"))
 		fail_with(t, TURN_FAILED, STR("refused"), STR("the model refused to answer"));
@@ -276,19 +294,17 @@ act_calls(struct turn *t, const struct turn_input *in)
 	const struct node *blocks = node_get(in->body, "blocks");
 	size_t n = node_len(blocks);
 
-	add_usage(t, in->body);
-	t->text = answer_text(t, blocks);
-	t->calls = arena_alloc(t->a, n * sizeof *t->calls);
-	t->calls_n = t->at = 0;
+	take_answer(t, in);
+	t->calls = arena_alloc(t->step_a, n * sizeof *t->calls);
 	for (size_t i = 0; i < n; i++) {
 		const struct node *block = node_at(blocks, i);
 		struct turn_call *c = &t->calls[t->calls_n];
 
 		if (!str_is(node_str(block, "type", STR("")), "call"))
 			continue;
-		c->call_id = arena_str(t->a, node_str(block, "call_id", STR("")));
-		c->tool = arena_str(t->a, node_str(block, "tool", STR("")));
-		c->args = arena_str(t->a, node_str(block, "args", STR("{}")));
+		c->call_id = arena_str(t->step_a, node_str(block, "call_id", STR("")));
+		c->tool = arena_str(t->step_a, node_str(block, "tool", STR("")));
+		c->args = arena_str(t->step_a, node_str(block, "args", STR("{}")));
 		snprintf(c->effect, sizeof c->effect, "%s.%lld.%zu", t->id, (long long)t->step, t->calls_n);
 		ask_for(t, DO_ADMIT, t->calls_n++);
 	}
@@ -385,7 +401,7 @@ guard_stops(struct turn *t, const struct turn_call *c, struct str result)
 	switch (guard_add(&t->guard, sig * 31 + hash64(result))) {
 	case GUARD_WARN:
 		tell_notice(t, "warn", "loop_guard",
-			arena_printf(t->a, "You are repeating yourself: %s. Do something else, or answer with what you have.",
+			arena_printf(t->out_a, "You are repeating yourself: %s. Do something else, or answer with what you have.",
 				t->guard.what),
 			true);
 		return false;
@@ -403,11 +419,13 @@ note_effect(struct turn *t, const struct turn_call *c, const char *status, int64
 {
 	struct json j;
 
+	if (t->effects.n + EFFECT_NOTE_MAX > t->effects.max)
+		return; /* the log has them all */
 	if (t->effects.n > 0)
 		buf_add_char(&t->effects, ',');
 	json_init(&j, &t->effects);
 	json_obj(&j);
-	json_kv_str(&j, "tool", c->tool);
+	json_kv_str(&j, "tool", str_sub(c->tool, 0, utf8_cut(c->tool, TOOL_NOTED_MAX)));
 	json_kv_z(&j, "status", status);
 	json_kv_int(&j, "ms", ms);
 	json_obj_end(&j);
@@ -421,10 +439,10 @@ act_requested(struct turn *t, const struct turn_input *in)
 	bool is_last = true;
 
 	c->is_parallel = node_bool(in->body, "parallel", false);
-	c->checked = node_copy(t->a, node_get(in->body, "args"));
-	c->hash = arena_str(t->a, node_str(in->body, "hash", STR("")));
-	c->always = arena_str(t->a, node_str(in->body, "always", STR("")));
-	c->summary = arena_str(t->a, node_str(in->body, "summary", STR("")));
+	c->checked = node_copy(t->step_a, node_get(in->body, "args"));
+	c->hash = arena_str(t->step_a, node_str(in->body, "hash", STR("")));
+	c->always = arena_str(t->step_a, node_str(in->body, "always", STR("")));
+	c->summary = arena_str(t->step_a, node_str(in->body, "summary", STR("")));
 	c->state = str_is(decision, "allow") ? CALL_ALLOWED : str_is(decision, "ask") ? CALL_ASKS : CALL_REFUSED;
 	if (c->state == CALL_REFUSED) {
 		note_effect(t, c, str_is(decision, "deny") ? "denied" : "invalid", 0);
@@ -463,7 +481,7 @@ act_intent(struct turn *t, const struct turn_input *in)
 {
 	struct turn_call *c = call_of(t, in);
 
-	c->probe = node_get(in->body, "probe") != NULL ? node_copy(t->a, node_get(in->body, "probe")) : NULL;
+	c->probe = node_get(in->body, "probe") != NULL ? node_copy(t->step_a, node_get(in->body, "probe")) : NULL;
 	c->state = CALL_RUNS;
 	ask_for(t, DO_RUN, (size_t)(c - t->calls));
 	return TURN_TOOLS;
@@ -597,8 +615,10 @@ turn_step(struct turn *t, const struct turn_input *in, struct turn_out *out, str
 	int input = classify(in, &needs_call);
 
 	t->out.events_n = t->out.effects_n = 0;
+	arena_reset(t->out_a);
 	*out = t->out;
-	if (input < 0 || (needs_call && call_of(t, in) == NULL))
+	if (input < 0 || (needs_call && call_of(t, in) == NULL) ||
+		((input == IN_ALLOWED || input == IN_DENIED) && call_of(t, in) != turn_asks(t)))
 		return err_set(e, ERR_CORRUPT, ERR_TO_LOG, "turn %s: %s is not an input of this turn", t->id,
 			event_kind_name(in->kind));
 	for (size_t i = 0; i < ARRAY_LEN(edges); i++) {
@@ -631,6 +651,18 @@ size_t
 turn_calls(const struct turn *t)
 {
 	return t->calls_n;
+}
+
+const struct turn_call *
+turn_asks(const struct turn *t)
+{
+	return t->state == TURN_ASK ? &t->calls[t->at] : NULL;
+}
+
+int64_t
+turn_asked_ms(const struct turn *t)
+{
+	return t->asked_ms;
 }
 
 const struct turn_call *

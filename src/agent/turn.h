@@ -71,7 +71,7 @@ struct turn_call {
 
 struct turn;
 
-/* id is the turn's; everything lives in a until it is dropped. */
+/* id is the turn's; lives in a until it is dropped. */
 struct turn *turn_new(struct arena *a, const char *id);
 void turn_fini(struct turn *t); /* before its arena is dropped */
 /* Advances by one input; out is valid until the next step. An input that the state has no edge for is ERR_CORRUPT: the log and
@@ -81,7 +81,10 @@ int turn_step(struct turn *t, const struct turn_input *in, struct turn_out *out,
 enum turn_state turn_state(const struct turn *t);
 int64_t turn_step_no(const struct turn *t); /* 1..: of the model call under way or last made */
 size_t turn_calls(const struct turn *t);
-const struct turn_call *turn_call(const struct turn *t, size_t i);
+const struct turn_call *turn_call(const struct turn *t, size_t i); /* until the next model.done */
+/* The call whose approval is pending; NULL: not in TURN_ASK. */
+const struct turn_call *turn_asks(const struct turn *t);
+int64_t turn_asked_ms(const struct turn *t); /* since when */
 /* What turn.started said. */
 const struct node *turn_options(const struct turn *t);
 /* Wall time of turn.started, moved on by the time that it waited for a person: what limits.turn_ms counts from. */

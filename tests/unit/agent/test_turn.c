@@ -390,6 +390,55 @@ test_impossible_inputs_are_refused(void **state)
 	assert_int_equal(turn_state(b->t), TURN_MODEL);
 }
 
+/* Two calls ask: the second one's id can be guessed before it was asked for. */
+static void
+test_only_the_pending_approval_counts(void **state)
+{
+	struct bench *b = *state;
+
+	start(b, "{}");
+	assert_int_equal(feed(b, EVENT_MODEL_DONE,
+		"{\"blocks\":[{\"type\":\"call\",\"call_id\":\"a\",\"tool\":\"exec\",\"args\":\"{}\"},"
+		"{\"type\":\"call\",\"call_id\":\"b\",\"tool\":\"exec\",\"args\":\"{}\"}],\"stop\":\"tools\"}"), 0);
+	admit(b, 0, "ask", false);
+	admit(b, 1, "ask", false);
+	assert_ptr_equal(turn_asks(b->t), turn_call(b->t, 0));
+	assert_int_equal(feed(b, EVENT_APPROVAL_RESOLVED, "{\"index\":1,\"decision\":\"allow_once\"}"), ERR_CORRUPT);
+	assert_int_equal(feed(b, EVENT_APPROVAL_EXPIRED, "{\"index\":1}"), ERR_CORRUPT);
+	assert_ptr_equal(turn_asks(b->t), turn_call(b->t, 0));
+	assert_int_equal(feed(b, EVENT_APPROVAL_RESOLVED, "{\"index\":0,\"decision\":\"allow_once\"}"), 0);
+	assert_null(turn_asks(b->t));
+}
+
+/* As many steps as limits.turn_steps allows. */
+static void
+test_a_long_turn_takes_no_more_memory(void **state)
+{
+	struct bench *b = *state;
+	struct arena *own = arena_new(1u << 20);
+	struct turn *t = turn_new(own, TURN_ID);
+	struct arena *inputs = b->a;
+	char result[16];
+
+	turn_fini(b->t);
+	b->t = t;
+	start(b, "{}");
+	for (int i = 0; i < 10000; i++) {
+		snprintf(result, sizeof result, "%d", i);
+		assert_int_equal(feed(b, EVENT_MODEL_DONE,
+			"{\"blocks\":[{\"type\":\"call\",\"call_id\":\"a\",\"tool\":\"exec\",\"args\":\"{}\"}]}"), 0);
+		admit(b, 0, "allow", false);
+		intent(b, 0);
+		outcome(b, 0, "done", result);
+		arena_reset(inputs);
+	}
+	assert_true(arena_used(own) < 64 * 1024);
+	turn_fini(t);
+	arena_free(own);
+	arena_reset(inputs);
+	b->t = turn_new(inputs, TURN_ID); /* the reset took the first one's memory */
+}
+
 int
 main(void)
 {
@@ -398,7 +447,8 @@ main(void)
 		T(test_refused_calls_go_back_to_the_model), T(test_approval), T(test_denied_by_the_user), T(test_step_limit),
 		T(test_token_limit), T(test_cancel_waits_for_what_runs), T(test_cancel_of_a_model_call), T(test_model_failure),
 		T(test_empty_answer_is_a_failure), T(test_guard_stops_a_spinning_model), T(test_guard_sees_oscillation),
-		T(test_guard_lets_polling_go_on), T(test_impossible_inputs_are_refused) };
+		T(test_guard_lets_polling_go_on), T(test_impossible_inputs_are_refused),
+		T(test_only_the_pending_approval_counts), T(test_a_long_turn_takes_no_more_memory) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
