@@ -206,14 +206,16 @@ static const struct wire_handler handler = { on_msg, on_gone };
 static void
 finish(struct runtime *rt)
 {
-	if (rt->gateway != NULL)
-		gateway_close(rt->gateway);
+	/* What waits for the store has its answer in store_close, from an engine and a gateway that still are. */
 	if (rt->engine != NULL)
-		engine_close(rt->engine);
+		engine_stop(rt->engine);
+	store_close(rt->store);
+	if (rt->gateway != NULL)
+		gateway_close(take_ptr(&rt->gateway));
+	if (rt->engine != NULL)
+		engine_close(take_ptr(&rt->engine));
 	sandbox_free(rt->sandbox);
 	broker_free(rt->broker);
-	if (rt->store != NULL)
-		store_close(rt->store);
 	if (rt->events != NULL)
 		events_close(rt->events);
 	registry_free(rt->registry);

@@ -99,6 +99,38 @@ class Exits(Case):
         self.assertEqual(s.end(), 5)
         self.assertEqual(s.events[-1]["body"]["status"], "cancelled")
 
+    def test_a_spinning_answer_ends_its_turn(self):
+        calls = ", ".join("{ call: { tool: nosuch, args: { x: 1 } } }" for _ in range(7))
+        self.script("steps:\n" + 2 * ("  - answer: [ %s ]\n" % calls))
+        r = self.run_json("go", check=4)
+        self.assertEqual(r["error"]["code"], "loop_guard")
+        self.run_json("--session", r["session"], "go", check=4)
+
+    def test_the_time_limit_stops_once(self):
+        self.script("steps:\n  - answer: [ { call: { tool: exec, args: { command: \"trap '' TERM; sleep 600\" } } } ]\n")
+        r = self.run_json("go", check=4, env={"ITHACA__LIMITS__TURN_MS": "700"})
+        kinds = [e["kind"] for e in self.events(r["session"])]
+        self.assertEqual(kinds.count("turn.stopping"), 1)
+
+    def test_nothing_comes_behind_the_end_of_a_cancelled_answer(self):
+        self.script("steps:\n  - answer: [ { text: \"%s\", chunk: 5, delay: 20 } ]\n" % ("word " * 1500))
+        s = self.stream("go")
+        s.until("model.partial")
+        s.proc.send_signal(signal.SIGINT)
+        self.assertEqual(s.end(), 5)
+        kinds = [e["kind"] for e in self.events(s.events[0]["session"])]
+        self.assertEqual(kinds[-1], "turn.finished")
+
+
+class Names(Case):
+    def test_a_name_never_hides_an_id(self):
+        first = self.run_json("write a.txt with x")["session"]
+        second = self.run_json("--new", "write b.txt with y")["session"]
+        self.ithaca("session", "rename", second, first, check=0)
+        self.stop()
+        shown = json.loads(self.ithaca("session", "show", first, "--json", check=0).stdout)
+        self.assertEqual(shown["session"], first)
+
 
 class Apis(Case):
     def tool_script(self):
