@@ -19,7 +19,7 @@ struct exec_call {
 	struct sandbox *sb;
 	uint64_t id;
 	struct stream *stream;
-	char effect[CELL_KEY_MAX + 1];
+	char cell[CELL_KEY_MAX + 1], effect[CELL_KEY_MAX + 1];
 	int64_t offset;
 	const struct exec_handler *h;
 	void *arg;
@@ -337,6 +337,7 @@ sandbox_exec(struct sandbox *sb, const struct exec_request *r, const struct exec
 		} else {
 			struct exec_call *c = xcalloc(1, sizeof(*c));
 			*c = (struct exec_call){ .next = sb->calls, .sb = sb, .id = id, .h = h, .arg = arg };
+			memcpy(c->cell, r->cell, strlen(r->cell) + 1);
 			memcpy(c->effect, r->effect, strlen(r->effect) + 1);
 			c->stream = stream_open(sb->wire, id, &output_handler, c);
 			stream_eof(c->stream); /* input has a message of its own */
@@ -349,16 +350,18 @@ sandbox_exec(struct sandbox *sb, const struct exec_request *r, const struct exec
 }
 
 static void
-send_effect(struct sandbox *sb, enum wire_kind kind, uint64_t id, const char *effect)
+send_kill(struct sandbox *sb, uint64_t id, const char *cell, const char *effect)
 {
-	json_kv_z(wire_begin(sb->wire, kind, id), "effect", effect);
+	struct json *j = wire_begin(sb->wire, WIRE_KILL, id);
+	json_kv_z(j, "cell", cell);
+	json_kv_z(j, "effect", effect);
 	(void)wire_end(sb->wire, STR(""), -1);
 }
 
 void
 exec_call_kill(struct exec_call *c)
 {
-	send_effect(c->sb, WIRE_KILL, wire_next_id(c->sb->wire), c->effect);
+	send_kill(c->sb, wire_next_id(c->sb->wire), c->cell, c->effect);
 }
 
 void
@@ -388,13 +391,14 @@ sandbox_warm(struct sandbox *sb, const char *cell, const struct cell_plan *plan)
 }
 
 int
-sandbox_spool(struct sandbox *sb, const char *effect, int64_t offset, int64_t n, sandbox_reply_fn fn, void *arg,
-	struct err *e)
+sandbox_spool(struct sandbox *sb, const char *cell, const char *effect, int64_t offset, int64_t n,
+	sandbox_reply_fn fn, void *arg, struct err *e)
 {
-	if (need_link(sb, e) != 0 || check_keys(NULL, effect, e) != 0)
+	if (need_link(sb, e) != 0 || check_keys(cell, effect, e) != 0)
 		return e->code;
 	uint64_t id = wire_next_id(sb->wire);
 	struct json *j = wire_begin(sb->wire, WIRE_SPOOL, id);
+	json_kv_z(j, "cell", cell);
 	json_kv_z(j, "effect", effect);
 	json_kv_int(j, "offset", offset);
 	json_kv_int(j, "n", n);
@@ -404,18 +408,19 @@ sandbox_spool(struct sandbox *sb, const char *effect, int64_t offset, int64_t n,
 }
 
 int
-sandbox_job(struct sandbox *sb, const char *effect, sandbox_reply_fn fn, void *arg, struct err *e)
+sandbox_job(struct sandbox *sb, const char *cell, const char *effect, sandbox_reply_fn fn, void *arg, struct err *e)
 {
-	return sandbox_spool(sb, effect, 0, 0, fn, arg, e);
+	return sandbox_spool(sb, cell, effect, 0, 0, fn, arg, e);
 }
 
 int
-sandbox_job_kill(struct sandbox *sb, const char *effect, sandbox_reply_fn fn, void *arg, struct err *e)
+sandbox_job_kill(struct sandbox *sb, const char *cell, const char *effect, sandbox_reply_fn fn, void *arg,
+	struct err *e)
 {
-	if (need_link(sb, e) != 0 || check_keys(NULL, effect, e) != 0)
+	if (need_link(sb, e) != 0 || check_keys(cell, effect, e) != 0)
 		return e->code;
 	uint64_t id = wire_next_id(sb->wire);
-	send_effect(sb, WIRE_KILL, id, effect);
+	send_kill(sb, id, cell, effect);
 	reply_add(sb, id, fn, arg);
 	return 0;
 }
@@ -438,8 +443,10 @@ sandbox_cell_close(struct sandbox *sb, const char *cell, bool forget, sandbox_re
 void
 sandbox_effect_forget(struct sandbox *sb, const char *effect)
 {
-	if (sb->wire != NULL && sb->is_up && key_valid(str_of(effect)))
-		send_effect(sb, WIRE_CLOSE, wire_next_id(sb->wire), effect);
+	if (sb->wire == NULL || !sb->is_up || !key_valid(str_of(effect)))
+		return;
+	json_kv_z(wire_begin(sb->wire, WIRE_CLOSE, wire_next_id(sb->wire)), "effect", effect);
+	(void)wire_end(sb->wire, STR(""), -1);
 }
 
 int

@@ -741,6 +741,18 @@ read_effect(const struct wire_msg *m, char out[CELL_KEY_MAX + 1], struct err *e)
 	return 0;
 }
 
+/* The effect that a request is about, as far as its cell may know of it. */
+static int
+read_own_effect(const struct shelld *d, const struct wire_msg *m, char out[CELL_KEY_MAX + 1], struct err *e)
+{
+	if (read_effect(m, out, e) != 0)
+		return e->code;
+	if (!spool_is_of(&d->spool, out, node_str(m->head, "cell", STR(""))))
+		return err_set(e, ERR_NOT_FOUND, ERR_TO_MODEL,
+			"no command of this session has the id %s (use the id that exec gave)", out);
+	return 0;
+}
+
 /* State of an effect, running or not. */
 static struct job *
 look_up(struct shelld *d, const char *effect, struct exec_status *st)
@@ -764,7 +776,7 @@ job_kill(struct shelld *d, const struct wire_msg *m, struct err *e)
 	char effect[CELL_KEY_MAX + 1];
 	struct exec_status st;
 
-	if (read_effect(m, effect, e) != 0)
+	if (read_own_effect(d, m, effect, e) != 0)
 		return e->code;
 	struct job *j = look_up(d, effect, &st);
 	if (j != NULL && j->state != JOB_ENDED) {
@@ -786,7 +798,7 @@ job_spool(struct shelld *d, const struct wire_msg *m, struct err *e)
 	int64_t offset = node_int(m->head, "offset", 0), n = node_int(m->head, "n", 0);
 	struct buf b;
 
-	if (read_effect(m, effect, e) != 0)
+	if (read_own_effect(d, m, effect, e) != 0)
 		return e->code;
 	if (offset < 0 || n < 0)
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "spool: offset and n must not be negative");

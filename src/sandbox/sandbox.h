@@ -102,12 +102,16 @@ void sandbox_warm(struct sandbox *sb, const char *cell, const struct cell_plan *
 /* head and tail are borrowed for the call; e is NULL on success. */
 typedef void (*sandbox_reply_fn)(void *arg, const struct node *head, struct str tail, const struct err *e);
 
+/* A model names effects, so each of these three says for which cell it asks: what began in another one is
+ * ERR_NOT_FOUND. */
 /* Kept output of an exec: n bytes from offset. Head: {offset, kept_bytes, is_end}. */
-int sandbox_spool(struct sandbox *sb, const char *effect, int64_t offset, int64_t n, sandbox_reply_fn fn, void *arg,
-	struct err *e) MUST_USE;
+int sandbox_spool(struct sandbox *sb, const char *cell, const char *effect, int64_t offset, int64_t n,
+	sandbox_reply_fn fn, void *arg, struct err *e) MUST_USE;
 /* State of a background job. Head: {state, exit, signal, timed_out, killed, ms, output_bytes, kept_bytes}. */
-int sandbox_job(struct sandbox *sb, const char *effect, sandbox_reply_fn fn, void *arg, struct err *e) MUST_USE;
-int sandbox_job_kill(struct sandbox *sb, const char *effect, sandbox_reply_fn fn, void *arg, struct err *e) MUST_USE;
+int sandbox_job(struct sandbox *sb, const char *cell, const char *effect, sandbox_reply_fn fn, void *arg,
+	struct err *e) MUST_USE;
+int sandbox_job_kill(struct sandbox *sb, const char *cell, const char *effect, sandbox_reply_fn fn, void *arg,
+	struct err *e) MUST_USE;
 /* Kills the cell (SIGKILL to pid 1 of its namespace) and, with forget, removes its spool and state directory. */
 int sandbox_cell_close(struct sandbox *sb, const char *cell, bool forget, sandbox_reply_fn fn, void *arg,
 	struct err *e) MUST_USE;

@@ -166,6 +166,23 @@ spool_has_begun(const struct spool *s, const char *effect)
 	return has_file(s, effect, "begun");
 }
 
+bool
+spool_is_of(const struct spool *s, const char *effect, struct str cell)
+{
+	struct buf b;
+	const struct node *n = NULL;
+
+	if (!spool_has_begun(s, effect))
+		return true;
+	buf_init(&b, STATUS_TEXT_MAX + 4096);
+	struct arena *a = arena_new(64 * KIB);
+	bool is_of = read_whole(s, effect, "begun", &b) == 0 && json_parse(a, buf_str(&b), &n, NULL) == 0 &&
+		cell.n > 0 && str_eq(node_str(n, "cell", STR("")), cell);
+	arena_free(a);
+	buf_fini(&b);
+	return is_of;
+}
+
 /* An effect id older than this boot that left nothing may have begun all the same: the machine went down. */
 static bool
 is_before_boot(const struct spool *s, const char *effect)

@@ -20,6 +20,8 @@ int spool_end(const struct spool *s, const char *effect, const struct exec_statu
 /* What is known of an effect that does not run: EXEC_DONE, EXEC_NOT_BEGUN or EXEC_UNKNOWN. */
 void spool_find(const struct spool *s, const char *effect, struct exec_status *st);
 bool spool_has_begun(const struct spool *s, const char *effect);
+/* False when it began in another cell, or nobody can say in which. True for what never began. */
+bool spool_is_of(const struct spool *s, const char *effect, struct str cell);
 void spool_forget(const struct spool *s, const char *effect);
 /* Notes the state directory of a cell. */
 void spool_cell(const struct spool *s, const char *cell, const char *state);

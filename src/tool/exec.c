@@ -401,7 +401,7 @@ page_send(struct page_call *p, struct err *e)
 {
 	int64_t from = MAX(p->offset - (int64_t)PAGE_LOOK_BACK, (int64_t)0);
 
-	return sandbox_spool(p->c->env->sandbox, p->effect, from,
+	return sandbox_spool(p->c->env->sandbox, p->c->env->cell, p->effect, from,
 		p->offset - from + p->c->tool->result_max, on_spooled, p, e);
 }
 
@@ -476,8 +476,8 @@ job_start(struct tool_call *c, struct err *e)
 	struct page_call *p = page_new(c, "id");
 
 	if (strcmp(node_z(c->args, "action", "poll"), "kill") == 0)
-		return sandbox_job_kill(c->env->sandbox, p->effect, on_job, p, e);
-	return sandbox_job(c->env->sandbox, p->effect, on_job, p, e);
+		return sandbox_job_kill(c->env->sandbox, c->env->cell, p->effect, on_job, p, e);
+	return sandbox_job(c->env->sandbox, c->env->cell, p->effect, on_job, p, e);
 }
 
 const struct tool exec_tools[] = {

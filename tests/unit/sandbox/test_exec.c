@@ -148,7 +148,7 @@ test_flood(void **state)
 	outcome_fini(&o);
 
 	answer_init(&x, r);
-	assert_int_equal(sandbox_spool(r->sb, id.z, 999990, 100, rig_reply, &x, &e), 0);
+	assert_int_equal(sandbox_spool(r->sb, "cell-1", id.z, 999990, 100, rig_reply, &x, &e), 0);
 	answer_wait(&x);
 	assert_int_equal(x.tail.n, 10);
 	assert_true(node_bool(x.head, "is_end", false));
@@ -221,7 +221,7 @@ test_background(void **state)
 	outcome_fini(&o);
 	for (;;) { /* until its first line is kept */
 		answer_init(&x, r);
-		assert_int_equal(sandbox_job(r->sb, id.z, rig_reply, &x, &e), 0);
+		assert_int_equal(sandbox_job(r->sb, "cell-1", id.z, rig_reply, &x, &e), 0);
 		answer_wait(&x);
 		assert_string_equal(node_z(x.head, "state", ""), "running");
 		bool has_line = node_int(x.head, "kept_bytes", 0) == 4;
@@ -230,16 +230,63 @@ test_background(void **state)
 			break;
 	}
 	answer_init(&x, r);
-	assert_int_equal(sandbox_job_kill(r->sb, id.z, rig_reply, &x, &e), 0);
+	assert_int_equal(sandbox_job_kill(r->sb, "cell-1", id.z, rig_reply, &x, &e), 0);
 	answer_wait(&x);
 	assert_true(node_bool(x.head, "killed", false));
 	assert_string_equal(node_z(x.head, "state", ""), "done");
 	answer_fini(&x);
 	answer_init(&x, r);
-	assert_int_equal(sandbox_spool(r->sb, id.z, 0, 100, rig_reply, &x, &e), 0);
+	assert_int_equal(sandbox_spool(r->sb, "cell-1", id.z, 0, 100, rig_reply, &x, &e), 0);
 	answer_wait(&x);
 	assert_string_equal(buf_z(&x.tail), "one\n");
 	answer_fini(&x);
+}
+
+enum { ASK_SPOOL, ASK_JOB, ASK_KILL, ASK_COUNT };
+
+static void
+ask(struct rig *r, int what, const char *cell, const char *effect, struct answer *x)
+{
+	struct err e = { 0 };
+	int rc = what == ASK_SPOOL ? sandbox_spool(r->sb, cell, effect, 0, 100, rig_reply, x, &e)
+		: what == ASK_JOB  ? sandbox_job(r->sb, cell, effect, rig_reply, x, &e)
+				   : sandbox_job_kill(r->sb, cell, effect, rig_reply, x, &e);
+	assert_int_equal(rc, 0);
+	answer_wait(x);
+}
+
+/* Who knows the id of a command of another session can neither read nor end it, while it runs and after. */
+static void
+test_foreign_ids(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	struct id id = id_new();
+	struct exec_request q = rig_request(r, id.z, "echo secret; touch /shared/told; sleep 60");
+	struct answer x;
+
+	q.background = true;
+	rig_run(r, &q, &o);
+	outcome_fini(&o);
+	rig_expect_file(r->shared, "told");
+	for (int is_ended = 0; is_ended < 2; is_ended++) {
+		for (int what = 0; what < ASK_COUNT; what++) {
+			answer_init(&x, r);
+			ask(r, what, "cell-2", id.z, &x);
+			assert_int_equal(x.e.code, ERR_NOT_FOUND);
+			assert_null(x.head);
+			assert_int_equal(x.tail.n, 0);
+			answer_fini(&x);
+		}
+		for (int what = 0; what < ASK_COUNT; what++) { /* the control: its own cell, which ends it at last */
+			answer_init(&x, r);
+			ask(r, what, "cell-1", id.z, &x);
+			assert_int_equal(x.e.code, 0);
+			assert_string_equal(node_z(x.head, "state", ""), is_ended || what == ASK_KILL ? "done" : "running");
+			assert_string_equal(buf_z(&x.tail), what == ASK_SPOOL ? "secret\n" : "");
+			answer_fini(&x);
+		}
+	}
 }
 
 /* The same effect never runs twice: a second call gets the output and the status of the first. */
@@ -449,6 +496,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_input, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_background, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_foreign_ids, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_new_runtime, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_end_without_runtime, setup, teardown),

@@ -162,7 +162,7 @@ exec_call_kill(struct exec_call *c)
 }
 
 int
-sandbox_spool(struct sandbox *sb, const char *effect, int64_t offset, int64_t n,
+sandbox_spool(struct sandbox *sb, const char *cell, const char *effect, int64_t offset, int64_t n,
 	sandbox_reply_fn fn, void *arg, struct err *e)
 {
 	struct pending *p = add(sb, SPOOL_OP, fn, arg);
@@ -174,15 +174,16 @@ sandbox_spool(struct sandbox *sb, const char *effect, int64_t offset, int64_t n,
 }
 
 int
-sandbox_job(struct sandbox *sb, const char *effect, sandbox_reply_fn fn, void *arg, struct err *e)
+sandbox_job(struct sandbox *sb, const char *cell, const char *effect, sandbox_reply_fn fn, void *arg,
+	struct err *e)
 {
 	snprintf(add(sb, JOB_OP, fn, arg)->effect, 64, "%s", effect);
 	return 0;
 }
 
 int
-sandbox_job_kill(
-	struct sandbox *sb, const char *effect, sandbox_reply_fn fn, void *arg, struct err *e)
+sandbox_job_kill(struct sandbox *sb, const char *cell, const char *effect, sandbox_reply_fn fn, void *arg,
+	struct err *e)
 {
 	snprintf(add(sb, KILL_OP, fn, arg)->effect, 64, "%s", effect);
 	return 0;
