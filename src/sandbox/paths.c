@@ -42,15 +42,31 @@ is_private_in_home(const char *rest)
 	return false;
 }
 
+/* By its path, or because it is the same directory under another name (a bind mount). */
 static bool
-is_hidden(const struct ceiling *k, const char *path)
+is_hidden(const struct ceiling *k, const char *path, const struct stat *st)
 {
 	for (size_t i = 0; i < k->hide_n; i++) {
-		const char *rest = k->hide[i] == NULL ? NULL : below(k->hide[i], path);
-		if (rest != NULL && (k->hide[i] != k->home || is_private_in_home(rest)))
+		const struct hidden *h = &k->hide[i];
+		const char *rest = below(h->path, path);
+		if (rest != NULL && (h->path != k->home || is_private_in_home(rest)))
+			return true;
+		if (h->ino != 0 && h->ino == st->st_ino && h->dev == st->st_dev)
 			return true;
 	}
 	return false;
+}
+
+/* Where an open directory is: what is checked is what was opened, whatever becomes of the links on the way. */
+static const char *
+path_of(int fd, struct arena *a)
+{
+	char link[32], path[PLAN_PATH_MAX + 1];
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, path, sizeof(path));
+	if (n <= 0 || (size_t)n == sizeof(path))
+		return NULL;
+	return arena_strdup(a, (struct str){ path, (size_t)n });
 }
 
 /* A directory of the host that a cell shall see. */
@@ -58,20 +74,25 @@ static int
 open_visible(const struct ceiling *k, const char *path, bool is_host, struct arena *a, const char **real, struct err *e)
 {
 	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return err_errno(e, errno, ERR_TO_USER, "workspace %s", path);
-	AUTO_FREE char *resolved = realpath(path, NULL);
-	if (resolved == NULL || strlen(resolved) > PLAN_PATH_MAX) {
-		close(fd);
-		return err_errno(e, errno, ERR_TO_USER, "workspace %s", path);
+	if (fd < 0) {
+		err_errno(e, errno, ERR_TO_USER, "workspace %s", path);
+		return -1;
 	}
-	if (!is_host && (strcmp(resolved, "/") == 0 || is_hidden(k, resolved))) {
+	const char *resolved = path_of(fd, a);
+	struct stat st;
+	if (resolved == NULL || fstat(fd, &st) != 0) {
+		err_errno(e, errno, ERR_TO_USER, "workspace %s", path);
 		close(fd);
-		return err_set(e, ERR_DENIED, ERR_TO_USER,
+		return -1;
+	}
+	if (!is_host && (strcmp(resolved, "/") == 0 || is_hidden(k, resolved, &st))) {
+		close(fd);
+		err_set(e, ERR_DENIED, ERR_TO_USER,
 			"%s cannot be a workspace: it is %s (choose a project directory with --workspace)", resolved,
 			strcmp(resolved, "/") == 0 ? "the whole system" : "the daemon's own");
+		return -1;
 	}
-	*real = arena_strdup(a, str_of(resolved));
+	*real = resolved;
 	return fd;
 }
 
@@ -131,23 +152,49 @@ open_state(const struct ceiling *k, const char *state, struct order *o, struct a
 	return 0;
 }
 
+/* A path that leads elsewhere now would hide nothing of what it was meant to. */
+static int
+check_hidden(const struct hidden *h, struct err *e)
+{
+	struct stat st = { 0 };
+	(void)lstat(h->path, &st);
+	if (h->ino == 0 || (h->ino == st.st_ino && h->dev == st.st_dev))
+		return 0;
+	return err_set(e, ERR_CONFLICT, ERR_TO_USER,
+		"%s is not the directory that it was when the daemon started (move it back, or restart the daemon)", h->path);
+}
+
+/* The home covers what is in it. */
+static bool
+is_covered(const struct ceiling *k, const struct hidden *h)
+{
+	const char *rest = k->home == NULL ? NULL : below(k->home, h->path);
+	return rest != NULL && rest[0] != '\0';
+}
+
 /* For each hidden path below a bind one entry "Ipath": see ORDER_CELL. */
 static int
 add_hides(const struct ceiling *k, struct order *o, struct arena *a, struct err *e)
 {
 	struct buf b;
+	int r = 0;
 	buf_init(&b, HIDE_MAX * BIND_COUNT * 512u);
 	for (int i = BIND_SHARED; i <= BIND_APP; i++) {
 		for (size_t h = 0; o->text[i].n > 0 && h < k->hide_n; h++) {
-			const char *rest = k->hide[h] == NULL ? NULL : below(o->text[i].p, k->hide[h]);
+			const struct hidden *x = &k->hide[h];
+			const char *rest = is_covered(k, x) ? NULL : below(o->text[i].p, x->path);
 			if (rest != NULL && rest[0] != '\0') {
+				if ((r = check_hidden(x, e)) != 0)
+					goto out;
 				buf_printf(&b, "%d%s", i, rest);
 				buf_add_char(&b, '\0');
 			}
 		}
 	}
-	int r = b.overflow ? err_set(e, ERR_LIMIT, ERR_TO_USER, "too many hidden paths below the workspace") : 0;
+	if (b.overflow)
+		r = err_set(e, ERR_LIMIT, ERR_TO_USER, "too many hidden paths below the workspace");
 	o->text[CELL_TEXT_HIDE] = arena_str(a, buf_str(&b));
+out:
 	buf_fini(&b);
 	return r;
 }
@@ -201,6 +248,21 @@ plan_open(const struct ceiling *k, const struct cell_plan *p, enum cell_kind kin
 
 /* ---- removal ---- */
 
+/* Opens a directory of a cell to be emptied, whatever mode that gave it; -1 for anything else. No link is followed: the
+ * names are the cell's. */
+static int
+open_to_empty(int at, const char *name)
+{
+	char path[32];
+	AUTO_CLOSE int fd = openat(at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (chmod(path, 0700) != 0)
+		return -1;
+	return openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
 /* What is in `from` is unlinked; a directory in it moves up into top, under a name of ours. The tree was made by a cell
  * that is gone: it may be deeper than we have descriptors, so it is flattened instead of walked. */
 static void
@@ -218,7 +280,8 @@ flatten(int from, int top, unsigned *number)
 		if (from == top || unlinkat(from, x->d_name, AT_REMOVEDIR) == 0)
 			continue;
 		snprintf(name, sizeof(name), ".removed-%u", (*number)++);
-		if (fchmodat(from, x->d_name, 0700, 0) == 0)
+		AUTO_CLOSE int sub = open_to_empty(from, x->d_name); /* its mode matters: a move rewrites its ".." */
+		if (sub >= 0)
 			(void)renameat(from, x->d_name, top, name);
 	}
 	closedir(d);
@@ -235,9 +298,7 @@ remove_level(int top, unsigned *number)
 	for (const struct dirent *x = readdir(d); x != NULL; x = readdir(d)) {
 		if (strcmp(x->d_name, ".") == 0 || strcmp(x->d_name, "..") == 0)
 			continue;
-		if (fchmodat(top, x->d_name, 0700, 0) != 0)
-			continue;
-		AUTO_CLOSE int sub = openat(top, x->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		AUTO_CLOSE int sub = open_to_empty(top, x->d_name);
 		if (sub >= 0)
 			flatten(sub, top, number);
 		removed += unlinkat(top, x->d_name, AT_REMOVEDIR) == 0;
@@ -263,7 +324,7 @@ state_remove(const char *state)
 	if (dir < 0)
 		return;
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		int fd = openat(dir, names[i], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		int fd = open_to_empty(dir, names[i]);
 		if (fd >= 0) {
 			empty_dir(fd);
 			close(fd);

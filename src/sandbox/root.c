@@ -372,6 +372,21 @@ add_binds(const struct order *cell, const int *trees, struct err *e)
 	return 0;
 }
 
+/* Each directory between a bind and what is hidden in it is mounted on itself: a mount point cannot be moved, so what is
+ * hidden stays where the next cell will hide it. */
+static int
+pin_above(char *target, size_t from, struct err *e)
+{
+	for (char *slash = strchr(target + from, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		int r = mount(target, target, NULL, MS_BIND | MS_REC, NULL);
+		if (r != 0 && errno != ENOENT)
+			return err_errno(e, errno, ERR_TO_USER, "cannot pin %s in the cell", target);
+		*slash = '/';
+	}
+	return 0;
+}
+
 /* The daemon's own files may lie below a workspace: an empty read-only directory is put over them. */
 static int
 add_hides(const struct order *cell, struct err *e)
@@ -382,7 +397,12 @@ add_hides(const struct order *cell, struct err *e)
 	while (str_next(&rest, '\0', &one)) {
 		if (one.n < 2 || one.p[0] < '0' || one.p[0] >= '0' + BIND_COUNT)
 			continue;
-		snprintf(target, sizeof(target), "%s/%.*s", binds_table[one.p[0] - '0'].target, (int)one.n - 1, one.p + 1);
+		const char *bind = binds_table[one.p[0] - '0'].target;
+		int n = snprintf(target, sizeof(target), "%s/%.*s", bind, (int)one.n - 1, one.p + 1);
+		if (n < 0 || (size_t)n >= sizeof(target))
+			return err_set(e, ERR_LIMIT, ERR_TO_USER, "a path to hide in the cell is too long");
+		if (pin_above(target, strlen(bind) + 1, e) != 0)
+			return e->code;
 		if (mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV | MS_RDONLY, "mode=555,size=4k") != 0 &&
 			errno != ENOENT)
 			return err_errno(e, errno, ERR_TO_USER, "cannot hide %s in the cell", target);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/json.h"
 #include "base/log.h"
@@ -315,16 +316,18 @@ real_path(struct shelld *d, struct str path)
 	return parent == NULL ? NULL : path_join(d->arena, parent, name + 1);
 }
 
-static size_t
-read_paths(struct shelld *d, const struct node *list, const char **out, size_t n)
+static const char *
+hide(struct shelld *d, struct str text)
 {
-	for (size_t i = 0; i < node_len(list) && n < HIDE_MAX; i++) {
-		const struct node *x = node_at(list, i);
-		const char *path = node_is(x, NODE_STR) ? real_path(d, x->s) : NULL;
-		if (path != NULL)
-			out[n++] = path;
-	}
-	return n;
+	struct ceiling *k = &d->ceiling;
+	const char *path = real_path(d, text);
+	struct stat st = { 0 };
+
+	if (path == NULL || k->hide_n == HIDE_MAX)
+		return path;
+	(void)stat(path, &st);
+	k->hide[k->hide_n++] = (struct hidden){ path, st.st_dev, st.st_ino };
+	return path;
 }
 
 static int
@@ -351,14 +354,18 @@ read_ceiling(struct shelld *d, const struct node *n, struct err *e)
 			return e->code;
 		k->state_root = real_path(d, state_root);
 	}
-	k->hide_n = read_paths(d, node_get(n, "hide"), k->hide, 0);
+	const struct node *list = node_get(n, "hide");
+	for (size_t i = 0; i < node_len(list); i++) {
+		if (node_is(node_at(list, i), NODE_STR))
+			hide(d, node_at(list, i)->s);
+	}
 	if (k->hide_n + 3 > HIDE_MAX)
 		return err_set(e, ERR_LIMIT, ERR_TO_USER, "boot envelope of shelld: more than %u hidden paths", HIDE_MAX - 3);
 	if (home.n > 0)
-		k->home = k->hide[k->hide_n++] = real_path(d, home);
+		k->home = hide(d, home);
 	/* Whatever the runner says, these two are nobody's business. */
-	k->hide[k->hide_n++] = real_path(d, run_dir);
-	k->hide[k->hide_n++] = real_path(d, spool_dir);
+	hide(d, run_dir);
+	hide(d, spool_dir);
 	return 0;
 }
 

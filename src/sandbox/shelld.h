@@ -9,12 +9,19 @@
 #include "sandbox/cgroup.h"
 #include "sandbox/spool.h"
 
+/* A real path that no cell sees, and what it led to when shelld began; ino 0: nothing. */
+struct hidden {
+	const char *path;
+	dev_t dev;
+	ino_t ino;
+};
+
 /* What the runner allows this shelld, from BOOT. Strings live in shelld's arena. */
 struct ceiling {
 	const char *run_dir, *spool_dir;
 	const char *state_root; /* plan.state must lie below it; NULL: anywhere */
 	const char *home; /* ITHACA_HOME: hidden, but a directory in it that is not the daemon's may be a workspace */
-	const char *hide[HIDE_MAX]; /* real paths that no cell sees */
+	struct hidden hide[HIDE_MAX];
 	size_t hide_n;
 	enum cell_access mode_max;
 	bool allow_basic;

@@ -108,6 +108,33 @@ test_hidden(void **state)
 	expect(r, "cat .daemon/key", "secret");
 }
 
+/* Nor can a directory above them be moved away, so that the next cell would hide the wrong place. */
+static void
+test_hidden_deep(void **state)
+{
+	struct rig *r = *state;
+	struct err e = { 0 };
+	char path[RIG_PATH + 32];
+
+	snprintf(r->hidden, RIG_PATH, "%.200s/a/b/daemon", r->shared);
+	assert_int_equal(path_mkdirs(r->hidden, 0755, &e), 0);
+	snprintf(path, sizeof(path), "%s/key", r->hidden);
+	assert_int_equal(file_write(path, STR("secret"), 0644, NULL), 0);
+	rig_spawn(r);
+	rig_peer(r);
+	expect(r, "mv a x 2>/dev/null || echo stays; mv a/b y 2>/dev/null || echo stays; mkdir -p a/b/daemon; touch a/new a/b/new;"
+		  "ls -A a a/b a/b/daemon", "stays\nstays\na:\nb\nnew\n\na/b:\ndaemon\nnew\n\na/b/daemon:\n");
+	r->plan.tmp_bytes = 32 * MIB; /* a new cell */
+	expect(r, "find . -name key", "");
+	r->plan.access = CELL_HOST; /* the control: it is there, and can be moved */
+	expect(r, "mv a x; find . -name key", "./x/b/daemon/key\n");
+	r->plan.access = CELL_WORKSPACE_WRITE; /* what was moved from outside is not shown */
+	struct outcome o;
+	rig_sh(r, "find . -name key", &o);
+	assert_int_equal(o.e.code, ERR_CONFLICT);
+	outcome_fini(&o);
+}
+
 /* danger_full_access: the host's tree and the daemon's user, but still the end of the whole tree. */
 static void
 test_host(void **state)
@@ -238,6 +265,29 @@ test_close(void **state)
 	assert_int_equal(count_files(r->spool), 0);
 	assert_int_equal(access(r->state, F_OK), -1);
 	expect(r, "cat /shared/keep", "keep\n");
+}
+
+/* A link that a cell left in a directory without write permission is not followed when that is removed. */
+static void
+test_close_locked(void **state)
+{
+	struct rig *r = *state;
+	struct answer x;
+	struct err e = { 0 };
+	struct stat st;
+	char path[RIG_PATH + 32], command[2 * RIG_PATH + 160];
+
+	snprintf(path, sizeof(path), "%s/theirs", r->dir);
+	assert_int_equal(file_write(path, STR("x"), 0644, &e), 0);
+	snprintf(command, sizeof(command), "ln -s %s ~/link && mkdir ~/d && ln -s %s ~/d/link && chmod 0500 ~/d ~", path, path);
+	expect(r, command, "");
+	answer_init(&x, r);
+	assert_int_equal(sandbox_cell_close(r->sb, "cell-1", true, rig_reply, &x, &e), 0);
+	answer_wait(&x);
+	answer_fini(&x);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0644);
+	assert_int_equal(access(r->state, F_OK), -1);
 }
 
 static void
@@ -485,6 +535,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_places, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hidden, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hidden_deep, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_host, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_mode_max, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_processes, setup, teardown),
@@ -492,6 +543,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_file_size, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_require_limits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_close, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_close_locked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_warm, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_adoption, setup, teardown),
