@@ -615,8 +615,8 @@ reserve(struct model_call *m, size_t input_bytes, int64_t *output_tokens, struct
 	int64_t limit = node_int(node_get(turn_options(r->t), "limits"), "turn_cost_microusd", INT64_MAX);
 	int64_t turn_left = limit - turn_cost_microusd(r->t), left = MIN(turn_left, m->day_left);
 	int64_t price = m->info.output_microusd_per_mtok;
-	int64_t input = model_cost_bound(&m->info, input_bytes) -
-		(price * m->info.max_output_tokens + 999999) / 1000000;
+	int64_t most = m->info.max_output_tokens > 0 ? m->info.max_output_tokens : m->info.context_tokens;
+	int64_t input = model_cost_bound(&m->info, input_bytes) - (price * most + 999999) / 1000000;
 	int64_t affordable = INT64_MAX;
 
 	if (price > 0 && left > input)
@@ -625,8 +625,9 @@ reserve(struct model_call *m, size_t input_bytes, int64_t *output_tokens, struct
 		return err_set(e, ERR_LIMIT, ERR_TO_USER,
 			"limits.%s: the next model call does not fit into what is left of it (raise it, or choose a cheaper model)",
 			left < turn_left ? "day_cost_usd" : "turn_cost_usd");
-	*output_tokens = MIN(*output_tokens, affordable);
-	m->reserved_microusd = MAX(input, 0) + (price > 0 ? (price * *output_tokens + 999999) / 1000000 : 0);
+	if (affordable < most)
+		*output_tokens = most = affordable;
+	m->reserved_microusd = MAX(input, 0) + (price * most + 999999) / 1000000;
 	r->en->reserved_microusd += m->reserved_microusd;
 	return 0;
 }
