@@ -70,10 +70,12 @@ struct turn_spec {
 void engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn done, void *arg);
 /* Loads a session and takes up what is open in it; done gives the open turn, ERR_NOT_FOUND when there is none. */
 void engine_continue(struct engine *en, const char *session, engine_done_fn done, void *arg);
-/* by: who, for the log. ERR_NOT_FOUND: no such turn is open. */
-int engine_cancel(struct engine *en, const char *turn, const char *by, struct err *e) MUST_USE;
+/* by: who, for the log. Acknowledged when the wish is durable; ERR_NOT_FOUND: no such turn is open in the session. */
+void engine_cancel(struct engine *en, const char *session, const char *turn, const char *by, engine_done_fn done,
+	void *arg);
 enum approval_decision { APPROVE_ONCE, APPROVE_ALWAYS, APPROVE_DENY };
-int engine_approve(struct engine *en, const char *approval, enum approval_decision d, const char *by,
-	struct err *e) MUST_USE;
+/* Acknowledged when the decision is durable; ERR_NOT_FOUND: the approval is not pending. */
+void engine_approve(struct engine *en, const char *session, const char *approval, enum approval_decision d,
+	const char *by, engine_done_fn done, void *arg);
 
 #endif

@@ -24,6 +24,8 @@ struct pass {
 	size_t later_n, later_cap;
 	struct batch *batch;
 	struct queued *begins; /* to be acknowledged */
+	engine_done_fn done; /* another one who waits for an acknowledgement */
+	void *done_arg;
 	struct err error; /* the machine and the log disagree */
 };
 
@@ -341,6 +343,8 @@ pass_durable(void *arg, uint64_t first_seq, const struct err *e)
 			q->done(q->arg, r->s != NULL ? r->s->id : "", r->turn, first_seq, e);
 		queued_free(q);
 	}
+	if (p->done != NULL)
+		p->done(p->done_arg, r->s != NULL ? r->s->id : "", r->turn, first_seq, e);
 	if (e != NULL && r->s != NULL)
 		run_suspend(r, e);
 	for (size_t i = 0; i < p->later_n && r->s != NULL && !r->has_failed && !r->en->is_stopping; i++)
@@ -409,6 +413,8 @@ pass_commit(struct pass *p)
 		log_error("the turn cannot go on", LOG_S("session", p->r->s->id), LOG_S("turn", p->r->turn),
 			LOG_E(&p->error));
 		batch_free(p->batch);
+		if (p->done != NULL)
+			p->done(p->done_arg, "", p->r->turn, 0, &p->error);
 		run_fail(p->r, &p->error);
 		pass_free(p);
 		return;
@@ -439,15 +445,21 @@ pass_new(struct run *r)
 }
 
 void
-run_input(struct run *r, enum event_kind kind, struct str body)
+run_input_acked(struct run *r, enum event_kind kind, struct str body, engine_done_fn done, void *arg)
 {
-	struct pass *p;
+	struct pass *p = pass_new(r);
 
-	if (r->s == NULL || r->has_failed || turn_state(r->t) == TURN_END)
-		return;
-	p = pass_new(r);
+	p->done = done;
+	p->done_arg = arg;
 	pass_input(p, kind, body);
 	pass_commit(p);
+}
+
+void
+run_input(struct run *r, enum event_kind kind, struct str body)
+{
+	if (r->s != NULL && !r->has_failed && turn_state(r->t) != TURN_END)
+		run_input_acked(r, kind, body, NULL, NULL);
 }
 
 /* What was asked for, but never more than the workspace's file allows. */
@@ -532,23 +544,43 @@ run_begin(struct run *r, struct queued *q)
 	pass_commit(p);
 }
 
-void
-run_stop(struct run *r, const char *why, const char *code, const char *message)
+static void
+stop_body(struct buf *b, const char *why, const char *code, const char *message)
 {
-	struct buf b;
 	struct json j;
 
-	if (turn_state(r->t) == TURN_STOP)
-		return; /* a second wish changes nothing */
-	model_flush(r);
-	buf_init(&b, 8 * KIB);
-	json_init(&j, &b);
+	buf_init(b, 8 * KIB);
+	json_init(&j, b);
 	json_obj(&j);
 	json_kv_z(&j, "why", why);
 	json_kv_z(&j, "code", code);
 	json_kv_z(&j, "message", message);
 	json_obj_end(&j);
+}
+
+void
+run_stop(struct run *r, const char *why, const char *code, const char *message)
+{
+	struct buf b;
+
+	if (turn_state(r->t) == TURN_STOP)
+		return; /* a second wish changes nothing */
+	model_flush(r);
+	stop_body(&b, why, code, message);
 	run_input(r, EVENT_TURN_STOPPING, buf_str(&b));
+	buf_fini(&b);
+}
+
+void
+run_cancel(struct run *r, const char *by, engine_done_fn done, void *arg)
+{
+	char message[128];
+	struct buf b;
+
+	model_flush(r);
+	snprintf(message, sizeof message, "cancelled by %s", by);
+	stop_body(&b, "cancelled", "cancelled", message);
+	run_input_acked(r, EVENT_TURN_STOPPING, buf_str(&b), done, arg);
 	buf_fini(&b);
 }
 

@@ -498,33 +498,67 @@ engine_counts(const struct engine *en, size_t *sessions, size_t *turns)
 
 /* ---- cancelling and approving ---- */
 
-static struct run *
-find_run(struct engine *en, const char *turn)
+/* A wish about an open turn; its session may have to be read first. */
+struct wish {
+	char target[64]; /* turn or approval */
+	enum approval_decision decision;
+	char by[64];
+	engine_done_fn done;
+	void *arg;
+};
+
+static void
+wish_load(struct engine *en, const char *session, const struct wish *wish, session_ready_fn ready)
 {
-	for (size_t i = 0; i < TABLE_SIZE; i++)
-		for (struct active *s = en->table[i]; s != NULL; s = s->next)
-			if (s->run != NULL && s->loading == NULL && strcmp(s->run->turn, turn) == 0)
-				return s->run;
-	return NULL;
+	struct wish *w = xcalloc(1, sizeof *w);
+
+	*w = *wish;
+	active_load(en, session, ready, w);
 }
 
-int
-engine_cancel(struct engine *en, const char *turn, const char *by, struct err *e)
+static void
+wish_fails(struct wish *w, const struct err *e)
 {
-	struct run *r = find_run(en, turn);
-	char message[128];
+	w->done(w->arg, "", "", 0, e);
+	free(w);
+}
 
-	if (r == NULL)
-		return err_set(e, ERR_NOT_FOUND, ERR_TO_USER, "turn %s is not running", turn);
-	snprintf(message, sizeof message, "cancelled by %s", by);
-	run_stop(r, "cancelled", "cancelled", message);
-	return 0;
+static void
+on_cancel(struct engine *en, struct active *s, void *arg, const struct err *e)
+{
+	struct wish *w = arg;
+	struct run *r = s != NULL ? s->run : NULL;
+	struct err le;
+
+	if (e == NULL && (r == NULL || r->has_failed || turn_state(r->t) == TURN_END || strcmp(r->turn, w->target) != 0)) {
+		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "turn %s is not running", w->target);
+		e = &le;
+	}
+	if (e != NULL) {
+		wish_fails(w, e);
+		return;
+	}
+	if (turn_state(r->t) == TURN_STOP)
+		w->done(w->arg, s->id, r->turn, 0, NULL); /* a second wish changes nothing */
+	else
+		run_cancel(r, w->by, w->done, w->arg);
+	free(w);
+}
+
+void
+engine_cancel(struct engine *en, const char *session, const char *turn, const char *by, engine_done_fn done, void *arg)
+{
+	struct wish w = { .done = done, .arg = arg };
+
+	snprintf(w.target, sizeof w.target, "%s", turn);
+	snprintf(w.by, sizeof w.by, "%s", by);
+	wish_load(en, session, &w, on_cancel);
 }
 
 static const char *const approval_names[] = { "allow_once", "allow_always", "deny" };
 
 static void
-approve(struct run *r, const struct turn_call *c, enum approval_decision d, const char *by)
+approve(struct run *r, const struct turn_call *c, const struct wish *w)
 {
 	struct json j;
 	struct buf b;
@@ -535,40 +569,52 @@ approve(struct run *r, const struct turn_call *c, enum approval_decision d, cons
 	json_kv_z(&j, "id", c->effect);
 	json_kv_int(&j, "index", c - turn_call(r->t, 0));
 	json_kv_str(&j, "hash", c->hash);
-	json_kv_z(&j, "decision", approval_names[d]);
-	json_kv_z(&j, "by", by);
-	if (d == APPROVE_ALWAYS) {
+	json_kv_z(&j, "decision", approval_names[w->decision]);
+	json_kv_z(&j, "by", w->by);
+	if (w->decision == APPROVE_ALWAYS) {
 		json_kv_str(&j, "rule", c->always);
 		always_add(r->s, c->always);
 	}
 	json_obj_end(&j);
-	run_input(r, EVENT_APPROVAL_RESOLVED, buf_str(&b));
+	run_input_acked(r, EVENT_APPROVAL_RESOLVED, buf_str(&b), w->done, w->arg);
 	buf_fini(&b);
 }
 
-int
-engine_approve(struct engine *en, const char *approval, enum approval_decision d, const char *by, struct err *e)
+static void
+on_approve(struct engine *en, struct active *s, void *arg, const struct err *e)
 {
-	char turn[ID_SIZE];
-	const struct turn_call *c;
-	struct run *r;
+	struct wish *w = arg;
+	struct run *r = s != NULL ? s->run : NULL;
+	const struct turn_call *c = r != NULL && !r->has_failed ? turn_asks(r->t) : NULL;
+	struct err le;
 
-	snprintf(turn, sizeof turn, "%.26s", approval);
-	r = find_run(en, turn);
-	c = r != NULL ? turn_asks(r->t) : NULL;
-	if (c != NULL && strcmp(c->effect, approval) == 0) {
-		if (clock_wall_ms() >= turn_asked_ms(r->t) + APPROVAL_EXPIRES_MS) { /* the machine slept: no timer ran */
-			run_expire(r);
-			return err_set(e, ERR_GONE, ERR_TO_USER, "approval %s has expired (give the task again)", approval);
-		}
-		if (d == APPROVE_ALWAYS && c->always.n == 0)
-			return err_set(e, ERR_INVALID, ERR_TO_USER,
-				"this call cannot be allowed always: no exact rule covers it (allow it once)");
-		approve(r, c, d, by);
-		return 0;
+	if (e != NULL)
+		err_copy(&le, e);
+	else if (c == NULL || strcmp(c->effect, w->target) != 0)
+		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "approval %s is not pending (see `ithaca approval list`)", w->target);
+	else if (clock_wall_ms() >= turn_asked_ms(r->t) + APPROVAL_EXPIRES_MS) { /* the machine slept: no timer ran */
+		run_expire(r);
+		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "approval %s has expired (give the task again)", w->target);
+	} else if (w->decision == APPROVE_ALWAYS && c->always.n == 0)
+		err_set(&le, ERR_INVALID, ERR_TO_USER,
+			"this call cannot be allowed always: no exact rule covers it (allow it once)");
+	else {
+		approve(r, c, w);
+		free(w);
+		return;
 	}
-	return err_set(e, ERR_NOT_FOUND, ERR_TO_USER,
-		"approval %s is not pending (see `ithaca approval list`)", approval);
+	wish_fails(w, &le);
+}
+
+void
+engine_approve(struct engine *en, const char *session, const char *approval, enum approval_decision d, const char *by,
+	engine_done_fn done, void *arg)
+{
+	struct wish w = { .decision = d, .done = done, .arg = arg };
+
+	snprintf(w.target, sizeof w.target, "%s", approval);
+	snprintf(w.by, sizeof w.by, "%s", by);
+	wish_load(en, session, &w, on_approve);
 }
 
 /* ---- links ---- */

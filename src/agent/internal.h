@@ -110,6 +110,8 @@ struct run *run_ref(struct run *r);
 void run_unref(struct run *r);
 /* Logs an input, steps the machine, makes all of it durable, then starts the effects. body is JSON. */
 void run_input(struct run *r, enum event_kind kind, struct str body);
+/* As run_input, for a run that has not ended; done (may be NULL) is called when all of it is durable. */
+void run_input_acked(struct run *r, enum event_kind kind, struct str body, engine_done_fn done, void *arg);
 /* As run_input for the first input of a turn: with the message or instead of a queued one. */
 void run_begin(struct run *r, struct queued *q);
 /* Feeds one event of the log, without effects: recovery. */
@@ -121,6 +123,7 @@ void run_resume(struct run *r);
 /* The approval that is pending has expired. */
 void run_expire(struct run *r);
 void run_stop(struct run *r, const char *why, const char *code, const char *message);
+void run_cancel(struct run *r, const char *by, engine_done_fn done, void *arg);
 /* Takes the run off its session and stops what is under way; the log still has its turn open. */
 void run_detach(struct run *r);
 /* To live subscribers: nothing more of this turn comes from here. */

@@ -136,17 +136,22 @@ load_event(struct active *s, struct arena *a, const struct event *ev, struct err
 
 /* ---- steps ---- */
 
+/* What is open goes on before anybody is told: whoever waits may act on the run. */
 static void
 load_end(struct active *s, const struct err *e)
 {
 	struct loading *ld = s->loading;
 	struct engine *en = ld->en;
 	struct waiter *w = ld->waiters;
-	bool is_open = s->run != NULL;
 
-	if (is_open)
-		memcpy(s->recovered, s->run->turn, sizeof s->recovered);
 	s->loading = NULL;
+	if (e == NULL && s->run != NULL) {
+		memcpy(s->recovered, s->run->turn, sizeof s->recovered);
+		if (ld->bad_turn.code != 0)
+			run_fail(s->run, &ld->bad_turn);
+		else
+			run_resume(s->run);
+	}
 	while (w != NULL) {
 		struct waiter *next = w->next;
 
@@ -161,12 +166,10 @@ load_end(struct active *s, const struct err *e)
 	s = active_find(en, ld->id);
 	if (e != NULL && s != NULL)
 		active_drop(s);
-	else if (s != NULL && s->loading == NULL && is_open && s->run != NULL && ld->bad_turn.code != 0)
-		run_fail(s->run, &ld->bad_turn);
-	else if (s != NULL && s->loading == NULL && is_open && s->run != NULL)
-		run_resume(s->run);
-	else if (s != NULL && s->loading == NULL)
+	else if (s != NULL && s->loading == NULL && s->run == NULL)
 		active_idle(s);
+	else
+		engine_changed(en);
 	arena_free(ld->a);
 	free(ld);
 }

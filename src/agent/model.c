@@ -313,7 +313,7 @@ attempt_again(struct model_call *m, bool is_reset)
 		d[i].time_ms = clock_wall_ms();
 		d[i].body = buf_str(&bodies[i]);
 	}
-	if (is_reset && (json_parse(m->r->a, d[1].body, &n, &e) != 0 || transcript_add(m->r->s->tr, d[1].kind, n, &e) != 0))
+	if (is_reset && (json_parse(m->a, d[1].body, &n, &e) != 0 || transcript_add(m->r->s->tr, d[1].kind, n, &e) != 0))
 		fatal("model.reset: %s", e.msg);
 	m->r->text_shown = m->r->text_shown && !is_reset;
 	m->is_awaited = true;

@@ -3,9 +3,13 @@
  * follows a turn knows from where to go on. Each call is answered exactly once, with ERR_GONE when the link breaks. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <time.h>
 #include "base/limits.h"
 #include "base/mem.h"
 #include "cli/internal.h"
+
+#define REPEATS_MAX 6 /* of a call whose runtime went away: for 630 ms at most */
+#define REPEAT_MS   10
 
 struct call {
 	uint64_t id;
@@ -243,11 +247,11 @@ call_connected(struct loop *l, struct cli *c, enum api_method m, struct str para
 	return call_on(l, c, fd, m, params, result, e);
 }
 
-/* Methods that may be sent again when a runtime went away before it answered. */
+/* Methods that may be sent again when a runtime went away before it answered: done twice, they do no more than once. */
 static bool
 may_repeat(enum api_method m)
 {
-	return api_methods[m].capability == CAP_READ;
+	return m != API_SESSION_CREATE && m != API_SESSION_TURN;
 }
 
 int
@@ -260,9 +264,11 @@ call_once(struct cli *c, enum api_method m, struct str params, enum connect how,
 	if (rc != 0)
 		return rc;
 	rc = call_connected(l, c, m, params, how, result, e);
-	/* A private runner that was just ending closes the link: the next connect starts another. */
-	if (rc == ERR_GONE && how != CONNECT_ONLY && may_repeat(m))
+	/* A runtime that is just ending closes the link; a later connect finds or starts another. */
+	for (int i = 0; rc == ERR_GONE && how != CONNECT_ONLY && may_repeat(m) && i < REPEATS_MAX; i++) {
+		nanosleep(&(struct timespec){ .tv_nsec = REPEAT_MS * 1000000L << i }, NULL);
 		rc = call_connected(l, c, m, params, how, result, e);
+	}
 	loop_close(l);
 	return rc;
 }

@@ -290,16 +290,27 @@ handle_turn_get(struct request *q)
 }
 
 static void
+on_wished(void *arg, const char *session, const char *turn, uint64_t seq, const struct err *e)
+{
+	struct request *q = arg;
+
+	if (e != NULL)
+		reply_error(q, e);
+	else
+		reply_text(q, STR("{}"));
+}
+
+static void
 on_turn_cancel(void *arg, const struct rows *rows, const struct err *e)
 {
 	struct request *q = arg;
 	struct err le = { 0 };
 
-	if (turn_rows_check(q, rows, e, &le) != 0 ||
-		engine_cancel(q->g->parts.engine, node_z(q->params, "turn", ""), "the user", &le) != 0)
+	if (turn_rows_check(q, rows, e, &le) != 0)
 		reply_error(q, &le);
 	else
-		reply_text(q, STR("{}"));
+		engine_cancel(q->g->parts.engine, arena_strdup(q->a, rows_str(rows, 0, 1)), node_z(q->params, "turn", ""),
+			"the user", on_wished, q);
 }
 
 void
@@ -361,23 +372,41 @@ handle_approval_list(struct request *q)
 	store_query(q->g->parts.store, STMT_APPROVAL_LIST, &param, 1, on_approvals, q);
 }
 
+static void
+on_approval(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct request *q = arg;
+	struct str decision = node_str(q->params, "decision", STR("deny"));
+	enum approval_decision d = str_is(decision, "allow_once") ? APPROVE_ONCE :
+		str_is(decision, "allow_always") ? APPROVE_ALWAYS : APPROVE_DENY;
+	const char *id = node_z(q->params, "id", "");
+	struct err le;
+
+	if (e == NULL && (rows_len(rows) == 0 || !str_is(rows_str(rows, 0, 3), OWNER))) {
+		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "there is no approval %s (see `ithaca approval list`)", id);
+		e = &le;
+	}
+	if (e != NULL)
+		reply_error(q, e);
+	else
+		engine_approve(q->g->parts.engine, arena_strdup(q->a, rows_str(rows, 0, 1)), id, d, "the user", on_wished, q);
+}
+
 void
 handle_approval_resolve(struct request *q)
 {
-	struct str decision = node_str(q->params, "decision", STR("deny"));
-	struct str scope = node_str(q->params, "scope", STR("session"));
-	enum approval_decision d = str_is(decision, "allow_once") ? APPROVE_ONCE :
-		str_is(decision, "allow_always") ? APPROVE_ALWAYS : APPROVE_DENY;
-	struct err e = { 0 };
+	struct cell_value param = V_TEXT(node_str(q->params, "id", STR("")));
+	struct err e;
 
-	if (node_get(q->params, "edited") != NULL)
+	if (node_get(q->params, "edited") != NULL) {
 		err_set(&e, ERR_UNSUPPORTED, ERR_TO_USER, "a call cannot be edited here (deny it and say what you want)");
-	else if (d == APPROVE_ALWAYS && !str_is(scope, "session"))
+		reply_error(q, &e);
+	} else if (str_is(node_str(q->params, "decision", STR("")), "allow_always") &&
+		!str_is(node_str(q->params, "scope", STR("session")), "session")) {
 		err_set(&e, ERR_UNSUPPORTED, ERR_TO_USER,
 			"allow_always reaches a session (for more, add a rule to `permissions.allow` in the configuration)");
-	else if (engine_approve(q->g->parts.engine, node_z(q->params, "id", ""), d, "the user", &e) == 0) {
-		reply_text(q, STR("{}"));
-		return;
+		reply_error(q, &e);
+	} else {
+		store_query(q->g->parts.store, STMT_APPROVAL_GET, &param, 1, on_approval, q);
 	}
-	reply_error(q, &e);
 }

@@ -119,6 +119,13 @@ class CrashCase(Case):
         with open("/proc/self/mountinfo") as f:
             self.assertNotIn(self.dir, f.read())
 
+    def show_logs(self):
+        super().show_logs()
+        for s in json.loads(self.ithaca("session", "list", "--json").stdout or "{}").get("sessions", []):
+            for e in self.events(s["session"]):
+                print(e["seq"], e["kind"], json.dumps(e["body"], ensure_ascii=False)[:300], file=sys.stderr)
+        self.stop()
+
     # ---- claims ----
 
     def check_log(self, session, status="answered"):
