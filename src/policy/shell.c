@@ -436,7 +436,7 @@ parse_list(struct shell *sh)
 	while (!is_end_of_list(sh)) {
 		size_t at = sh->at;
 
-		if (is_word(sh, "!"))
+		while (is_word(sh, "!")) /* bash takes any number */
 			shell_next(sh);
 		parse_command(sh);
 		if (sh->cur.type == TOKEN_PIPE || sh->cur.type == TOKEN_AND_OR) {

@@ -100,12 +100,32 @@ enter(struct shell *sh)
 	return true;
 }
 
+/* What stands after "${" and is read alike everywhere and changes nothing: a name or number, or its length, then the end
+ * or one of `- ? + % #`. The rest assigns, or bash alone knows it and may run what a value holds: ${!x}, ${x@P}, ${x:x}. */
+static bool
+is_plain_parameter(const struct shell *sh)
+{
+	size_t n = peek(sh, 0) == '#' && peek(sh, 1) != '}', from = n;
+
+	while (is_name_char(peek(sh, n), false))
+		n++;
+	if (n == from && peek(sh, n) > 0 && strchr("@*#?-$!", peek(sh, n)) != NULL && (peek(sh, n) != '!' || peek(sh, n + 1) == '}'))
+		n++;
+	if (n == from)
+		return false;
+	if (peek(sh, n) == ':')
+		return peek(sh, n + 1) > 0 && strchr("-?+", peek(sh, n + 1)) != NULL;
+	return peek(sh, n) > 0 && strchr("}-?+%#", peek(sh, n)) != NULL;
+}
+
 /* From after "${" to after the brace that closes it. */
 static void
 scan_braces(struct shell *sh, bool in_quotes)
 {
 	if (!enter(sh))
 		return;
+	if (!is_plain_parameter(sh))
+		shell_opaque(sh, "it has an expansion that assigns or that shells read differently");
 	while (peek(sh, 0) >= 0 && peek(sh, 0) != '}') {
 		if (in_quotes && strchr("'\"", peek(sh, 0)) != NULL)
 			shell_opaque(sh, "it has quotes inside a quoted ${...}");
@@ -151,6 +171,8 @@ scan_arithmetic(struct shell *sh)
 			depth--;
 		else if (strchr("'\"\\", peek(sh, 0)) != NULL)
 			shell_opaque(sh, "it has quotes inside $((...))");
+		else if (peek(sh, 0) == '$' || is_name_char(peek(sh, 0), true))
+			shell_opaque(sh, "it computes with a variable, whose value bash may run"); /* a[$(x)] */
 		scan_element(sh, true);
 	}
 	if (peek(sh, 0) == ')' && peek(sh, 1) == ')')

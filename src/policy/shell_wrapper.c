@@ -5,7 +5,7 @@
 
 struct wrapper {
 	const char *name; /* of the program, without its directory */
-	const char *const *only_with; /* one of these arguments is needed; NULL: always */
+	const char *const *only_with; /* an argument that begins so is needed; NULL: always */
 	const char *why;
 };
 
@@ -14,7 +14,9 @@ static const char runs_text[] = "it runs text as a script";
 static const char changes_meaning[] = "it changes what later commands mean";
 static const char only_bash[] = "it uses [[, which only bash knows";
 
-static const char *const find_runs[] = { "-exec", "-execdir", "-ok", "-okdir", NULL };
+static const char *const find_runs[] = { "-exec", "-ok", NULL };
+static const char *const any_option[] = { "-", NULL };
+static const char *const names_variable[] = { "-v", "-R", NULL }; /* bash runs the subscript in a[$(x)] */
 
 static const struct wrapper wrappers[] = {
 	{ "env", NULL, runs_arguments },      { "sudo", NULL, runs_arguments },
@@ -33,7 +35,14 @@ static const struct wrapper wrappers[] = {
 	{ "busybox", NULL, runs_arguments },  { "toybox", NULL, runs_arguments },
 	{ "exec", NULL, runs_arguments },     { "command", NULL, runs_arguments },
 	{ "builtin", NULL, runs_arguments },  { "coproc", NULL, runs_arguments },
-	{ "find", find_runs, runs_arguments },
+	{ "find", find_runs, runs_arguments },{ "jobs", any_option, runs_arguments },
+	{ "mapfile", NULL, runs_text },       { "readarray", NULL, runs_text },
+	{ "compgen", NULL, runs_text },       { "let", NULL, runs_text },
+	{ "printf", names_variable, changes_meaning },
+	{ "test", names_variable, changes_meaning },
+	{ "[", names_variable, changes_meaning },
+	{ "unset", NULL, changes_meaning },   { "getopts", NULL, changes_meaning },
+	{ "shopt", NULL, changes_meaning },   { "wait", any_option, changes_meaning },
 	{ "eval", NULL, runs_text },          { "trap", NULL, runs_text },
 	{ ".", NULL, runs_text },             { "source", NULL, runs_text },
 	{ "sh", NULL, runs_text },            { "bash", NULL, runs_text },
@@ -48,14 +57,15 @@ static const struct wrapper wrappers[] = {
 	{ "[[", NULL, only_bash },
 };
 
+/* A computed argument may be any: for x in -exec; do find . $x ... */
 static bool
-has_argument(const struct shell_command *c, const char *const *wanted)
+may_have_argument(const struct shell_command *c, const char *const *wanted)
 {
 	for (size_t i = 1; i < c->argc; i++)
 		for (size_t k = 0; wanted[k] != NULL; k++)
-			if (str_is(c->argv[i], wanted[k]))
+			if (str_starts(c->argv[i], wanted[k]))
 				return true;
-	return false;
+	return c->dynamic;
 }
 
 const char *
@@ -72,7 +82,7 @@ shell_wrapper(const struct shell_command *c)
 	for (size_t i = 0; i < ARRAY_LEN(wrappers); i++) {
 		const struct wrapper *w = &wrappers[i];
 
-		if (str_is(name, w->name) && (w->only_with == NULL || has_argument(c, w->only_with)))
+		if (str_is(name, w->name) && (w->only_with == NULL || may_have_argument(c, w->only_with)))
 			return w->why;
 	}
 	return NULL;

@@ -79,6 +79,19 @@ may_be_script(struct str word)
 	return false;
 }
 
+/* The whole of it, or what follows an '=' (alias x='git push') or the letter of an option (env -S'git push'). */
+static int
+add_argument(struct view *v, struct str word, unsigned depth)
+{
+	ptrdiff_t eq = str_find_char(word, '=');
+
+	if (add_text(v, word, depth) != 0)
+		return -1;
+	if (eq > 0 && add_text(v, str_sub(word, (size_t)eq + 1, SIZE_MAX), depth) != 0)
+		return -1;
+	return str_starts(word, "-") ? add_text(v, str_sub(word, MIN(2, word.n), SIZE_MAX), depth) : 0;
+}
+
 static int
 add_joined(struct view *v, const struct shell_command *c, unsigned depth)
 {
@@ -110,7 +123,7 @@ add_script(struct view *v, const struct shell_script *script, unsigned depth)
 			continue;
 		runs_input = true;
 		for (size_t k = 1; k < c->argc; k++)
-			if (may_be_script(c->argv[k]) && add_text(v, c->argv[k], depth) != 0)
+			if (may_be_script(c->argv[k]) && add_argument(v, c->argv[k], depth) != 0)
 				return -1;
 		if (str_is(c->argv[0], "eval") && add_joined(v, c, depth) != 0)
 			return -1;

@@ -111,6 +111,24 @@ static const struct sample samples[] = {
 	{ "[[ -f x ]]", "[[,-f,x,]]", true },
 	{ "((x))", "x", true },
 	{ "a |& b", "a / b", true },
+	/* what bash runs, or what assigns, although no substitution is written */
+	{ "ls $((x))", "ls,$((x))?", true },
+	{ "ls $((1 + $1))", "ls,$((1 + $1))?", true },
+	{ "ls ${!x}", "ls,${!x}?", true },
+	{ "ls ${x@P}", "ls,${x@P}?", true },
+	{ "ls ${x:y}", "ls,${x:y}?", true },
+	{ "ls ${x[y]}", "ls,${x[y]}?", true },
+	{ "ls \"${x/a/b}\"", "ls,${x/a/b}?", true },
+	{ ": ${x:=y}", ":,${x:=y}?", true },
+	{ ": ${x=y}", ":,${x=y}?", true },
+	{ "ls ${#x} ${#} ${x%.c} ${x##*/} ${1:-a} ${x:+b} ${x?c} ${@} ${!}", "ls,${#x}?,${#},${x%.c},${x##*/},${1:-a},${x:+b},${x?c},${@},${!}", false },
+	{ "find . $x id", "find,.,$x?,id", true },
+	{ "printf -va x", "printf,-va,x", true },
+	{ "printf %s x", "printf,%s,x", false },
+	{ "test -v x", "test,-v,x", true },
+	{ "jobs -x ls", "jobs,-x,ls", true },
+	{ "wait", "wait", false },
+	{ "! ! ls", "ls", false },
 };
 
 static void
