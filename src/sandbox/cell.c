@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <fcntl.h>
 #include <unistd.h>
 #include "base/mem.h"
@@ -18,6 +19,7 @@ struct cell_init {
 	const struct order *cell;
 	enum cell_kind kind;
 	int sock, ruleset;
+	bool may_nest; /* a command gets a process namespace with a /proc of its own */
 	char mem[ORDER_MAX];
 };
 
@@ -51,6 +53,25 @@ set_up_full(struct cell_init *c, const struct bind *binds, const struct survey *
 	return caps_reduce(e);
 }
 
+/* Without user namespaces only root may have others, and not everywhere: tried once, in a child. */
+static bool
+try_namespace(void)
+{
+	int pidfd, status = 1;
+	struct err e;
+
+	signal(SIGCHLD, SIG_DFL);
+	pid_t pid = process_clone(CLONE_NEWPID | CLONE_NEWNS, &pidfd);
+	if (pid == 0)
+		_exit(proc_on_host(&e) == 0 ? 0 : 1);
+	if (pid > 0) {
+		waitpid(pid, &status, 0);
+		close(pidfd);
+	}
+	signal(SIGCHLD, SIG_IGN);
+	return status == 0;
+}
+
 /* Without namespaces the end of the cell is not the end of its commands: the cell init adopts them and kills them. */
 static int
 set_up_host(struct cell_init *c, struct err *e)
@@ -59,30 +80,19 @@ set_up_host(struct cell_init *c, struct err *e)
 		return e->code;
 	fds_keep(&c->sock, 1);
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	c->may_nest = try_namespace();
 	if (c->kind == KIND_BASIC && landlock_basic(c->cell, &c->ruleset, e) != 0)
 		return e->code;
 	return 0;
-}
-
-/* The first set of flags that the kernel grants here; *has_namespace tells whether SIGKILL to the child kills all. */
-static pid_t
-clone_command(const struct cell_init *c, int *pidfd, bool *has_namespace)
-{
-	*has_namespace = true;
-	pid_t pid = process_clone(CLONE_NEWPID | CLONE_NEWNS, pidfd);
-	if (pid >= 0 || c->kind == KIND_FULL)
-		return pid;
-	*has_namespace = false;
-	return process_clone(0, pidfd);
 }
 
 static void
 begin(struct cell_init *c, struct order *o, int control)
 {
 	struct err e = { 0 };
-	bool has_namespace = true;
+	bool has_namespace = o->kind == ORDER_EXEC && c->may_nest;
 	int pidfd = -1;
-	pid_t pid = o->kind == ORDER_EXEC ? clone_command(c, &pidfd, &has_namespace) : process_clone(0, &pidfd);
+	pid_t pid = process_clone(has_namespace ? CLONE_NEWPID | CLONE_NEWNS : 0, &pidfd);
 
 	if (pid == 0) {
 		close(c->sock);
@@ -111,6 +121,7 @@ cell_main(const struct order *cell, const struct bind *binds, const struct surve
 	c->kind = (enum cell_kind)cell->num[CELL_NUM_KIND];
 	c->sock = cell->fd[0];
 	c->ruleset = -1;
+	c->may_nest = true;
 	prctl(PR_SET_NAME, "ithaca-cell", 0, 0, 0);
 	signals_reset();
 	signal(SIGCHLD, SIG_IGN);
@@ -132,6 +143,6 @@ cell_main(const struct order *cell, const struct bind *binds, const struct surve
 		}
 	}
 	if (c->kind != KIND_FULL)
-		children_kill();
+		children_kill(children_open());
 	_exit(0);
 }

@@ -236,10 +236,14 @@ zygote_read(struct shelld *d)
 
 /* ---- making one ---- */
 
+/* Without a cgroup and without a user namespace of its own a limit counts all processes of the user: then what he has
+ * already is added. Nothing is limited in danger_full_access. */
 static int64_t
-soft(const struct cell *c, int64_t value)
+processes_limit(const struct cell *c)
 {
-	return c->has_group ? 0 : value;
+	if (c->has_group || c->kind == KIND_HOST)
+		return 0;
+	return c->plan.processes + (c->kind == KIND_BASIC ? user_tasks(geteuid()) : 0);
 }
 
 static void
@@ -380,7 +384,7 @@ cell_start(struct cell *c, struct err *e)
 	o.num[CELL_NUM_KIND] = c->kind;
 	o.num[CELL_NUM_ACCESS] = c->plan.access;
 	o.num[CELL_NUM_TMP] = c->plan.tmp_bytes;
-	o.num[CELL_NUM_FILE] = c->plan.file_bytes;
+	o.num[CELL_NUM_FILE] = c->kind == KIND_HOST ? 0 : c->plan.file_bytes;
 	o.num[CELL_NUM_UID] = geteuid();
 	o.num[CELL_NUM_GID] = getegid();
 	if (!c->is_probe && plan_open(&d->ceiling, &c->plan, c->kind, c->arena, &o, e) != 0) {
@@ -393,7 +397,7 @@ cell_start(struct cell *c, struct err *e)
 		return e->code;
 	}
 	o.id = c->id;
-	o.num[CELL_NUM_PROCESSES] = soft(c, c->plan.processes);
+	o.num[CELL_NUM_PROCESSES] = processes_limit(c);
 	/* The plan as the cell will have it: paths resolved. */
 	c->plan.shared = o.text[BIND_SHARED].p;
 	outbox_post(is_spare ? &c->out : &d->zygote, &o);
@@ -660,6 +664,18 @@ probe_stamp(const struct shelld *d, char out[160])
 		(long long)st.st_size);
 }
 
+/* clone3 worked and a mount was refused: some distributions confine user namespaces that way, and containers do. */
+static const char *
+mount_fix(void)
+{
+	char on = '0';
+	AUTO_CLOSE int fd = open("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 && read(fd, &on, 1) == 1 && on == '1')
+		return "fix: install the AppArmor profile of the package, or sysctl -w "
+		       "kernel.apparmor_restrict_unprivileged_userns=0";
+	return "fix: in a container, allow mount in its seccomp and AppArmor profiles and unmask /proc";
+}
+
 static void
 probe_done(struct cell *c)
 {
@@ -675,7 +691,10 @@ probe_done(struct cell *c)
 		if (fd >= 0)
 			(void)fd_write_all(fd, stamp, strlen(stamp));
 	} else {
-		snprintf(f->reason, sizeof(f->reason), "%.*s", (int)sizeof(f->reason) - 1, c->why.msg);
+		if (c->why.code == ERR_DENIED)
+			snprintf(f->reason, sizeof(f->reason), "%.80s (%.115s)", c->why.msg, mount_fix());
+		else
+			snprintf(f->reason, sizeof(f->reason), "%.*s", (int)sizeof(f->reason) - 1, c->why.msg);
 	}
 	if (!d->has_facts)
 		shelld_facts(d);

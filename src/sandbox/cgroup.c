@@ -430,3 +430,24 @@ tree_resident_bytes(pid_t root)
 	}
 	return total;
 }
+
+int64_t
+user_tasks(uid_t uid)
+{
+	char path[300];
+	struct stat st;
+	int64_t n = 0;
+	DIR *d = opendir("/proc");
+
+	if (d == NULL)
+		return 0;
+	for (const struct dirent *x = readdir(d); x != NULL; x = readdir(d)) {
+		if (x->d_name[0] < '1' || x->d_name[0] > '9')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/task", x->d_name);
+		if (stat(path, &st) == 0 && st.st_uid == uid)
+			n += (int64_t)st.st_nlink - 2; /* one directory per thread */
+	}
+	closedir(d);
+	return n;
+}

@@ -35,5 +35,6 @@ bool cgroup_remove(struct cgroup *c); /* false: processes are still in it, try a
 
 /* Resident bytes of a process and all its descendants. */
 int64_t tree_resident_bytes(pid_t root);
+int64_t user_tasks(uid_t uid); /* threads of a user, those of this machine */
 
 #endif

@@ -45,18 +45,22 @@ limits_set(const struct order *cell, int64_t data_bytes)
 	limit(RLIMIT_DATA, data_bytes);
 }
 
-/* Kills and reaps every child until there is none. Descendants of a killed child become children of this process. */
-void
-children_kill(void)
+int
+children_open(void)
 {
-	char text[4096], path[64];
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* Descendants of a killed child become children of this process. */
+void
+children_kill(int children)
+{
+	char text[4096];
 	signal(SIGCHLD, SIG_DFL); /* ignored, it would make waitpid wait for the last child */
 	for (;;) {
-		snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
-		int fd = open(path, O_RDONLY | O_CLOEXEC);
-		ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-		if (fd >= 0)
-			close(fd);
+		ssize_t n = pread(children, text, sizeof(text) - 1, 0);
 		if (n <= 0)
 			return;
 		text[n] = '\0';
@@ -125,28 +129,28 @@ wait_namespace(pid_t pid)
 
 /* SIGTERM from shelld asks for the end of the tree. */
 static int
-wait_subreaper(pid_t pid, const sigset_t *waited)
+wait_subreaper(pid_t pid, const sigset_t *waited, int children)
 {
 	int status = 0, st;
 	for (;;) {
 		pid_t got;
 		while ((got = waitpid(-1, &st, WNOHANG | __WALL)) > 0) {
 			if (got == pid) {
-				children_kill();
+				children_kill(children);
 				return st;
 			}
 		}
 		if (sigwaitinfo(waited, NULL) == SIGTERM) {
 			kill(pid, SIGKILL);
 			waitpid(pid, &status, __WALL);
-			children_kill();
+			children_kill(children);
 			return status;
 		}
 	}
 }
 
 /* A command with the host's tree in a process namespace of its own: its /proc must not show up for others. */
-static int
+int
 proc_on_host(struct err *e)
 {
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
@@ -201,6 +205,7 @@ exec_main(const struct order *cell, const struct order *o, int ruleset, bool has
 			(char *)(uintptr_t)o->text[EXEC_TEXT_COMMAND].p, NULL },
 		.env = env_split(o->text[EXEC_TEXT_ENV]), .in = o->fd[0], .out = o->fd[1], .err = o->fd[2] };
 
+	int children = has_namespace ? -1 : children_open(); /* before Landlock hides /proc */
 	prepare_signals(has_namespace, &waited);
 	sigemptyset(&c.no_signals);
 	prctl(PR_SET_NAME, "ithaca-exec", 0, 0, 0);
@@ -217,7 +222,7 @@ exec_main(const struct order *cell, const struct order *o, int ruleset, bool has
 	close(o->fd[0]);
 	close(o->fd[1]);
 	close(o->fd[2]);
-	r.status = has_namespace ? wait_namespace(pid) : wait_subreaper(pid, &waited);
+	r.status = has_namespace ? wait_namespace(pid) : wait_subreaper(pid, &waited, children);
 	if (getrusage(RUSAGE_CHILDREN, &use) == 0)
 		r.memory_bytes = (int64_t)use.ru_maxrss * 1024;
 	report_send(control, &r, -1);

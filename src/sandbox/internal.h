@@ -163,7 +163,10 @@ pid_t process_clone(uint64_t flags, int *pidfd);
 int zygote_start(int *sock, int *pidfd, struct err *e) MUST_USE;
 int cell_join(const struct order *cell, struct err *e) MUST_USE; /* enters the groups of an order */
 void cell_main(const struct order *cell, const struct bind *binds, const struct survey *s) NORETURN;
-void children_kill(void); /* SIGKILL to all descendants, one generation after the other, and reaps them */
+int proc_on_host(struct err *e) MUST_USE; /* a /proc of the caller's process namespace over the host's, for it alone */
+int children_open(void); /* the list of the caller's children, for children_kill; -1: none */
+/* SIGKILL to all descendants, one generation after the other, and reaps them. The caller is a subreaper. */
+void children_kill(int children);
 void exec_main(const struct order *cell, const struct order *o, int ruleset, bool has_namespace) NORETURN;
 void file_main(const struct order *cell, const struct order *o, int ruleset) NORETURN;
 

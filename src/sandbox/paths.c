@@ -183,7 +183,7 @@ add_hides(const struct ceiling *k, struct order *o, struct arena *a, struct err 
 		for (size_t h = 0; o->text[i].n > 0 && h < k->hide_n; h++) {
 			const struct hidden *x = &k->hide[h];
 			const char *rest = is_covered(k, x) ? NULL : below(o->text[i].p, x->path);
-			if (rest != NULL && rest[0] != '\0') {
+			if (rest != NULL && rest[0] != '\0' && (x->ino != 0 || access(x->path, F_OK) == 0)) {
 				if ((r = check_hidden(x, e)) != 0)
 					goto out;
 				buf_printf(&b, "%d%s", i, rest);

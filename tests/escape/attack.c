@@ -429,6 +429,29 @@ attack_abstract_socket(void)
 	return connect_unix(decoy("DECOY_ABSTRACT"), true);
 }
 
+/* The other end of attack_abstract_socket, for as long as it is let live. */
+static int
+attack_offer_socket(void)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	const char *name = decoy("DECOY_OFFER");
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	memcpy(a.sun_path + 1, name, strlen(name));
+	if (bind(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))) != 0 ||
+		listen(fd, 4) != 0)
+		return skip("cannot listen");
+	printf("ready\n");
+	fflush(stdout);
+	pause();
+	return WORKED;
+}
+
+static int
+attack_take_socket(void)
+{
+	return connect_unix(decoy("DECOY_OFFER"), true);
+}
+
 static int
 attack_raw_socket(void)
 {
@@ -725,7 +748,8 @@ static const struct {
 	{ "open_tree", attack_open_tree }, { "chroot", attack_chroot }, { "unshare_user", attack_unshare_user },
 	{ "clone_user", attack_clone_user }, { "clone3_user", attack_clone3_user }, { "setns", attack_setns },
 	{ "host_name", attack_host_name }, { "connect", attack_connect }, { "control_socket", attack_control_socket },
-	{ "abstract_socket", attack_abstract_socket }, { "raw_socket", attack_raw_socket },
+	{ "abstract_socket", attack_abstract_socket }, { "offer_socket", attack_offer_socket },
+	{ "take_socket", attack_take_socket }, { "raw_socket", attack_raw_socket },
 	{ "packet_socket", attack_packet_socket }, { "netlink_audit", attack_netlink_audit },
 	{ "keyctl", attack_keyctl }, { "add_key", attack_add_key }, { "bpf", attack_bpf }, { "perf", attack_perf },
 	{ "io_uring", attack_io_uring }, { "userfaultfd", attack_userfaultfd },

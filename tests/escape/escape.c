@@ -408,6 +408,35 @@ test_neighbours(void **state)
 	outcome_fini(&other);
 }
 
+/* Two commands of a cell share its network namespace; Landlock keeps them apart all the same. */
+static void
+test_landlock(void **state)
+{
+	struct outcome other, o;
+	struct id id = id_new();
+	struct exec_request q = rig_request(&w->r, id.z, "DECOY_OFFER=landlock exec ./attack offer_socket");
+
+	if (landlock_abi() < 6) {
+		print_message("   SKIP: this kernel's Landlock has no scopes\n");
+		return;
+	}
+	rig_begin(&w->r, &q, &other);
+	other.stop_after = 1;
+	rig_wait(&w->r);
+	other.stop_after = 0;
+	in_cell("DECOY_OFFER=landlock ./attack take_socket", &o);
+	assert_int_equal(o.st.exit_code, DENIED);
+	assert_string_equal(buf_z(&o.out), "Operation not permitted");
+	outcome_fini(&o);
+	exec_call_kill(other.call);
+	rig_finish(&other);
+	outcome_fini(&other);
+	/* The control: within one command it works. */
+	in_cell("export DECOY_OFFER=own; ./attack offer_socket | { read ready; ./attack take_socket; echo $?; kill -9 -1; }", &o);
+	assert_string_equal(buf_z(&o.out), "0\n");
+	outcome_fini(&o);
+}
+
 /* Same user, other process: shelld, zygote, cell init and exec init can be neither read nor traced. */
 static void
 test_roles_are_closed(void **state)
@@ -467,7 +496,8 @@ main(int argc, char **argv)
 	for (; n < ARRAY_LEN(attempts); n++)
 		tests[n] = (struct CMUnitTest){ .name = attempts[n].name, .test_func = test_attempt,
 			.initial_state = (void *)(uintptr_t)&attempts[n] };
-	const struct CMUnitTest more[] = { cmocka_unit_test(test_outlive), cmocka_unit_test(test_neighbours),
+	const struct CMUnitTest more[] = { cmocka_unit_test(test_outlive), cmocka_unit_test(test_neighbours), cmocka_unit_test(test_landlock),
+		
 		cmocka_unit_test(test_roles_are_closed), cmocka_unit_test(test_hidden), cmocka_unit_test(test_tmp_limit) };
 	memcpy(tests + n, more, sizeof(more));
 	return _cmocka_run_group_tests("escape", tests, n + ARRAY_LEN(more), setup, teardown);

@@ -200,6 +200,20 @@ test_memory(void **state)
 	expect(r, "echo next", "next\n");
 }
 
+/* Each process is below the limit, together they are not: without a cgroup a watchdog looks at the whole cell. */
+static void
+test_memory_of_many(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	r->plan.memory_bytes = 96 * MIB;
+	rig_sh(r, "for i in 1 2 3 4 5 6 7 8; do (head -c 20000000 /dev/zero; sleep 10) | tail > /dev/null & done; wait; exit 9", &o);
+	assert_true(o.st.out_of_memory || o.st.exit_code == 9);
+	if (sandbox_facts(r->sb)->limits == LIMITS_SOFT)
+		assert_true(o.st.out_of_memory);
+	outcome_fini(&o);
+}
+
 static void
 test_file_size(void **state)
 {
@@ -526,6 +540,23 @@ test_killed(void **state)
 	}
 }
 
+/* Without its zygote shelld can make nothing: it ends with an error, so that its runner starts another. */
+static void
+test_zygote_killed(void **state)
+{
+	struct rig *r = *state;
+	char path[64], text[64] = { 0 };
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)child_pid(r->guest), (int)child_pid(r->guest));
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	assert_int_equal(kill((pid_t)strtol(text, NULL, 10), SIGKILL), 0);
+	while (!r->guest_ended)
+		rig_wait(r);
+	assert_true(WIFEXITED(r->guest_status));
+	assert_int_equal(WEXITSTATUS(r->guest_status), 1);
+}
+
 int
 main(void)
 {
@@ -540,6 +571,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_mode_max, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_processes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_memory_of_many, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file_size, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_require_limits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_close, setup, teardown),
@@ -551,6 +583,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_orphan, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_spare, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_killed, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_zygote_killed, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT
+ * Where user namespaces are refused: the reason is told with its fix, commands are refused, and cell-basic runs them
+ * only when it was asked for. Both ways of refusing are made here: a namespace whose limit of namespaces is 0, and a
+ * filter that lets clone through and denies mount, as some distributions do. */
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include "rig.h"
+
+#define SKIP_TEST 77
+
+static const char *expected_reason;
+
+static int
+setup(void **state)
+{
+	struct rig *r = xcalloc(1, sizeof(*r));
+	rig_start(r);
+	*state = r;
+	return 0;
+}
+
+/* The daemon's files are elsewhere: cell-basic cannot hide what is below a workspace. */
+static int
+setup_apart(void **state)
+{
+	struct rig *r = xcalloc(1, sizeof(*r));
+	rig_init(r);
+	rig_remove(r->hidden);
+	snprintf(r->hidden, RIG_PATH, "%s/daemon", r->dir);
+	rig_spawn(r);
+	rig_peer(r);
+	*state = r;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	rig_stop(*state);
+	free(*state);
+	return 0;
+}
+
+static void
+test_refused(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	const struct sandbox_facts *f = sandbox_facts(r->sb);
+
+	assert_int_equal(f->level, landlock_abi() >= 2 ? CELL_BASIC : CELL_NONE);
+	if (strstr(f->reason, expected_reason) == NULL)
+		fail_msg("reason \"%s\" does not say \"%s\"", f->reason, expected_reason);
+	rig_sh(r, "echo must not run", &o);
+	assert_int_equal(o.e.code, ERR_UNSUPPORTED);
+	assert_non_null(strstr(o.e.msg, expected_reason));
+	assert_int_equal(o.out.n, 0);
+	outcome_fini(&o);
+}
+
+static void
+test_basic(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	char text[RIG_PATH * 3];
+
+	if (sandbox_facts(r->sb)->level != CELL_BASIC)
+		skip();
+	r->plan.allow_basic = true;
+	rig_sh(r, "pwd; echo x > file && cat file; echo $HOME; touch ~/h $TMPDIR/t && echo own places", &o);
+	if (o.e.code != 0)
+		fail_msg("%s", o.e.msg);
+	snprintf(text, sizeof(text), "%s\nx\n%s/home\nown places\n", r->shared, r->state);
+	assert_string_equal(buf_z(&o.out), text);
+	outcome_fini(&o);
+
+	snprintf(text, sizeof(text), "%s/outside", r->dir);
+	assert_int_equal(file_write(text, STR("secret"), 0666, NULL), 0);
+	rig_sh(r, "cat ../outside; echo y > ../outside; ls / ; cat /etc/shadow; cat /proc/$PPID/environ", &o);
+	assert_string_equal(buf_z(&o.out), "");
+	outcome_fini(&o);
+	rig_sh(r, "perl -MSocket -e 'print socket(S, PF_INET, SOCK_STREAM, 0) ? \"network\" : \"none\"'", &o);
+	assert_string_equal(buf_z(&o.out), "none");
+	outcome_fini(&o);
+
+	r->plan.access = CELL_READ_ONLY;
+	rig_sh(r, "cat file; echo z > file 2>/dev/null || echo read-only", &o);
+	assert_string_equal(buf_z(&o.out), "x\nread-only\n");
+	outcome_fini(&o);
+}
+
+/* Without a process namespace the tree is ended one generation after the other. */
+static void
+test_basic_tree(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	struct id id = id_new();
+	struct exec_request q = rig_request(r, id.z,
+		"exec 3>alive; (setsid sh -c 'while :; do echo x >&3; sleep 0.01; done' &); echo begun; sleep 60");
+	int alive;
+
+	if (sandbox_facts(r->sb)->level != CELL_BASIC)
+		skip();
+	r->plan.allow_basic = true;
+	alive = rig_alive(r);
+	q.timeout_ms = 400;
+	rig_run(r, &q, &o);
+	assert_true(o.st.timed_out);
+	outcome_fini(&o);
+	rig_expect_alive(alive);
+	rig_expect_dead(alive);
+}
+
+/* The daemon's files below the workspace cannot be hidden there. */
+static void
+test_basic_hidden(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+
+	if (sandbox_facts(r->sb)->level != CELL_BASIC)
+		skip();
+	r->plan.allow_basic = true;
+	rig_sh(r, "echo must not run", &o);
+	assert_int_equal(o.e.code, ERR_UNSUPPORTED);
+	outcome_fini(&o);
+}
+
+static void
+test_basic_file(void **state)
+{
+	struct rig *r = *state;
+	struct answer x;
+	struct err e = { 0 };
+	struct file_request q = { .cell = "cell-1", .plan = &r->plan, .op = "write", .params = STR("{\"path\":\"a\"}"),
+		.content = STR("content") };
+
+	if (sandbox_facts(r->sb)->level != CELL_BASIC)
+		skip();
+	r->plan.allow_basic = true;
+	answer_init(&x, r);
+	assert_int_equal(sandbox_file(r->sb, &q, rig_reply, &x, &e), 0);
+	answer_wait(&x);
+	if (x.e.code != 0)
+		fail_msg("%s", x.e.msg);
+	answer_fini(&x);
+}
+
+static int
+put(const char *path, const char *text)
+{
+	AUTO_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
+	return fd < 0 ? -1 : fd_write_all(fd, text, strlen(text));
+}
+
+static void
+without_namespaces(void)
+{
+	char map[64];
+	int uid = (int)geteuid(), gid = (int)getegid();
+
+	if (unshare(CLONE_NEWUSER) != 0)
+		_exit(SKIP_TEST);
+	snprintf(map, sizeof(map), "%d %d 1\n", uid, uid);
+	if (put("/proc/self/setgroups", "deny") != 0 || put("/proc/self/uid_map", map) != 0)
+		_exit(SKIP_TEST);
+	snprintf(map, sizeof(map), "%d %d 1\n", gid, gid);
+	if (put("/proc/self/gid_map", map) != 0 || put("/proc/sys/user/max_user_namespaces", "0\n") != 0)
+		_exit(SKIP_TEST);
+	expected_reason = "user.max_user_namespaces";
+}
+
+static void
+without_mount(void)
+{
+	const struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mount, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog prog = { .len = ARRAY_LEN(code), .filter = (struct sock_filter *)(uintptr_t)code };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) != 0)
+		_exit(SKIP_TEST);
+	expected_reason = "mount";
+}
+
+static int
+run(const char *name, void (*prepare)(void))
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_basic, setup_apart, teardown),
+		cmocka_unit_test_setup_teardown(test_basic_tree, setup_apart, teardown),
+		cmocka_unit_test_setup_teardown(test_basic_hidden, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_basic_file, setup_apart, teardown),
+	};
+	int status;
+	pid_t pid = fork();
+	if (pid == 0) {
+		prepare();
+		exit(cmocka_run_group_tests_name(name, tests, NULL, NULL));
+	}
+	waitpid(pid, &status, 0);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == SKIP_TEST)
+		print_message("SKIP: %s cannot be arranged here\n", name);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+int
+main(void)
+{
+	int a = run("no user namespaces", without_namespaces), b = run("no mounts", without_mount);
+	return a == SKIP_TEST && b == SKIP_TEST ? SKIP_TEST : (a % SKIP_TEST) | (b % SKIP_TEST);
+}
