@@ -207,7 +207,7 @@ test_memory_of_many(void **state)
 	struct rig *r = *state;
 	struct outcome o;
 	r->plan.memory_bytes = 96 * MIB;
-	rig_sh(r, "for i in 1 2 3 4 5 6 7 8; do (head -c 20000000 /dev/zero; sleep 10) | tail > /dev/null & done; wait; exit 9", &o);
+	rig_sh(r, "for i in 1 2 3 4 5 6 7 8; do (head -c 20000000 /dev/zero; sleep 2) | tail > /dev/null & done; wait; exit 9", &o);
 	assert_true(o.st.out_of_memory || o.st.exit_code == 9);
 	if (sandbox_facts(r->sb)->limits == LIMITS_SOFT)
 		assert_true(o.st.out_of_memory);
