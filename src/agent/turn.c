@@ -137,9 +137,39 @@ fail_with(struct turn *t, enum turn_status status, struct str code, struct str t
 	t->why_text = arena_str(t->a, text);
 }
 
+/* How a call ended, for turn.finished: calls that ran side by side are listed in the order of the answer. */
+static void
+note_effect(struct turn_call *c, const char *status, int64_t ms)
+{
+	c->status = status;
+	c->ms = ms;
+}
+
+static void
+list_effects(struct turn *t)
+{
+	for (size_t i = 0; i < t->calls_n; i++) {
+		struct turn_call *c = &t->calls[i];
+		struct json j;
+
+		if (c->status == NULL || t->effects.n + EFFECT_NOTE_MAX > t->effects.max)
+			continue; /* the log has them all */
+		if (t->effects.n > 0)
+			buf_add_char(&t->effects, ',');
+		json_init(&j, &t->effects);
+		json_obj(&j);
+		json_kv_str(&j, "tool", str_sub(c->tool, 0, utf8_cut(c->tool, TOOL_NOTED_MAX)));
+		json_kv_z(&j, "status", c->status);
+		json_kv_int(&j, "ms", c->ms);
+		json_obj_end(&j);
+		c->status = NULL; /* listed */
+	}
+}
+
 static void
 write_finished(struct turn *t, struct json *j)
 {
+	list_effects(t);
 	json_obj(j);
 	json_kv_z(j, "status", turn_status_name(t->status));
 	json_kv_str(j, "text", t->text);
@@ -257,6 +287,7 @@ answer_text(struct turn *t, const struct node *blocks)
 static void
 take_answer(struct turn *t, const struct turn_input *in)
 {
+	list_effects(t);
 	t->calls = NULL;
 	t->calls_n = t->at = 0;
 	arena_reset(t->step_a);
@@ -414,23 +445,6 @@ guard_stops(struct turn *t, const struct turn_call *c, struct str result)
 	}
 }
 
-static void
-note_effect(struct turn *t, const struct turn_call *c, const char *status, int64_t ms)
-{
-	struct json j;
-
-	if (t->effects.n + EFFECT_NOTE_MAX > t->effects.max)
-		return; /* the log has them all */
-	if (t->effects.n > 0)
-		buf_add_char(&t->effects, ',');
-	json_init(&j, &t->effects);
-	json_obj(&j);
-	json_kv_str(&j, "tool", str_sub(c->tool, 0, utf8_cut(c->tool, TOOL_NOTED_MAX)));
-	json_kv_z(&j, "status", status);
-	json_kv_int(&j, "ms", ms);
-	json_obj_end(&j);
-}
-
 static enum turn_state
 act_requested(struct turn *t, const struct turn_input *in)
 {
@@ -445,7 +459,7 @@ act_requested(struct turn *t, const struct turn_input *in)
 	c->summary = arena_str(t->step_a, node_str(in->body, "summary", STR("")));
 	c->state = str_is(decision, "allow") ? CALL_ALLOWED : str_is(decision, "ask") ? CALL_ASKS : CALL_REFUSED;
 	if (c->state == CALL_REFUSED) {
-		note_effect(t, c, str_is(decision, "deny") ? "denied" : "invalid", 0);
+		note_effect(c, str_is(decision, "deny") ? "denied" : "invalid", 0);
 		if (guard_stops(t, c, node_str(in->body, "reason", STR(""))))
 			return finish(t);
 	}
@@ -469,7 +483,7 @@ act_denied(struct turn *t, const struct turn_input *in)
 	bool is_expired = in->kind == EVENT_APPROVAL_EXPIRED;
 
 	c->state = CALL_REFUSED;
-	note_effect(t, c, "denied", 0);
+	note_effect(c, "denied", 0);
 	fail_with(t, TURN_DENIED, STR("denied"),
 		str_of(arena_printf(t->a, "%.*s: %s", STR_FMT(c->tool),
 			is_expired ? "the approval expired" : "denied by the user")));
@@ -494,7 +508,7 @@ settle(struct turn *t, const struct turn_input *in)
 	struct str state = node_str(in->body, "state", STR("done"));
 
 	c->state = CALL_DONE;
-	note_effect(t, c,
+	note_effect(c,
 		str_is(state, "done") ? (node_bool(in->body, "is_error", false) ? "error" : "done") :
 		str_is(state, "unknown") ? "unknown" : "not_done",
 		node_int(in->body, "ms", 0));

@@ -67,6 +67,8 @@ struct turn_call {
 	const struct node *probe; /* from effect.intent */
 	struct str hash, summary, always; /* of the approval, when it asks; always: the rule of allow_always */
 	char effect[64]; /* TURN.STEP.INDEX: the same after every replay */
+	const char *status; /* how it ended; NULL: not yet */
+	int64_t ms;
 };
 
 struct turn;

@@ -57,6 +57,7 @@ struct job {
 	/* who watches */
 	struct stream *stream;
 	uint64_t id;
+	bool awaits_begin; /* of a background job: is told that it began, and no more */
 	int64_t sent;
 	size_t run_at;
 	int64_t run_sent;
@@ -134,6 +135,8 @@ pump(struct job *j)
 {
 	char *chunk = j->d->chunk;
 
+	if (j->stream != NULL && j->awaits_begin && j->state == JOB_STARTING)
+		return;
 	while (j->stream != NULL && j->sent < j->st.kept_bytes) {
 		struct run r = next_run(j);
 		size_t want = MIN(MIN(SHELLD_CHUNK, stream_credit(j->stream)), (size_t)r.n);
@@ -189,22 +192,29 @@ on_stream_reset(void *arg, const struct err *e)
 static const struct stream_handler watcher = { on_stream_data, on_stream_credit, on_stream_eof, on_stream_reset };
 
 static void
+tell_begun(struct job *j, struct stream *s, uint64_t id)
+{
+	wire_begin(j->d->runtime, WIRE_EXEC_BEGUN, id);
+	(void)wire_end(j->d->runtime, STR(""), -1);
+	stream_eof(s);
+	stream_close(s, NULL);
+}
+
+static void
 attach(struct job *j, uint64_t id, bool is_background)
 {
 	static const struct err taken_over = { .code = ERR_CONFLICT, .msg = "someone else attached to this effect" };
-	if (j->stream != NULL && !is_background) {
+	if (j->stream != NULL && (!is_background || j->state == JOB_STARTING)) {
 		struct stream *old = j->stream;
 		j->stream = NULL;
 		stream_close(old, &taken_over);
 	}
 	struct stream *s = stream_open(j->d->runtime, id, &watcher, j);
-	if (is_background && j->state != JOB_ENDED) {
-		wire_begin(j->d->runtime, WIRE_EXEC_BEGUN, id);
-		(void)wire_end(j->d->runtime, STR(""), -1);
-		stream_eof(s);
-		stream_close(s, NULL);
+	if (is_background && j->state == JOB_RUNNING) {
+		tell_begun(j, s, id);
 		return;
 	}
+	j->awaits_begin = is_background;
 	j->stream = s;
 	j->id = id;
 	j->sent = j->run_sent = 0;
@@ -381,6 +391,11 @@ on_report(struct job *j, const struct report *r, int fd)
 		j->state = JOB_RUNNING;
 		j->has_namespace = r->status != 0;
 		j->pidfd = fd;
+		if (j->stream != NULL && j->awaits_begin) {
+			struct stream *told = j->stream;
+			j->stream = NULL;
+			tell_begun(j, told, j->id);
+		}
 		if (j->st.killed || j->st.timed_out)
 			kill_tree(j);
 		return;
