@@ -372,14 +372,19 @@ page_show(struct page_call *p, const struct node *head, struct str tail)
 }
 
 static bool
-page_is_over(struct page_call *p, const struct err *e)
+page_is_over(struct page_call *p, const struct node *head, const struct err *e)
 {
-	struct err cancelled;
+	struct err why;
 
 	if (e == NULL && p->cancelled) {
-		err_set(&cancelled, ERR_CANCELLED, ERR_TO_MODEL, "%s was cancelled",
+		err_set(&why, ERR_CANCELLED, ERR_TO_MODEL, "%s was cancelled",
 			p->c->tool->name);
-		e = &cancelled;
+		e = &why;
+	}
+	if (e == NULL && strcmp(node_z(head, "state", ""), "not_begun") == 0) {
+		err_set(&why, ERR_NOT_FOUND, ERR_TO_MODEL, "no command has the id %s (exec gives it in its answer)",
+			p->effect);
+		e = &why;
 	}
 	if (e == NULL)
 		return false;
@@ -392,7 +397,7 @@ on_spooled(void *arg, const struct node *head, struct str tail, const struct err
 {
 	struct page_call *p = arg;
 
-	if (!page_is_over(p, e))
+	if (!page_is_over(p, head, e))
 		page_show(p, head, tail);
 }
 
@@ -460,7 +465,7 @@ on_job(void *arg, const struct node *head, struct str tail, const struct err *e)
 	struct facts f;
 	struct err why;
 
-	if (page_is_over(p, e))
+	if (page_is_over(p, head, e))
 		return;
 	facts_begin(&f);
 	facts_add_head(&f, head);

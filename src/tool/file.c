@@ -475,7 +475,7 @@ on_filed(void *arg_, const struct node *head, struct str tail, const struct err 
 		err_set(&cancelled, ERR_CANCELLED, ERR_TO_MODEL, "%s was cancelled", c->tool->name);
 		e = &cancelled;
 	}
-	if (e != NULL && c->probe != NULL && e->code != ERR_GONE) {
+	if (e != NULL && c->tool->recovery == EFFECT_PROBE && c->probe != NULL && e->code != ERR_GONE) {
 		probe_failed(c, e);
 		return;
 	}
