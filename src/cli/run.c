@@ -17,6 +17,7 @@
 #define RETRY_MAX_MS  1000
 #define LINKS_MAX     12 /* broken one after the other with nothing received */
 #define DAEMON_WAIT_MS 10000 /* a daemon that restarts is waited for before a private runner is started */
+#define WHAT_MAX      44 /* bytes of a summary in the message that asks for approval */
 
 static void run_link(void *arg);
 static void run_subscribe(struct run *r);
@@ -319,6 +320,7 @@ run_check_approvals(struct run *r)
 {
 	struct err e = { 0 };
 	const struct fold_approval *p;
+	struct str what;
 
 	if (r->ask && !is_pending(r, r->asked)) { /* somebody else answered */
 		ask_close(r->ask);
@@ -333,10 +335,11 @@ run_check_approvals(struct run *r)
 		run_ask(r, p);
 	if (r->may_ask)
 		return;
+	what = str_of(p->summary);
 	err_set(&e, ERR_APPROVAL, ERR_TO_USER,
-		"%.20s needs approval: %.40s (ithaca approval allow %.40s, then ithaca run --session %.26s "
+		"%.20s needs approval: %.*s%s (ithaca approval allow %.40s, then ithaca run --session %.26s "
 		"--continue; or run it with --yes)",
-		p->tool, p->summary, p->id, r->fold.session);
+		p->tool, (int)utf8_cut(what, WHAT_MAX), what.p, what.n > WHAT_MAX ? "..." : "", p->id, r->fold.session);
 	run_stop(r, TURN_WAITING, &e);
 }
 
