@@ -21,6 +21,7 @@
 
 #define ROOT_MOUNT_POINT "/tmp" /* exists everywhere; covered only in the cell's own mount namespace */
 #define ROOT_OPTIONS     "mode=755,size=4m,nr_inodes=4k"
+#define BYTES_PER_INODE 4096 /* of /tmp and /dev/shm */
 #define ETC_COPY_MAX     (16u * KIB) /* larger files are bound */
 #define ETC_ENTRIES_MAX  128u
 
@@ -333,8 +334,10 @@ add_devices(struct err *e)
 static int
 add_tmpfs(const char *target, int64_t size, struct err *e)
 {
-	char options[64];
-	snprintf(options, sizeof(options), "mode=1777,size=%lld", (long long)size);
+	char options[96];
+	/* Empty files take memory of the kernel only, which no limit of the cell counts where there is no cgroup. */
+	snprintf(options, sizeof(options), "mode=1777,size=%lld,nr_inodes=%lld", (long long)size,
+		(long long)(size / BYTES_PER_INODE + 1024));
 	if (mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, options) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot mount /%s in the cell", target);
 	return 0;

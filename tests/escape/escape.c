@@ -478,6 +478,10 @@ test_tmp_limit(void **state)
 	in_cell("rm -f /tmp/a /tmp/b; head -c 10000000 /dev/zero > /tmp/a && echo fits; rm /tmp/a", &o);
 	assert_string_equal(buf_z(&o.out), "fits\n");
 	outcome_fini(&o);
+	in_cell("mkdir /tmp/n && cd /tmp/n && seq 1 4000 | xargs touch && echo fit; seq 4001 9000 | xargs touch; rm -rf /tmp/n", &o);
+	assert_string_equal(buf_z(&o.out), "fit\n"); /* empty files are counted too */
+	assert_non_null(strstr(buf_z(&o.err), "No space left"));
+	outcome_fini(&o);
 }
 
 int
