@@ -51,13 +51,13 @@ load_config(struct active *s, struct err *e)
 	size_t n;
 	int rc;
 
-	/* The workspace is hostile: only a plain file, never what a link points to. */
+	/* The workspace is hostile: only a plain file, never what a link points to, not even one made since the look. */
 	if (lstat(path, &st) != 0) {
 		s->config = config_ref(base);
 	} else if (!S_ISREG(st.st_mode)) {
 		return err_set(e, ERR_CONFIG, ERR_TO_USER, "%s is not a regular file (remove it)", path);
 	} else {
-		rc = file_read(path, CONFIG_TEXT_MAX, &text, &n, e);
+		rc = file_read_no_link(path, CONFIG_TEXT_MAX, &text, &n, e);
 		if (rc == 0)
 			rc = config_narrow(base, path, (struct str){ text, n }, on_refused, s, &s->config, e);
 		if (rc != 0)

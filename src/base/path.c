@@ -100,10 +100,10 @@ path_mkdirs(const char *dir, mode_t mode, struct err *e)
 
 /* O_NONBLOCK: opening a pipe must not wait for its other end before it is refused as not regular.
  */
-int
-file_read(const char *path, size_t max, char **out, size_t *n, struct err *e)
+static int
+read_regular(const char *path, int flags, size_t max, char **out, size_t *n, struct err *e)
 {
-	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	AUTO_CLOSE int fd = open(path, flags | O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot open %s", path);
@@ -134,6 +134,18 @@ file_read(const char *path, size_t max, char **out, size_t *n, struct err *e)
 	}
 	*out = buf_take(&b, n);
 	return 0;
+}
+
+int
+file_read(const char *path, size_t max, char **out, size_t *n, struct err *e)
+{
+	return read_regular(path, 0, max, out, n, e);
+}
+
+int
+file_read_no_link(const char *path, size_t max, char **out, size_t *n, struct err *e)
+{
+	return read_regular(path, O_NOFOLLOW, max, out, n, e);
 }
 
 int

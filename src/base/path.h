@@ -15,6 +15,8 @@ char *path_clean(struct arena *a, const char *path);
 int path_mkdirs(const char *dir, mode_t mode, struct err *e) MUST_USE;
 /* Reads a whole regular file of at most max bytes; *out is heap, NUL-terminated, owned by caller. */
 int file_read(const char *path, size_t max, char **out, size_t *n, struct err *e) MUST_USE;
+/* The same, but a path whose last name is a link fails: for a directory that a stranger can write. */
+int file_read_no_link(const char *path, size_t max, char **out, size_t *n, struct err *e) MUST_USE;
 /* Replaces path atomically: temporary file in the same directory, fsync, rename, fsync of the directory. */
 int file_write(const char *path, struct str content, mode_t mode, struct err *e) MUST_USE;
 int fd_write_all(int fd, const void *p, size_t n); /* 0 or -1 with errno; EINTR and short writes handled */

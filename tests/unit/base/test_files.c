@@ -126,6 +126,13 @@ whole_files(void **state)
 	const char *pipe_path = path_join(p->a, p->dir, "pipe");
 	assert_int_equal(mkfifo(pipe_path, 0600), 0);
 	assert_int_equal(file_read(pipe_path, 10, &text, &n, &e), ERR_INVALID);
+	assert_int_equal(unlink(pipe_path), 0); /* a link leads one of the two to the file */
+	assert_int_equal(symlink(file, pipe_path), 0);
+	assert_int_not_equal(file_read_no_link(pipe_path, 11, &text, &n, &e), 0);
+	assert_int_equal(file_read(pipe_path, 11, &text, &n, &e), 0);
+	free(text);
+	assert_int_equal(file_read_no_link(file, 11, &text, &n, &e), 0);
+	free(text);
 	AUTO_FREE char *big = xcalloc(1, 300000);
 	assert_int_equal(file_write(file, (struct str){ big, 300000 }, 0600, &e), 0);
 	assert_int_equal(file_read(file, MIB, &text, &n, &e), 0);
