@@ -81,8 +81,9 @@ test_places(void **state)
 	struct rig *r = *state;
 	char path[RIG_PATH + 32];
 
-	expect(r, "pwd; ls /run/work; echo h > ~/h; echo w > /run/work/outbox/w; ls / | tr '\\n' ' '",
-		"/shared\ninbox\noutbox\ntmp\nwork\napp bin dev etc home lib lib32 lib64 proc run sbin scratch shared tmp usr var ");
+	expect(r, "pwd; ls /run/work; echo h > ~/h; echo w > /run/work/outbox/w; ls / | grep -v lib.*[0-9] | tr '\\n' ' '",
+		/* without the directories of other word sizes, which not every system has */
+		"/shared\ninbox\noutbox\ntmp\nwork\napp bin dev etc home lib proc run sbin scratch shared tmp usr var ");
 	snprintf(path, sizeof(path), "%s/home/h", r->state);
 	assert_int_equal(access(path, F_OK), 0);
 	snprintf(path, sizeof(path), "%s/runs/outbox/w", r->state);
