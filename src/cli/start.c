@@ -333,7 +333,10 @@ attempt(struct attempt *t, const char *path, struct err *e)
 			"the runtime of %s works on something and was started from other settings: %s (wait until it is "
 			"done, or cancel it; see `ithaca status`)", t->c->home, differs);
 	}
-	if (!nobody_listens(e) || t->how == CONNECT_ONLY || t->is_ours)
+	if (t->is_ours && nobody_listens(e))
+		return err_set(e, ERR_GONE, ERR_TO_USER, "the runner ended as soon as it was ready (see %s/logs/runner.log)",
+			t->c->home);
+	if (!nobody_listens(e) || t->how == CONNECT_ONLY)
 		return fd;
 	rc = try_start(t->c, t->a, &start);
 	t->is_ours = rc == 0;

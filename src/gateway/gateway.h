@@ -26,6 +26,9 @@ struct gateway_parts {
 struct gateway;
 /* Takes listen_fd. */
 struct gateway *gateway_open(const struct gateway_parts *parts, int listen_fd);
+/* Lets go of every client: each finds out from the next runtime how things stand, and hears nothing of an end that is
+ * only ours. Answers to their calls may still come, and go nowhere. */
+void gateway_stop(struct gateway *g);
 void gateway_close(struct gateway *g);
 size_t gateway_clients(const struct gateway *g);
 

@@ -326,15 +326,24 @@ gateway_clients(const struct gateway *g)
 }
 
 void
-gateway_close(struct gateway *g)
+gateway_stop(struct gateway *g)
 {
 	watch_close(g->watch);
-	close(g->listen_fd);
+	g->watch = NULL;
+	if (g->listen_fd >= 0)
+		close(g->listen_fd);
+	g->listen_fd = -1;
 	while (g->clients != NULL) {
 		struct client *c = g->clients;
 
 		wire_close(c->w);
 		client_free(c);
 	}
+}
+
+void
+gateway_close(struct gateway *g)
+{
+	gateway_stop(g);
 	free(g);
 }

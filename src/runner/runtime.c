@@ -206,6 +206,8 @@ static const struct wire_handler handler = { on_msg, on_gone };
 static void
 finish(struct runtime *rt)
 {
+	if (rt->gateway != NULL)
+		gateway_stop(rt->gateway);
 	/* What waits for the store has its answer in store_close, from an engine and a gateway that still are. */
 	if (rt->engine != NULL)
 		engine_stop(rt->engine);
