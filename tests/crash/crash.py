@@ -58,8 +58,7 @@ def script(network=False, ask=False, pace=4):
 
 
 class CrashCase(Case):
-    network = False
-    client = "stream"
+    client = None
 
     def setUp(self):
         super().setUp()
@@ -88,8 +87,14 @@ class CrashCase(Case):
             pid = self.pids().get(name)
             if pid:
                 return pid
+            if self.client and self.client.proc.poll() is not None:
+                raise AssertionError("no %s, and the client ended: %s" % (name, self.client.proc.stderr.read().decode()))
             select.select([], [], [], 0.002)  # between two looks at /proc, which tells nobody when it changes
         raise AssertionError("no %s within %s s: %s" % (name, deadline, self.mine()))
+
+    def stream(self, *args, **kw):
+        self.client = super().stream(*args, **kw)
+        return self.client
 
     def kill(self, name):
         pid = self.role(name)
@@ -125,6 +130,15 @@ class CrashCase(Case):
             for e in self.events(s["session"]):
                 print(e["seq"], e["kind"], json.dumps(e["body"], ensure_ascii=False)[:300], file=sys.stderr)
         self.stop()
+
+    def finish(self, stream, code=0, may_be_over=False):
+        """The client ends by itself. One that came to continue may find that the turn has ended meanwhile."""
+        while stream.next() is not None:
+            pass
+        said = stream.proc.stderr.read().decode()
+        if may_be_over and "nothing is open" in said:
+            code = 1
+        self.assertEqual(stream.end(), code, "%s\n%s" % (said, stream.events[-3:]))
 
     # ---- claims ----
 

@@ -68,7 +68,7 @@ class Points(CrashCase):
         self.kill(role)
         if holds:
             self.go.go()
-        self.assertEqual(stream.end(), 0, stream.events[-3:])
+        self.finish(stream)
         session = stream.events[0]["session"]
         events, state = self.check_answered(session, stream)
         if point == "mid_text":

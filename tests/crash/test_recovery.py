@@ -23,7 +23,7 @@ class Repeated(CrashCase):
         for role in roles:
             self.kill(role)
         self.go.go()
-        self.assertEqual(stream.end(), 0, stream.events[-3:])
+        self.finish(stream)
         return self.check_answered(stream.events[0]["session"], stream)[1]
 
     def test_runtime_six_times(self):
@@ -48,7 +48,7 @@ class Repeated(CrashCase):
         for i in range(7):
             stream.until("model.delta", attempt=i + 1)
             self.kill("broker")
-        self.assertEqual(stream.end(), 0, stream.events[-3:])
+        self.finish(stream)
         events, _ = self.check_log(stream.events[0]["session"])
         self.assertEqual(events[-1]["body"]["text"], ANSWER)
         self.check_stream(stream, events)
@@ -59,7 +59,7 @@ class Repeated(CrashCase):
         stream = self.stream("go")
         stream.until("model.retry")
         self.kill("runtime")
-        self.assertEqual(stream.end(), 0, stream.events[-3:])
+        self.finish(stream)
         events, _ = self.check_log(stream.events[0]["session"])
         self.assertEqual(events[-1]["body"]["text"], ANSWER)
         self.check_stream(stream, events)
@@ -75,7 +75,7 @@ class Repeated(CrashCase):
         self.kill("runtime")
         self.kill("runner")
         self.go.go()
-        self.assertEqual(first.end(), 0, first.events[-3:])
+        self.finish(first)
         second.end()
         events = self.events(session)
         self.assertEqual([e["seq"] for e in events], list(range(1, len(events) + 1)))
@@ -136,7 +136,7 @@ class Continue(CrashCase):
     def test_nothing_to_continue_is_said(self):
         self.go.go()
         stream, session = self.start()
-        self.assertEqual(stream.end(), 0)
+        self.finish(stream)
         p = self.ithaca("run", "--session", session, "--continue", check=1)
         self.assertIn("nothing is open", p.stderr)
 
@@ -144,7 +144,7 @@ class Continue(CrashCase):
         stream, session = self.start(extra="permissions: { ask: [\"Exec(*)\"] }\n")
         stream.until("approval.requested")
         self.kill(role)
-        self.assertEqual(stream.end(), 3)
+        self.finish(stream, 3)
         approval = [e for e in stream.events if e["kind"] == "approval.requested"][0]["body"]["id"]
         self.ithaca("approval", "allow", approval, check=0)
         self.go.go()
@@ -161,7 +161,7 @@ class Continue(CrashCase):
         stream.proc.send_signal(signal.SIGINT)
         stream.until("turn.stopping")
         self.kill(role)
-        self.assertEqual(stream.end(), 5, stream.events[-3:])
+        self.finish(stream, 5)
         _, tools = self.check_log(session, "cancelled")
         self.assertIn(tools["exec"]["state"], ("done", "unknown"))
         self.assertEqual(self.read("count"), "x\n")
@@ -246,7 +246,7 @@ class Owners(CrashCase):
         self.ended.wait()
         self.assertEqual([p for p, parent, a in self.mine() if role_of(a) == "runtime"], [old])
         os.kill(old, signal.SIGCONT)
-        self.assertEqual(stream.end(), 0, stream.events[-3:])
+        self.finish(stream)
         self.check_answered(stream.events[0]["session"], stream)
 
     def orphaned(self, victims, extra=""):
