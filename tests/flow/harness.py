@@ -2,15 +2,20 @@
 """What the flow and crash tests share: a home of its own for each test, the real executables, the scripted model server.
 Nothing here sleeps for a fixed time to wait for something: it waits on events, files and exits, with a deadline."""
 import ctypes
+import fcntl
 import json
 import os
+import pty
 import re
 import select
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -144,6 +149,83 @@ class Stream:
         return [e["kind"] for e in self.events]
 
 
+class Pty:
+    """A program on a terminal of its own; what it writes is kept whole."""
+
+    def __init__(self, argv, cwd, env, rows=24, cols=100):
+        pid, self.fd = pty.fork()
+        if pid == 0:
+            os.chdir(cwd)
+            os.execvpe(argv[0], argv, env)
+        self.pid = pid
+        self.out = b""
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+    def _read(self, deadline):
+        if not select.select([self.fd], [], [], max(0, deadline - time.monotonic()))[0]:
+            raise AssertionError("nothing more within %s s: %r" % (DEADLINE, self.out))
+        try:
+            data = os.read(self.fd, 65536)
+        except OSError:  # EIO: the other side is closed
+            data = b""
+        self.out += data
+        return bool(data)
+
+    def until(self, text):
+        end = time.monotonic() + DEADLINE
+        while text not in self.out:
+            if not self._read(end):
+                raise AssertionError("ended before %r: %r" % (text, self.out))
+
+    def send(self, data):
+        os.write(self.fd, data)
+
+    def end(self):
+        end = time.monotonic() + DEADLINE
+        while self._read(end):
+            pass
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+class Rpc:
+    """A client of run/rpc.sock: calls by method, without the command line."""
+
+    def __init__(self, home):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(DEADLINE)
+        self.sock.connect(os.path.join(home, "run", "rpc.sock"))
+        self.id = 0
+
+    def frame(self):
+        total, head_n = struct.unpack("<II", self._exactly(8))
+        rest = self._exactly(total - 4)
+        return json.loads(rest[:head_n]), rest[head_n:]
+
+    def _exactly(self, n):
+        data = b""
+        while len(data) < n:
+            part = self.sock.recv(n - len(data))
+            if not part:
+                raise EOFError
+            data += part
+        return data
+
+    def call(self, method, **params):
+        """The result, or the head of the error."""
+        self.id += 1
+        head = json.dumps({"v": 1, "kind": "call", "id": self.id, "method": method}).encode()
+        tail = json.dumps(params).encode()
+        self.sock.sendall(struct.pack("<II", 4 + len(head) + len(tail), len(head)) + head + tail)
+        while True:
+            head, tail = self.frame()
+            if head.get("id") == self.id and head["kind"] in ("result", "error"):
+                return json.loads(tail) if head["kind"] == "result" else head
+
+    def close(self):
+        self.sock.close()
+
+
 class Case(unittest.TestCase):
     maxDiff = None
 
@@ -217,6 +299,14 @@ class Case(unittest.TestCase):
                              env={**self.env, **(env or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE)
         return Stream(p)
+
+    def pty(self, *args, env=None):
+        return Pty([os.path.join(BIN, "ithaca"), *args], self.work, {**self.env, "TERM": "xterm-256color", **(env or {})})
+
+    def rpc(self):
+        rpc = Rpc(self.home)
+        self.addCleanup(rpc.close)
+        return rpc
 
     def events(self, session):
         return [json.loads(line) for line in self.ithaca("session", "events", session, "--json", check=0).stdout.splitlines()]
