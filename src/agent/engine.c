@@ -183,7 +183,7 @@ struct ack {
 	void *arg;
 };
 
-void
+bool
 forget_queued(struct active *s, const char *turn)
 {
 	struct queued **at = &s->queue, *q;
@@ -191,10 +191,11 @@ forget_queued(struct active *s, const char *turn)
 	while (*at != NULL && strcmp((*at)->turn, turn) != 0)
 		at = &(*at)->next;
 	if (*at == NULL)
-		return;
+		return false;
 	q = *at;
 	*at = q->next;
 	queued_free(q);
+	return true;
 }
 
 static void
@@ -204,7 +205,7 @@ on_queued(void *arg, uint64_t first_seq, const struct err *e)
 	struct active *s = e != NULL ? active_find(ack->en, ack->session) : NULL;
 
 	if (s != NULL) /* what is not in the log must not be in memory */
-		forget_queued(s, ack->turn);
+		(void)forget_queued(s, ack->turn);
 	if (ack->done != NULL)
 		ack->done(ack->arg, ack->session, ack->turn, first_seq, e);
 	free(ack);
@@ -524,12 +525,77 @@ wish_fails(struct wish *w, const struct err *e)
 }
 
 static void
+on_unqueued(void *arg, uint64_t first_seq, const struct err *e)
+{
+	struct ack *ack = arg;
+	struct active *s = active_find(ack->en, ack->session);
+
+	ack->done(ack->arg, ack->session, ack->turn, first_seq, e);
+	free(ack);
+	if (s != NULL && e != NULL && s->run == NULL)
+		active_drop(s); /* the log still has it waiting: it is read again before the next use */
+	else if (s != NULL)
+		active_idle(s);
+}
+
+/* Ends a turn that never began. It leaves the queue at once, so that it cannot begin behind its end. */
+static void
+unqueue(struct active *s, struct wish *w)
+{
+	struct event_draft d = { .kind = EVENT_TURN_FINISHED, .turn = w->target, .time_ms = clock_wall_ms() };
+	struct batch *batch = batch_new();
+	struct ack *ack = xcalloc(1, sizeof *ack);
+	char message[128];
+	struct json j;
+	struct buf b;
+
+	(void)forget_queued(s, w->target);
+	snprintf(message, sizeof message, "cancelled by %s before it began", w->by);
+	buf_init(&b, 4 * KIB);
+	json_init(&j, &b);
+	json_obj(&j);
+	json_kv_z(&j, "status", turn_status_name(TURN_CANCELLED));
+	json_kv_z(&j, "text", "");
+	json_key(&j, "error");
+	json_obj(&j);
+	json_kv_z(&j, "code", err_name(ERR_CANCELLED));
+	json_kv_z(&j, "message", message);
+	json_obj_end(&j);
+	json_obj_end(&j);
+	d.body = buf_str(&b);
+	snprintf(ack->session, sizeof ack->session, "%s", s->id);
+	snprintf(ack->turn, sizeof ack->turn, "%.26s", w->target);
+	ack->en = s->en;
+	ack->done = w->done;
+	ack->arg = w->arg;
+	BATCH(batch, STMT_TURN_END, V_Z(w->target), V_Z("ended"), V_Z(turn_status_name(TURN_CANCELLED)), V_INT(d.time_ms),
+		V_INT(0));
+	events_append(s->en->parts.events, s->id, &d, 1, batch, on_unqueued, ack);
+	buf_fini(&b);
+}
+
+static bool
+is_queued(const struct active *s, const char *turn)
+{
+	const struct queued *q = s->queue;
+
+	while (q != NULL && strcmp(q->turn, turn) != 0)
+		q = q->next;
+	return q != NULL && q->is_logged;
+}
+
+static void
 on_cancel(struct engine *en, struct active *s, void *arg, const struct err *e)
 {
 	struct wish *w = arg;
 	struct run *r = s != NULL ? s->run : NULL;
 	struct err le;
 
+	if (e == NULL && is_queued(s, w->target)) {
+		unqueue(s, w);
+		free(w);
+		return;
+	}
 	if (e == NULL && (r == NULL || r->has_failed || turn_state(r->t) == TURN_END || strcmp(r->turn, w->target) != 0)) {
 		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "turn %s is not running", w->target);
 		e = &le;

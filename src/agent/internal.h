@@ -93,7 +93,7 @@ void engine_changed(struct engine *en);
 /* What the turns that have not ended have cost so far. */
 int64_t engine_running_microusd(const struct engine *en);
 void queued_free(struct queued *q);
-void forget_queued(struct active *s, const char *turn);
+bool forget_queued(struct active *s, const char *turn); /* whether it was there */
 /* The offline model of a provider, opened once. */
 int engine_offline(struct engine *en, const struct model_info *m, const struct offline **out, struct err *e) MUST_USE;
 

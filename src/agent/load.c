@@ -100,7 +100,7 @@ load_turn_event(struct active *s, const struct event *ev, const struct node *bod
 		return;
 	}
 	if (ev->kind == EVENT_TURN_STARTED) {
-		forget_queued(s, ev->turn);
+		(void)forget_queued(s, ev->turn);
 		r = run_new(s, ev->turn);
 	}
 	if (ev->kind == EVENT_APPROVAL_RESOLVED && str_is(node_str(body, "decision", STR("")), "allow_always"))
@@ -123,6 +123,8 @@ load_event(struct active *s, struct arena *a, const struct event *ev, struct err
 	const struct node *body;
 	int rc;
 
+	if (ev->kind == EVENT_TURN_FINISHED && ev->turn != NULL && forget_queued(s, ev->turn))
+		return 0; /* cancelled before it began */
 	arena_reset(a);
 	rc = json_parse(a, ev->body, &body, e);
 	if (rc == 0)

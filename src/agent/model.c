@@ -44,6 +44,7 @@ struct model_call {
 	size_t steps_n, steps_at;
 	struct part *parts;
 	size_t parts_n;
+	size_t room; /* of the newest text */
 	size_t input_bytes, output_bytes;
 };
 
@@ -530,21 +531,27 @@ offline_end(struct model_call *m)
 	finish_answer(m, &answer);
 }
 
-/* Text pieces that follow each other are one block. */
+/* Text pieces that follow each other are one block. They are pieces of one text, or nearly: joining them takes memory for
+ * twice the whole, not for every beginning of it. */
 static void
 offline_text(struct model_call *m, enum part_type type, struct str text)
 {
 	struct part *last = m->parts_n > 0 ? &m->parts[m->parts_n - 1] : NULL;
 
-	if (last != NULL && last->type == type) {
-		char *p = arena_alloc(m->a, last->text.n + text.n + 1);
-
-		memcpy(p, last->text.p, last->text.n);
-		memcpy(p + last->text.n, text.p, text.n);
-		last->text = (struct str){ p, last->text.n + text.n };
-	} else {
-		m->parts[m->parts_n++] = (struct part){ .type = type, .text = text };
+	if (last == NULL || last->type != type) {
+		last = &m->parts[m->parts_n++];
+		*last = (struct part){ .type = type };
+		m->room = 0;
 	}
+	if (last->text.n + text.n > m->room) {
+		char *p = arena_alloc(m->a, m->room = 2 * (last->text.n + text.n));
+
+		if (last->text.n > 0)
+			memcpy(p, last->text.p, last->text.n);
+		last->text.p = p;
+	}
+	memcpy((char *)last->text.p + last->text.n, text.p, text.n);
+	last->text.n += text.n;
 	m->output_bytes += text.n;
 	on_delta(m, type == PART_TEXT ? DELTA_TEXT : DELTA_REASONING, text);
 }

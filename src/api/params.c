@@ -197,7 +197,8 @@ static const struct field event_row[] = {
 static const struct field event_item = { .type = FIELD_OBJECT, .sub = event_row };
 const struct field events_result[] = {
 	{ .name = "events", .type = FIELD_LIST, .item = &event_item,
-		.text = "In order; fewer than limit: these are all. Absent when following." },
+		.text = "In order, as many as limit allows and one answer holds. Absent when following." },
+	{ .name = "more", .type = FIELD_BOOL, .text = "There may be further ones: ask again after the last of these." },
 	{ .name = "sub", .type = FIELD_INT,
 		.text = "When following: events come as messages with this number, and one with "
 			"caught_up when what was there has been sent." },

@@ -102,7 +102,7 @@ print_pages(struct cli *c, struct buf *params, int64_t after, struct err *e)
 				return e->code;
 			after = MAX(after, node_int(node_at(events, i), "seq", 0));
 		}
-		if (node_len(events) < PAGE)
+		if (!node_bool(result, "more", false))
 			return 0;
 	}
 }

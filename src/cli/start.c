@@ -330,8 +330,8 @@ attempt(struct attempt *t, const char *path, struct err *e)
 		if (clock_mono_ms() < t->stale_until_ms)
 			return 0;
 		return err_set(e, ERR_BUSY, ERR_TO_USER,
-			"the runtime of %s works on something and was started from other settings: %s (wait until it is "
-			"done, or cancel it; see `ithaca status`)", t->c->home, differs);
+			"the runtime of %s is in use and was started from other settings: %s (wait until what it does "
+			"is done; see `ithaca status`)", t->c->home, differs);
 	}
 	if (t->is_ours && nobody_listens(e))
 		return err_set(e, ERR_GONE, ERR_TO_USER, "the runner ended as soon as it was ready (see %s/logs/runner.log)",

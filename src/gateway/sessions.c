@@ -255,10 +255,13 @@ handle_session_delete(struct request *q)
 
 /* ---- events ---- */
 
+#define ENVELOPE_MAX 1024 /* of an event around its body */
+
 struct reading {
 	const char *session;
 	uint64_t after;
-	size_t left;
+	size_t n, limit;
+	bool is_full;
 };
 
 static void
@@ -273,15 +276,21 @@ on_events(void *arg, const struct event *evs, size_t n, bool more, const struct 
 		return;
 	}
 	for (size_t i = 0; i < n; i++) {
+		/* As many as one message holds; the first one always fits. */
+		if (rd->n > 0 && j->b->n + evs[i].body.n + ENVELOPE_MAX > WIRE_TAIL_MAX) {
+			rd->is_full = true;
+			break;
+		}
 		event_envelope(&evs[i], j);
 		rd->after = evs[i].seq;
+		rd->n++;
 	}
-	rd->left -= n;
-	if (more && rd->left > 0 && !j->b->overflow) {
-		events_read(q->g->parts.events, rd->session, rd->after, rd->left, on_events, q);
+	if (more && rd->n < rd->limit && !rd->is_full) {
+		events_read(q->g->parts.events, rd->session, rd->after, rd->limit - rd->n, on_events, q);
 		return;
 	}
 	json_arr_end(j);
+	json_kv_bool(j, "more", more || rd->is_full);
 	json_obj_end(j);
 	reply_end(q);
 }
@@ -292,8 +301,8 @@ read_events(struct request *q, const char *session)
 	struct reading *rd = arena_alloc(q->a, sizeof *rd);
 	struct json *j;
 
-	*rd = (struct reading){ session, (uint64_t)node_int(q->params, "after", 0),
-		(size_t)node_int(q->params, "limit", 1000) };
+	*rd = (struct reading){ .session = session, .after = (uint64_t)node_int(q->params, "after", 0),
+		.limit = (size_t)node_int(q->params, "limit", 1000) };
 	if (node_bool(q->params, "follow", false)) {
 		reply_subscribe(q, session, rd->after);
 		return;
@@ -303,7 +312,7 @@ read_events(struct request *q, const char *session)
 	json_obj(j);
 	json_key(j, "events");
 	json_arr(j);
-	events_read(q->g->parts.events, session, rd->after, rd->left, on_events, q);
+	events_read(q->g->parts.events, session, rd->after, rd->limit, on_events, q);
 }
 
 void
