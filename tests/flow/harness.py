@@ -141,9 +141,15 @@ class Stream:
         while self.next() is not None:
             pass
         rc = self.proc.wait(DEADLINE)
+        self.close()
+        return rc
+
+    def close(self):
+        if self.proc.poll() is None:
+            self.proc.kill()
+            self.proc.wait()
         self.proc.stdout.close()
         self.proc.stderr.close()
-        return rc
 
     def kinds(self):
         return [e["kind"] for e in self.events]
@@ -241,8 +247,11 @@ class Case(unittest.TestCase):
             if name in os.environ:
                 self.env[name] = os.environ[name]
         self.server = None
+        self.streams = []
 
     def tearDown(self):
+        for s in self.streams:
+            s.close()
         self.stop()
         if self.server:
             self.server.close()
@@ -294,11 +303,15 @@ class Case(unittest.TestCase):
         p = self.ithaca("run", "--json", *args, check=check, **kw)
         return json.loads(p.stdout)
 
+    def spawn(self, *args, env=None):
+        """A command whose standard output is a stream of events."""
+        s = Stream(subprocess.Popen([os.path.join(BIN, "ithaca"), *args], cwd=self.work, env={**self.env, **(env or {})},
+                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        self.streams.append(s)
+        return s
+
     def stream(self, *args, env=None):
-        p = subprocess.Popen([os.path.join(BIN, "ithaca"), "run", "--stream-json", *args], cwd=self.work,
-                             env={**self.env, **(env or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE)
-        return Stream(p)
+        return self.spawn("run", "--stream-json", *args, env=env)
 
     def pty(self, *args, env=None):
         return Pty([os.path.join(BIN, "ithaca"), *args], self.work, {**self.env, "TERM": "xterm-256color", **(env or {})})
