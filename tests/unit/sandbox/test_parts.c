@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: MIT
+ * The parts of shelld that need no process: packets, the frame of an answer, plans and states on the link, the spool,
+ * and where cgroups are looked for. */
+#include "rig.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/spool.h"
+
+static struct order
+sample(void)
+{
+	struct order o = { .kind = ORDER_EXEC, .id = 7 };
+	o.num[EXEC_NUM_DATA] = INT64_MIN;
+	o.text[EXEC_TEXT_COMMAND] = STR("echo \0 hidden");
+	o.text[EXEC_TEXT_CWD] = STR("/shared");
+	return o;
+}
+
+static void
+test_order(void **state)
+{
+	struct order o = sample(), got;
+	struct buf b;
+
+	buf_init(&b, ORDER_MAX);
+	assert_int_equal(order_encode(&o, &b), 0);
+	assert_int_equal(order_parse(buf_str(&b), &got), 0);
+	assert_int_equal(got.kind, ORDER_EXEC);
+	assert_int_equal(got.id, 7);
+	assert_true(got.num[EXEC_NUM_DATA] == INT64_MIN);
+	assert_true(str_eq(got.text[EXEC_TEXT_COMMAND], o.text[EXEC_TEXT_COMMAND]));
+	assert_string_equal(got.text[EXEC_TEXT_CWD].p, "/shared");
+	for (size_t n = 0; n < b.n; n++)
+		assert_int_equal(order_parse((struct str){ b.p, n }, &got), ERR_PROTO);
+	buf_add_char(&b, 'x');
+	assert_int_equal(order_parse(buf_str(&b), &got), ERR_PROTO);
+	buf_fini(&b);
+}
+
+static void
+test_order_too_large(void **state)
+{
+	struct order o = sample();
+	struct buf b;
+	char *big = xcalloc(1, ORDER_MAX);
+
+	buf_init(&b, ORDER_MAX);
+	o.text[EXEC_TEXT_ENV] = (struct str){ big, ORDER_MAX - 64 };
+	assert_int_equal(order_encode(&o, &b), ERR_LIMIT);
+	free(big);
+	buf_fini(&b);
+}
+
+/* Descriptors arrive, and an order that claims more than came is refused and closes them. */
+static void
+test_order_fds(void **state)
+{
+	struct order o = sample(), got;
+	char *mem = xmalloc(ORDER_MAX);
+	int pair[2], pipes[2];
+	char c;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	o.fd[o.fd_n++] = pipes[1];
+	assert_int_equal(order_send(pair[0], &o), 0);
+	assert_int_equal(order_recv(pair[1], mem, &got), 1);
+	assert_int_equal(got.fd_n, 1);
+	assert_int_equal(write(got.fd[0], "x", 1), 1);
+	assert_int_equal(read(pipes[0], &c, 1), 1);
+	order_close_fds(&got);
+
+	struct report r = { .kind = REPORT_BEGUN, .id = 9 };
+	int fd = -1;
+	assert_int_equal(report_send(pair[1], &r, pipes[1]), 0);
+	memset(&r, 0, sizeof(r));
+	assert_int_equal(report_recv(pair[0], &r, &fd), 1);
+	assert_int_equal(r.id, 9);
+	assert_true(fd >= 0);
+	close(fd);
+
+	assert_int_equal(report_send(pair[1], &(struct report){ .kind = REPORT_KIND_END }, pipes[1]), 0);
+	close(pipes[1]);
+	assert_int_equal(report_recv(pair[0], &r, &fd), -1);
+	assert_int_equal(errno, EPROTO);
+	assert_int_equal(read(pipes[0], &c, 1), 0); /* nobody holds its other end */
+	close(pair[0]);
+	assert_int_equal(order_recv(pair[1], mem, &got), 0);
+	close(pair[1]);
+	close(pipes[0]);
+	free(mem);
+}
+
+static void
+test_answer(void **state)
+{
+	struct file_answer a = { .magic = FILE_ANSWER_MAGIC, .head_n = 2, .tail_n = 3 }, got;
+	struct str head, tail;
+	struct buf b;
+
+	buf_init(&b, 1024);
+	buf_add(&b, &a, sizeof(a));
+	buf_add_z(&b, "{}abc");
+	for (size_t n = 0; n < b.n; n++)
+		assert_int_equal(file_answer_parse((struct str){ b.p, n }, &got, &head, &tail), 0);
+	assert_int_equal(file_answer_parse(buf_str(&b), &got, &head, &tail), 1);
+	assert_true(str_is(head, "{}") && str_is(tail, "abc"));
+	buf_add_char(&b, 'x');
+	assert_int_equal(file_answer_parse(buf_str(&b), &got, &head, &tail), -1);
+	static const struct file_answer lies[] = { { .magic = 1 }, { .magic = FILE_ANSWER_MAGIC, .code = 1 },
+		{ .magic = FILE_ANSWER_MAGIC, .head_n = ANSWER_HEAD_MAX + 1 },
+		{ .magic = FILE_ANSWER_MAGIC, .tail_n = UINT32_MAX } };
+	for (size_t i = 0; i < ARRAY_LEN(lies); i++)
+		assert_int_equal(file_answer_parse((struct str){ (const char *)&lies[i], sizeof(lies[i]) }, &got, &head, &tail), -1);
+	buf_fini(&b);
+}
+
+static const struct node *
+parse(struct arena *a, const char *text)
+{
+	const struct node *n;
+	struct err e = { 0 };
+	if (json_parse(a, str_of(text), &n, &e) != 0)
+		fail_msg("%s", e.msg);
+	return n;
+}
+
+static void
+test_plan(void **state)
+{
+	struct cell_plan p = { .access = CELL_READ_ONLY, .shared = "/a", .state = "/b", .app = "/c", .memory_bytes = 1,
+		.processes = 2, .cpu_percent = 3, .file_bytes = 4, .tmp_bytes = 4096, .allow_basic = true }, got;
+	struct arena *a = arena_new(MIB);
+	struct err e = { 0 };
+	struct buf b;
+	struct json j;
+
+	buf_init(&b, 4096);
+	json_init(&j, &b);
+	plan_write(&j, &p);
+	assert_int_equal(plan_read(parse(a, buf_z(&b)), &got, &e), 0);
+	assert_int_equal(got.access, CELL_READ_ONLY);
+	assert_string_equal(got.app, "/c");
+	assert_null(got.scratch);
+	assert_true(got.allow_basic && !got.require_limits);
+	assert_int_equal(got.tmp_bytes, 4096);
+	static const char *const bad[] = { "{}", "{\"access\":\"all\"}",
+		"{\"access\":\"read_only\",\"shared\":\"relative\",\"state\":\"/b\"}",
+		"{\"access\":\"read_only\",\"shared\":\"/a\\u0000b\",\"state\":\"/b\"}",
+		"{\"access\":\"read_only\",\"shared\":\"/a\",\"state\":\"/b\",\"memory_bytes\":0}" };
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(plan_read(parse(a, bad[i]), &got, &e), ERR_INVALID);
+	buf_fini(&b);
+	arena_free(a);
+}
+
+static void
+test_status(void **state)
+{
+	struct exec_status st = { .state = EXEC_DONE, .exit_code = 3, .signal = 9, .timed_out = true, .duration_ms = 5,
+		.output_bytes = 1ll << 40, .kept_bytes = 6 }, got;
+	struct arena *a = arena_new(MIB);
+	struct buf b;
+	struct json j;
+
+	buf_init(&b, 4096);
+	json_init(&j, &b);
+	json_obj(&j);
+	status_write(&j, &st);
+	json_obj_end(&j);
+	assert_int_equal(status_read(parse(a, buf_z(&b)), &got), 0);
+	assert_memory_equal(&st, &got, sizeof(st));
+	assert_int_equal(status_read(parse(a, "{\"state\":\"perhaps\"}"), &got), -1);
+	buf_fini(&b);
+	arena_free(a);
+}
+
+static void
+test_keys(void **state)
+{
+	static const char *const good[] = { "a", "0", "01m7y23jrvcd8qqkz3hn1e5ssf", "a.b-c_d" };
+	static const char *const bad[] = { "", ".", "..", ".x", "a/b", "a b", "a\n", "\xc3\xa4",
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" };
+	for (size_t i = 0; i < ARRAY_LEN(good); i++)
+		assert_true(key_valid(str_of(good[i])));
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_false(key_valid(str_of(bad[i])));
+}
+
+/* ---- the spool ---- */
+
+struct lines {
+	char text[256];
+};
+
+static void
+note_line(void *arg, const char *line, bool is_state)
+{
+	struct lines *l = arg;
+	strncat(l->text, is_state ? "state " : "effect ", sizeof(l->text) - strlen(l->text) - 1);
+	strncat(l->text, line, sizeof(l->text) - strlen(l->text) - 1);
+	strncat(l->text, ";", sizeof(l->text) - strlen(l->text) - 1);
+}
+
+static void
+test_spool(void **state)
+{
+	char dir[] = "/tmp/ithaca-spool-XXXXXX", path[128];
+	struct spool s;
+	struct err e = { 0 };
+	struct exec_status st, done = { .state = EXEC_DONE, .exit_code = 2 };
+	struct lines l = { "" };
+
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(spool_open(&s, dir, &e), 0);
+	spool_find(&s, "e1", &st);
+	assert_int_equal(st.state, EXEC_NOT_BEGUN);
+	spool_cell(&s, "c1", "/state/c1");
+	assert_int_equal(spool_begin(&s, "e1", "c1", &e), 0);
+	assert_int_equal(spool_begin(&s, "e1", "c1", &e), ERR_EXISTS);
+	spool_find(&s, "e1", &st);
+	assert_int_equal(st.state, EXEC_UNKNOWN); /* began, and nobody runs it */
+	assert_int_equal(spool_end(&s, "e1", &done), 0);
+	spool_find(&s, "e1", &st);
+	assert_int_equal(st.state, EXEC_DONE);
+	assert_int_equal(st.exit_code, 2);
+	assert_int_equal(spool_cell_read(&s, "c1", note_line, &l), 0);
+	assert_string_equal(l.text, "state /state/c1;effect e1;");
+
+	/* A status that a crash cut short is no status. */
+	assert_int_equal(spool_begin(&s, "e2", "c1", &e), 0);
+	snprintf(path, sizeof(path), "%s/e2.status", dir);
+	assert_int_equal(file_write(path, STR("{\"state\":\"do"), 0600, &e), 0);
+	spool_find(&s, "e2", &st);
+	assert_int_equal(st.state, EXEC_UNKNOWN);
+
+	/* Ids from before this boot are unknown, later ones are not. */
+	spool_find(&s, "00000000010000000000000000", &st);
+	assert_int_equal(st.state, EXEC_UNKNOWN);
+	struct id now = id_new();
+	spool_find(&s, now.z, &st);
+	assert_int_equal(st.state, EXEC_NOT_BEGUN);
+
+	/* A link in the place of a file is not followed. */
+	snprintf(path, sizeof(path), "%s/e3.begun", dir);
+	assert_int_equal(symlink("/tmp/ithaca-elsewhere", path), 0);
+	assert_int_equal(spool_begin(&s, "e3", "c1", &e), ERR_EXISTS);
+	assert_int_equal(access("/tmp/ithaca-elsewhere", F_OK), -1);
+
+	spool_forget(&s, "e1");
+	spool_find(&s, "e1", &st);
+	assert_int_equal(st.state, EXEC_NOT_BEGUN);
+	spool_close(&s);
+	rig_remove(dir);
+}
+
+/* ---- cgroups ---- */
+
+static void
+put(const char *dir, const char *name, const char *text)
+{
+	char path[256];
+	struct err e = { 0 };
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	*strrchr(path, '/') = '\0';
+	assert_int_equal(path_mkdirs(path, 0755, &e), 0);
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	assert_int_equal(file_write(path, str_of(text), 0644, &e), 0);
+}
+
+static void
+test_cgroup_v1(void **state)
+{
+	char dir[] = "/tmp/ithaca-cgroup-XXXXXX", text[1024], path[128];
+	struct cgroups g;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(text, sizeof(text),
+		"30 1 0:30 / %s/memory rw - cgroup cgroup rw,memory\n31 1 0:31 /box %s/pids rw,x shared:1 - cgroup cgroup rw,pids\n"
+		"32 1 0:32 / %s/none rw - cgroup cgroup rw,cpuset\n", dir, dir, dir);
+	put(dir, "proc/mountinfo", text);
+	put(dir, "proc/cgroup", "3:memory:/a/b\n2:pids:/box/c\n1:cpuset:/\n0::/\n");
+	put(dir, "memory/a/b/cgroup.procs", "");
+	put(dir, "pids/c/cgroup.procs", "");
+	snprintf(path, sizeof(path), "%s/memory/a/b/ithaca-cell-999999999-1", dir);
+	assert_int_equal(mkdir(path, 0755), 0); /* of a shelld that is no more */
+	snprintf(path, sizeof(path), "%s/proc", dir);
+	cgroups_open(&g, path);
+	assert_int_equal(g.version, CGROUP_V1);
+	snprintf(path, sizeof(path), "%s/memory/a/b", dir);
+	assert_string_equal(g.base[CGROUP_MEMORY], path);
+	snprintf(path, sizeof(path), "%s/pids/c", dir);
+	assert_string_equal(g.base[CGROUP_PIDS], path);
+	assert_string_equal(g.base[CGROUP_CPU], "");
+	assert_int_equal(cgroups_level(&g), LIMITS_CGROUP);
+	snprintf(path, sizeof(path), "%s/memory/a/b/ithaca-cell-999999999-1", dir);
+	assert_int_equal(access(path, F_OK), -1);
+	rig_remove(dir);
+}
+
+static void
+test_cgroup_v2(void **state)
+{
+	char dir[] = "/tmp/ithaca-cgroup-XXXXXX", text[512], path[128];
+	struct cgroups g;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(text, sizeof(text), "30 1 0:30 / %s/v2 rw - cgroup2 cgroup2 rw,nsdelegate\n", dir);
+	put(dir, "proc/mountinfo", text);
+	put(dir, "proc/cgroup", "0::/user.slice/x.scope\n");
+	put(dir, "v2/user.slice/x.scope/cgroup.controllers", "cpu memory pids\n");
+	put(dir, "v2/user.slice/x.scope/cgroup.subtree_control", "");
+	put(dir, "v2/user.slice/x.scope/cgroup.procs", "");
+	snprintf(path, sizeof(path), "%s/proc", dir);
+	cgroups_open(&g, path); /* not delegated: somebody else's group */
+	assert_int_equal(g.version, CGROUP_NONE);
+	assert_int_equal(cgroups_level(&g), LIMITS_SOFT);
+	put(dir, "v2/user.slice/x.scope/cgroup.subtree_control", "memory pids\n");
+	cgroups_open(&g, path);
+	assert_int_equal(g.version, CGROUP_V2);
+	assert_int_equal(cgroups_level(&g), LIMITS_CGROUP);
+	/* The root of a container's view is its own; its processes move into one child. */
+	put(dir, "proc/cgroup", "0::/\n");
+	put(dir, "v2/cgroup.controllers", "memory pids\n");
+	put(dir, "v2/cgroup.subtree_control", "");
+	put(dir, "v2/cgroup.procs", "41\n42\n");
+	put(dir, "v2/ithaca-roles/cgroup.procs", "");
+	cgroups_open(&g, path);
+	assert_int_equal(g.version, CGROUP_V2);
+	char *moved;
+	size_t n;
+	snprintf(path, sizeof(path), "%s/v2/ithaca-roles/cgroup.procs", dir);
+	assert_int_equal(file_read(path, 100, &moved, &n, NULL), 0);
+	assert_string_equal(moved, "42"); /* a plain file keeps the last of them */
+	free(moved);
+	rig_remove(dir);
+}
+
+static void
+test_tree(void **state)
+{
+	int hold[2];
+	char c;
+	assert_int_equal(pipe2(hold, O_CLOEXEC), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (fork() == 0) {
+			static char block[8 << 20];
+			memset(block, 1, sizeof(block));
+			__asm__ volatile("" : : "r"(block) : "memory");
+		}
+		(void)!write(hold[1], "x", 1);
+		for (;;)
+			pause();
+	}
+	assert_int_equal(read(hold[0], &c, 1), 1);
+	assert_int_equal(read(hold[0], &c, 1), 1);
+	assert_true(tree_resident_bytes(pid) > 8 << 20);
+	assert_true(user_tasks(geteuid()) >= 3);
+	char path[64], text[64] = { 0 };
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	kill((pid_t)strtol(text, NULL, 10), SIGKILL);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(hold[0]);
+	close(hold[1]);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_order), cmocka_unit_test(test_order_too_large), cmocka_unit_test(test_order_fds),
+		cmocka_unit_test(test_answer), cmocka_unit_test(test_plan), cmocka_unit_test(test_status),
+		cmocka_unit_test(test_keys), cmocka_unit_test(test_spool), cmocka_unit_test(test_cgroup_v1),
+		cmocka_unit_test(test_cgroup_v2), cmocka_unit_test(test_tree),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
