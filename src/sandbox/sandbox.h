@@ -46,6 +46,15 @@ void sandbox_attach(struct sandbox *sb, int fd);
 bool sandbox_is_up(const struct sandbox *sb); /* linked and hello received */
 const struct sandbox_facts *sandbox_facts(const struct sandbox *sb);
 
+/* The full self-test, for doctor: looks, in a cell of its own that is made by plan and removed after, at what it promises.
+ * fn is called once; rows are borrowed. e: it could not be tried. */
+struct sandbox_check_row {
+	const char *name, *text; /* what a whole cell promises */
+	bool holds;
+};
+typedef void (*sandbox_check_fn)(void *arg, const struct sandbox_check_row *rows, size_t n, const struct err *e);
+int sandbox_check(struct sandbox *sb, const struct cell_plan *plan, sandbox_check_fn fn, void *arg, struct err *e) MUST_USE;
+
 /* ---- commands ---- */
 
 struct exec_request {

@@ -264,7 +264,8 @@ test_close(void **state)
 	struct id id = id_new();
 	struct exec_request q = rig_request(r, id.z, "echo a; sleep 60");
 
-	expect(r, "cd ~ && i=0 && while [ $i -lt 1500 ]; do mkdir d && cd d && touch f && i=$((i+1)); done; "
+	expect(r, "cd ~ && x=d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d && i=0 && "
+		  "while [ $i -lt 75 ]; do mkdir -p $x && cd $x && touch f && i=$((i+1)); done; "
 		  "mkdir -p ~/locked/in && chmod 0 ~/locked; ln -s /shared ~/link; echo keep > /shared/keep", "");
 	rig_begin(r, &q, &o);
 	o.stop_after = 2;
@@ -541,6 +542,51 @@ test_killed(void **state)
 	}
 }
 
+struct checked {
+	struct rig *r;
+	size_t n, held;
+	char failed[256];
+	struct err e;
+	bool is_over;
+};
+
+static void
+on_check(void *arg, const struct sandbox_check_row *rows, size_t n, const struct err *e)
+{
+	struct checked *c = arg;
+	c->n = n;
+	c->is_over = true;
+	if (e != NULL)
+		c->e = *e;
+	for (size_t i = 0; i < n; i++) {
+		c->held += rows[i].holds;
+		if (!rows[i].holds)
+			snprintf(c->failed + strlen(c->failed), sizeof(c->failed) - strlen(c->failed), "%s ", rows[i].name);
+	}
+	loop_stop(c->r->l);
+}
+
+/* The self-test holds in a full cell; its control is a cell that is none. */
+static void
+test_check(void **state)
+{
+	struct rig *r = *state;
+	struct checked c = { .r = r };
+	struct err e = { 0 };
+
+	assert_int_equal(sandbox_check(r->sb, &r->plan, on_check, &c, &e), 0);
+	while (!c.is_over)
+		rig_wait(r);
+	if (c.e.code != 0 || c.n == 0 || c.held != c.n)
+		fail_msg("does not hold: %s%s", c.failed, c.e.msg);
+	c = (struct checked){ .r = r };
+	r->plan.access = CELL_HOST;
+	assert_int_equal(sandbox_check(r->sb, &r->plan, on_check, &c, &e), 0);
+	while (!c.is_over)
+		rig_wait(r);
+	assert_true(c.n > 0 && c.held < c.n / 2);
+}
+
 /* Without its zygote shelld can make nothing: it ends with an error, so that its runner starts another. */
 static void
 test_zygote_killed(void **state)
@@ -584,6 +630,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_orphan, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_spare, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_killed, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_check, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_zygote_killed, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
