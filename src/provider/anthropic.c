@@ -59,6 +59,8 @@ is_sendable(const struct part *p)
 	case PART_CALL:
 	case PART_RESULT:
 		return true;
+	case PART_MEDIA:
+		return false;
 	}
 	return false;
 }
@@ -93,6 +95,8 @@ write_part(struct json *j, const struct part *p, bool is_last, struct arena *a)
 		json_kv_str(j, "content", result_text(p, a));
 		if (p->is_error)
 			json_kv_bool(j, "is_error", true);
+		break;
+	case PART_MEDIA:
 		break;
 	}
 	if (is_last && p->type != PART_REASONING && p->type != PART_REASONING_REDACTED)

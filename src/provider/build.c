@@ -13,6 +13,7 @@ void
 model_request_init(struct model_request *r, const struct model_info *m)
 {
 	*r = (struct model_request){
+		.provider = m->provider,
 		.model = m->model,
 		.max_output_tokens = m->max_output_tokens,
 		.is_own_server = m->is_own_server,

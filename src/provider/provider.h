@@ -17,14 +17,23 @@ enum part_type {
 	PART_REASONING_REDACTED, /* data in signature */
 	PART_CALL,               /* call_id, tool, args (JSON object text) */
 	PART_RESULT,             /* call_id, text, is_error; only in user messages */
+	PART_MEDIA,              /* mime, data, name: an attachment; only in user messages */
 };
 struct part {
 	enum part_type type;
 	struct str text;
-	struct str signature;
+	struct str
+		signature; /* opaque: what the API wants back with this part, on any type of part */
+	struct str
+		item_id; /* what the API calls this part where it must go back with it, or empty */
+	struct str origin; /* the provider (key below `providers:`) that made the part, or empty;
+			      signature and item_id go back to that one only */
 	struct str call_id;
 	struct str tool;
 	struct str args;
+	struct str mime; /* "image/png" */
+	struct str data; /* raw bytes, borrowed */
+	struct str name; /* file name, for APIs that show it to the model; may be empty */
 	bool is_error;
 };
 enum message_role { MSG_USER, MSG_ASSISTANT };
@@ -37,13 +46,25 @@ struct tool_schema {
 	const char *name, *text;
 	struct str schema; /* JSON Schema of the arguments */
 };
+enum effort { EFFORT_AUTO, EFFORT_OFF, EFFORT_LOW, EFFORT_MEDIUM, EFFORT_HIGH };
+enum tool_mode {
+	TOOLS_NATIVE, /* in the API's own fields */
+	TOOLS_TEXT,   /* described in the system text, calls are parsed from the answer's text */
+	TOOLS_SCHEMA, /* as TOOLS_TEXT, and the server constrains the answer to the schema of a call
+		       */
+};
 struct model_request {
-	struct str model; /* as the API calls it, without the provider's name */
+	struct str provider; /* key below `providers:`: see part.origin */
+	struct str model;    /* as the API calls it, without the provider's name */
 	struct str system;
 	const struct message *messages;
 	size_t messages_n;
 	const struct tool_schema *tools;
 	size_t tools_n;
+	struct str schema;    /* JSON Schema that the answer's text must match; empty: none */
+	struct str cache_key; /* the same for requests that share a prefix; empty: none */
+	enum effort effort;   /* of reasoning; EFFORT_AUTO: the server's default */
+	enum tool_mode tool_mode;
 	int64_t max_output_tokens; /* 0: the server's default */
 	bool is_own_server; /* from model_info: openai-chat then says max_completion_tokens instead
 			       of max_tokens */
@@ -165,11 +186,17 @@ struct provider_info {
 int provider_resolve(const struct config *c, struct str name, struct arena *a,
 	struct provider_info *out, struct err *e) MUST_USE;
 
+#define INPUT_TEXT  1u
+#define INPUT_IMAGE 2u
+#define INPUT_PDF   4u
+#define INPUT_AUDIO 8u
 struct model_info {
 	struct str provider; /* key below `providers:` */
 	struct str model;    /* what the API calls it */
 	const struct provider_api *api;
 	bool is_own_server;
+	unsigned input;                            /* INPUT_*: what a message may hold */
+	bool has_tools, has_reasoning, has_schema; /* what the model can do */
 	int64_t context_tokens;
 	int64_t max_output_tokens; /* 0: not known, the server's default */
 	int64_t input_microusd_per_mtok, output_microusd_per_mtok;
