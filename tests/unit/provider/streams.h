@@ -53,6 +53,7 @@ stream_show(struct buf *b, const struct model_answer *a)
 				STR_FMT(p->tool), STR_FMT(p->args));
 			break;
 		case PART_RESULT:
+		case PART_MEDIA:
 			fail();
 		}
 	}
