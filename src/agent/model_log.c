@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT
+ * What a model call tells the log and the live readers: deltas, partial text every 250 ms or 4 KiB, retries, and the body
+ * of model.done. Nothing here decides how the call goes on. */
+#include "agent/model_call.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+
+#include <stdio.h>
+
+#define PARTIAL_BYTES (4 * KIB)
+
+void
+call_event_begin(const struct model_call *m, struct json *j, struct buf *b, size_t max)
+{
+	buf_init(b, max);
+	json_init(j, b);
+	json_obj(j);
+	json_kv_int(j, "step", m->step);
+	json_kv_int(j, "attempt", m->attempt);
+}
+
+/* Logs an event that is no input of the machine; the order with other events of the session is that of the calls. */
+static void
+event_log(struct run *r, enum event_kind kind, struct json *j, struct buf *b)
+{
+	struct event_draft d = { .kind = kind, .turn = r->turn, .time_ms = clock_wall_ms() };
+	struct arena *a = arena_new(TURN_ARENA_MAX);
+	const struct node *n;
+	struct err e = { 0 };
+
+	json_obj_end(j);
+	d.body = buf_str(b);
+	if (json_parse(a, d.body, &n, &e) == 0 && transcript_add(r->s->tr, kind, n, &e) == 0)
+		events_append(r->en->parts.events, r->s->id, &d, 1, NULL, NULL, NULL);
+	arena_free(a);
+	buf_fini(b);
+}
+
+void
+call_log_partial(struct model_call *m)
+{
+	struct json j;
+	struct buf b;
+
+	timer_stop(m->partial_timer);
+	if (m->partial.n == 0 || turn_state(m->r->t) != TURN_MODEL)
+		return;
+	call_event_begin(m, &j, &b, EVENT_BODY_MAX);
+	json_kv_int(&j, "offset", m->partial_at);
+	json_kv_str(&j, "text", buf_str(&m->partial));
+	m->partial_at += (int64_t)m->partial.n;
+	buf_reset(&m->partial);
+	event_log(m->r, EVENT_MODEL_PARTIAL, &j, &b);
+}
+
+/* The model began to write a call: while it writes the arguments, the cell is made that they will need. */
+static void
+warm_cell(struct run *r, struct str tool)
+{
+	if (r->is_warmed || registry_find(r->en->parts.registry, tool) == NULL)
+		return;
+	r->is_warmed = true;
+	sandbox_warm(r->env.sandbox, r->env.cell, &r->env.plan);
+}
+
+/* Live text. The parser gives whole characters only, so every delta is UTF-8. */
+void
+call_delta(void *arg, enum delta_type type, struct str text)
+{
+	struct model_call *m = arg;
+	bool is_reasoning = type == DELTA_REASONING;
+	struct json j;
+	struct buf b;
+
+	if (turn_state(m->r->t) != TURN_MODEL) /* stopped: the log has what was shown */
+		return;
+	if (type == DELTA_CALL) {
+		warm_cell(m->r, text);
+		return;
+	}
+	call_event_begin(m, &j, &b, EVENT_BODY_MAX);
+	json_kv_int(&j, "offset", m->shown[is_reasoning]);
+	json_kv_str(&j, "text", text);
+	if (is_reasoning)
+		json_kv_bool(&j, "reasoning", true);
+	json_obj_end(&j);
+	events_live(m->r->en->parts.events, m->r->s->id, EVENT_MODEL_DELTA, m->r->turn, buf_str(&b));
+	buf_fini(&b);
+	m->shown[is_reasoning] += (int64_t)text.n;
+	if (is_reasoning)
+		return;
+	m->r->text_shown = true;
+	if (m->partial.n == 0)
+		timer_again(m->partial_timer, PARTIAL_MS);
+	buf_add_str(&m->partial, text);
+	if (m->partial.n >= PARTIAL_BYTES)
+		call_log_partial(m);
+}
+
+void
+call_log_retry(struct model_call *m, int64_t after_ms, const struct err *e)
+{
+	struct json j;
+	struct buf b;
+
+	call_log_partial(m);
+	call_event_begin(m, &j, &b, 8 * KIB);
+	json_kv_int(&j, "after_ms", after_ms);
+	json_key(&j, "error");
+	json_obj(&j);
+	json_kv_z(&j, "code", err_name(e->code));
+	json_kv_z(&j, "message", e->msg);
+	json_obj_end(&j);
+	event_log(m->r, EVENT_MODEL_RETRY, &j, &b);
+}
+
+bool
+retry_is_failure(const struct node *body)
+{
+	return !str_is(node_str(node_get(body, "error"), "code", STR("")), err_name(ERR_GONE));
+}
+
+static void
+write_block(struct model_call *m, const struct part *p, size_t index, struct json *j)
+{
+	char id[48];
+
+	json_obj(j);
+	switch (p->type) {
+	case PART_CALL:
+		json_kv_z(j, "type", "call");
+		/* Some servers send no ids; results are matched by them. */
+		snprintf(id, sizeof id, "call_%lld_%zu", (long long)m->step, index);
+		json_kv_str(j, "call_id", p->call_id.n > 0 ? p->call_id : str_of(id));
+		json_kv_str(j, "tool", p->tool);
+		json_kv_str(j, "args", p->args);
+		break;
+	case PART_REASONING:
+	case PART_REASONING_REDACTED:
+		json_kv_z(j, "type", p->type == PART_REASONING ? "reasoning" : "redacted");
+		json_kv_str(j, "text", p->text);
+		json_kv_str(j, "signature", p->signature);
+		break;
+	default:
+		json_kv_z(j, "type", "text");
+		json_kv_str(j, "text", p->text);
+		break;
+	}
+	json_obj_end(j);
+}
+
+void
+call_write_done(struct model_call *m, const struct model_answer *answer, struct buf *b)
+{
+	struct json j;
+
+	call_event_begin(m, &j, b, EVENT_BODY_MAX / 2); /* what quotes it must fit into an event too */
+	json_key(&j, "blocks");
+	json_arr(&j);
+	for (size_t i = 0; i < answer->n; i++)
+		write_block(m, &answer->parts[i], i, &j);
+	json_arr_end(&j);
+	json_kv_z(&j, "stop", model_stop_name(answer->stop));
+	json_key(&j, "usage");
+	json_obj(&j);
+	json_kv_int(&j, "input_tokens", answer->usage.input_tokens);
+	json_kv_int(&j, "output_tokens", answer->usage.output_tokens);
+	json_kv_int(&j, "cached_tokens", answer->usage.cached_tokens);
+	json_kv_int(&j, "cache_write_tokens", answer->usage.cache_write_tokens);
+	json_kv_int(&j, "reasoning_tokens", answer->usage.reasoning_tokens);
+	json_obj_end(&j);
+	json_kv_int(&j, "cost_microusd", model_cost(&m->info, &answer->usage));
+	json_obj_end(&j);
+}
