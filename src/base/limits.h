@@ -73,6 +73,12 @@
 #define EDIT_COUNT_MAX        1000u        /* matches that are counted */
 #define EDIT_COMPARE_MAX      (64u * MIB)  /* bytes compared to find a near miss */
 #define EVENT_BODY_MAX        (WIRE_TAIL_MAX - 64u * KIB) /* an event travels in one message */
+#define SCHEMA_NODES_MAX      10000u       /* subschemas of one JSON Schema */
+#define SCHEMA_IN_PLACE_MAX   64u          /* levels of $ref, anyOf, allOf, oneOf and not on one value */
+#define SCHEMA_DEPTH_MAX      1024u        /* levels of schemas on the way to a value that is checked */
+#define SCHEMA_WORK_MAX       50000000     /* comparisons of one check */
+#define SCHEMA_FAULTS_MAX     8u           /* that one check tells of */
+#define SCHEMA_FAULT_TEXT_MAX 600u         /* of one of them */
 #define TURN_ARENA_MAX        (256u * MIB)
 #define TRANSCRIPT_MAX        (256u * MIB) /* text of one session that is held in memory */
 #define SESSIONS_ACTIVE_MAX   4096u
