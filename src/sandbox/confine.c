@@ -228,16 +228,25 @@ caps_drop(struct err *e)
 	return 0;
 }
 
+struct filter {
+	const struct sock_filter *code;
+	size_t n;
+};
+
 static int
-filter_load(const struct sock_filter *f, size_t n)
+filter_load(const struct filter *f)
 {
-	struct sock_fprog prog = { .len = (unsigned short)n, .filter = (struct sock_filter *)(uintptr_t)f };
+	struct sock_fprog prog = { .len = (unsigned short)f->n, .filter = (struct sock_filter *)(uintptr_t)f->code };
 	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog);
 }
 
 int
-confine_self(enum cell_kind kind, int ruleset, struct err *e)
+confine_self(enum cell_kind kind, bool is_file_op, int ruleset, struct err *e)
 {
+	static const struct filter walls = { filter_walls, ARRAY_LEN(filter_walls) },
+		full = { filter_full, ARRAY_LEN(filter_full) }, basic = { filter_basic, ARRAY_LEN(filter_basic) },
+		file = { filter_file, ARRAY_LEN(filter_file) };
+
 	if (kind == KIND_HOST)
 		return 0;
 	if (caps_drop(e) != 0)
@@ -247,9 +256,7 @@ confine_self(enum cell_kind kind, int ruleset, struct err *e)
 	if (ruleset >= 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "Landlock: cannot restrict");
 	/* The walls first: loading the second filter is a system call that the first one must allow. */
-	if (filter_load(filter_walls, ARRAY_LEN(filter_walls)) != 0 ||
-		(kind == KIND_FULL ? filter_load(filter_full, ARRAY_LEN(filter_full))
-				   : filter_load(filter_basic, ARRAY_LEN(filter_basic))) != 0)
+	if (filter_load(&walls) != 0 || filter_load(is_file_op ? &file : kind == KIND_FULL ? &full : &basic) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "seccomp: cannot load the filter");
 	return 0;
 }

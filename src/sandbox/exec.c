@@ -166,7 +166,7 @@ prepare(const struct order *cell, const struct order *o, int ruleset, bool has_n
 	if (has_namespace && (kind == KIND_FULL ? root_proc(true, e) : proc_on_host(e)) != 0)
 		return e->code;
 	limits_set(cell, o->num[EXEC_NUM_DATA]);
-	if (confine_self(kind, ruleset, e) != 0)
+	if (confine_self(kind, false, ruleset, e) != 0)
 		return e->code;
 	if (chdir(o->text[EXEC_TEXT_CWD].p) != 0) {
 		err_errno(e, errno, ERR_TO_MODEL, "working directory %s", o->text[EXEC_TEXT_CWD].p);
@@ -256,7 +256,7 @@ file_main(const struct order *cell, const struct order *o, int ruleset)
 	buf_init(&head, ANSWER_HEAD_MAX);
 	buf_init(&tail, WIRE_TAIL_MAX);
 	limits_set(cell, o->num[FILE_NUM_DATA]);
-	int r = confine_self(kind, ruleset, &e);
+	int r = confine_self(kind, true, ruleset, &e);
 	if (r == 0 && chdir(kind == KIND_FULL ? "/shared" : cell->text[BIND_SHARED].p) != 0)
 		r = err_errno(&e, errno, ERR_TO_MODEL, "the workspace");
 	if (r == 0)

@@ -129,8 +129,9 @@ int landlock_abi(void); /* 0: none */
  * 1) gives *out = -1 and success. roots: see landlock_rules. */
 int landlock_full(int access, int *out, struct err *e) MUST_USE;
 int landlock_basic(const struct order *cell, int *out, struct err *e) MUST_USE;
-/* No capability (permitted, bounding, ambient), no way back, then Landlock, then seccomp. */
-int confine_self(enum cell_kind kind, int ruleset, struct err *e) MUST_USE;
+/* No capability (permitted, bounding, ambient), no way back, then Landlock, then seccomp. A file operation runs our own
+ * code only and gets a filter of its own. */
+int confine_self(enum cell_kind kind, bool is_file_op, int ruleset, struct err *e) MUST_USE;
 /* Keeps only what a cell init needs to start commands: mount and namespaces, dropping the rest. */
 int caps_reduce(struct err *e) MUST_USE;
 void signals_reset(void);

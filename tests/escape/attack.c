@@ -258,6 +258,162 @@ attack_handle(void)
 	return verdict(open_by_handle_at(dir, &x.h, O_RDONLY));
 }
 
+/* ---- bits that lend a user or a group: each way to give them to a file, tried with both ---- */
+
+/* A file that is there, and its descriptor. */
+static int
+plain_file(const char *name)
+{
+	return open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+}
+
+static long
+with_plain_file(const char *name, long (*change)(int fd, const char *name, mode_t mode), mode_t mode)
+{
+	int fd = plain_file(name);
+	long r = fd < 0 ? -1 : change(fd, name, mode);
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return r;
+}
+
+static long
+change_chmod(int fd, const char *name, mode_t mode)
+{
+	return syscall(SYS_chmod, name, mode);
+}
+
+static long
+change_fchmod(int fd, const char *name, mode_t mode)
+{
+	return syscall(SYS_fchmod, fd, mode);
+}
+
+static long
+change_fchmodat(int fd, const char *name, mode_t mode)
+{
+	return syscall(SYS_fchmodat, AT_FDCWD, name, mode);
+}
+
+static long
+change_fchmodat2(int fd, const char *name, mode_t mode)
+{
+	return syscall(452 /* fchmodat2, newer than this C library */, AT_FDCWD, name, mode, AT_SYMLINK_NOFOLLOW);
+}
+
+static long
+setid_by_chmod(const char *name, mode_t mode)
+{
+	return with_plain_file(name, change_chmod, mode);
+}
+
+static long
+setid_by_fchmod(const char *name, mode_t mode)
+{
+	return with_plain_file(name, change_fchmod, mode);
+}
+
+static long
+setid_by_fchmodat(const char *name, mode_t mode)
+{
+	return with_plain_file(name, change_fchmodat, mode);
+}
+
+static long
+setid_by_fchmodat2(const char *name, mode_t mode)
+{
+	return with_plain_file(name, change_fchmodat2, mode);
+}
+
+/* The kernel takes the high half of a register for nothing; so must the filter. */
+static long
+setid_by_high_bits(const char *name, mode_t mode)
+{
+	int fd = plain_file(name);
+	return fd < 0 ? -1 : syscall(SYS_fchmod, fd, mode | 1ul << 40);
+}
+
+static long
+setid_by_open(const char *name, mode_t mode)
+{
+	return syscall(SYS_open, name, O_WRONLY | O_CREAT | O_CLOEXEC, mode);
+}
+
+static long
+setid_by_openat(const char *name, mode_t mode)
+{
+	return syscall(SYS_openat, AT_FDCWD, name, O_WRONLY | O_CREAT | O_CLOEXEC, mode);
+}
+
+static long
+setid_by_openat2(const char *name, mode_t mode)
+{
+	uint64_t how[3] = { O_WRONLY | O_CREAT | O_CLOEXEC, mode, 0 };
+	return syscall(SYS_openat2, AT_FDCWD, name, how, sizeof(how));
+}
+
+static long
+name_it(int fd, const char *name)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return fd < 0 ? -1 : linkat(AT_FDCWD, path, AT_FDCWD, name, AT_SYMLINK_FOLLOW);
+}
+
+static long
+setid_by_tmpfile(const char *name, mode_t mode)
+{
+	return name_it((int)syscall(SYS_open, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, mode), name);
+}
+
+static long
+setid_by_tmpfile_at(const char *name, mode_t mode)
+{
+	return name_it((int)syscall(SYS_openat, AT_FDCWD, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, mode), name);
+}
+
+static long
+setid_by_creat(const char *name, mode_t mode)
+{
+	return syscall(SYS_creat, name, mode);
+}
+
+static long
+setid_by_mknod(const char *name, mode_t mode)
+{
+	return syscall(SYS_mknod, name, S_IFREG | mode, 0);
+}
+
+static long
+setid_by_mknodat(const char *name, mode_t mode)
+{
+	return syscall(SYS_mknodat, AT_FDCWD, name, S_IFREG | mode, 0);
+}
+
+static int
+setid(long (*by)(const char *name, mode_t mode))
+{
+	static const mode_t bits[] = { S_ISUID, S_ISGID };
+	int denied = 0;
+	char name[64];
+
+	umask(0);
+	for (size_t i = 0; i < 2; i++) {
+		struct stat st = { 0 };
+		snprintf(name, sizeof(name), "setid-%d-%zu", (int)getpid(), i);
+		long r = by(name, bits[i] | 0755);
+		int saved = errno;
+		bool has_bit = stat(name, &st) == 0 && (st.st_mode & bits[i]) != 0;
+		unlink(name);
+		if (!has_bit) {
+			printf("%s ", r < 0 ? strerror(saved) : "without the bit");
+			denied++;
+		}
+	}
+	return denied == 2 ? DENIED : WORKED;
+}
+
 /* ---- other processes ---- */
 
 static int
@@ -760,9 +916,27 @@ static const struct {
 	{ "fork_bomb", attack_fork_bomb }, { "memory_bomb", attack_memory_bomb }, { "big_file", attack_big_file },
 };
 
+static const struct {
+	const char *name;
+	long (*by)(const char *name, mode_t mode);
+} setids[] = {
+	{ "setid_chmod", setid_by_chmod }, { "setid_fchmod", setid_by_fchmod }, { "setid_fchmodat", setid_by_fchmodat },
+	{ "setid_fchmodat2", setid_by_fchmodat2 }, { "setid_high_bits", setid_by_high_bits },
+	{ "setid_open", setid_by_open }, { "setid_openat", setid_by_openat }, { "setid_openat2", setid_by_openat2 },
+	{ "setid_tmpfile", setid_by_tmpfile }, { "setid_tmpfile_at", setid_by_tmpfile_at },
+	{ "setid_creat", setid_by_creat }, { "setid_mknod", setid_by_mknod }, { "setid_mknodat", setid_by_mknodat },
+};
+
 int
 main(int argc, char **argv)
 {
+	for (size_t i = 0; argc == 2 && i < sizeof(setids) / sizeof(setids[0]); i++) {
+		if (strcmp(argv[1], setids[i].name) == 0) {
+			int r = setid(setids[i].by);
+			fflush(stdout);
+			return r;
+		}
+	}
 	for (size_t i = 0; argc == 2 && i < sizeof(attacks) / sizeof(attacks[0]); i++) {
 		if (strcmp(argv[1], attacks[i].name) == 0) {
 			int r = attacks[i].fn();

@@ -22,6 +22,14 @@ static const struct row {
 	{ "npm", "mkdir p && cd p && npm init -y >/dev/null && npm pkg get name", "\"p\"\n" },
 	{ "tar", "mkdir t && echo a > t/f && ln -s f t/l && chmod 640 t/f && tar -czf t.tgz t && mkdir u && tar -xzpf t.tgz -C u && "
 		 "stat -c %a u/t/f && readlink u/t/l", "640\nf\n" },
+	/* Setuid and setgid are refused: the rest of the work is done, and the status says that not all was. */
+	{ "tar", "mkdir -p a/d && echo x > a/f && tar --mode=g+s -cf a.tar a && mkdir u && tar -xf a.tar -C u && stat -c %a u/a u/a/d u/a/f",
+	  "755\n755\n644\n" },
+	{ "cp", "cp /usr/bin/passwd x && stat -c %a x && cp -p /usr/bin/passwd y 2>e; echo $?; cmp /usr/bin/passwd y && stat -c %u y; "
+		"grep -c 'not permitted' e", "755\n1\n1000\n1\n" },
+	{ "install", "echo a > f && install -m 755 f g && install -d -m 755 d/e && stat -c %a g d/e && install -m 4755 f h 2>e; echo $?; "
+		     "cat h; grep -c 'not permitted' e", "755\n755\n1\na\n1\n" },
+	{ "rm", "touch f && chmod 1777 . && chmod 4755 f 2>e; echo $?; chmod 0755 f && chmod g-s . && chmod 755 . && rm f", "1\n" },
 	{ "sqlite3", "sqlite3 x.db 'pragma journal_mode=wal; create table t(a); insert into t values (1), (2); select sum(a) from t;'",
 	  "wal\n3\n" },
 	{ "perl", "perl -e 'use POSIX; my $p = fork // die; if (!$p) { POSIX::_exit(3) } waitpid $p, 0; print $? >> 8, \"\\n\"'", "3\n" },
