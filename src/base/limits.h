@@ -49,6 +49,12 @@
 #define REQUEST_BODY_MAX      (64u * MIB)
 
 #define USER_TEXT_MAX         (1u * MIB)
+#define MEDIA_MAX             (20u * MIB)  /* of one file that goes along with a message, and of one blob */
+#define TEXT_FILE_MAX         USER_TEXT_MAX /* of one that is text */
+#define TURN_MEDIA_MAX        (32u * MIB)  /* of all files of one message, and of one request to a model */
+#define TURN_FILES_MAX        32u          /* files of one message */
+#define BLOB_ROW_MAX          (64u * KIB)  /* larger blobs are files in state/blobs */
+#define BLOB_UPLOADS_MAX      8u           /* of one client at a time */
 #define TOOL_RESULT_MAX       (32u * KIB)  /* that enters the context; the rest by handle */
 #define TOOL_OUTPUT_MAX       (64u * MIB)  /* kept of one call */
 #define FILE_READ_MAX         (16u * MIB)
