@@ -11,6 +11,7 @@
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 #include "base/log.h"
 #include "base/mem.h"
@@ -18,7 +19,8 @@
 #include "sandbox/shelld.h"
 
 #define GRAVE_MS    20 /* between attempts to remove the cgroup of a dead cell */
-#define WATCHDOG_MS 250 /* between looks at the memory of a cell without cgroup */
+#define WATCHDOG_MS 250 /* between looks at the memory and processes of a cell without cgroup */
+#define BOMB_ROOM   4096
 #define PROBE_BYTES (1 * MIB)
 
 /* ---- the end of a cell ---- */
@@ -236,23 +238,46 @@ zygote_read(struct shelld *d)
 
 /* ---- making one ---- */
 
-/* Without a cgroup and without a user namespace of its own a limit counts all processes of the user: then what he has
- * already is added. Nothing is limited in danger_full_access. */
-static int64_t
-processes_limit(const struct cell *c)
+/* Whether RLIMIT_NPROC counts the processes of one user namespace alone. Before, it counts all of the host's user. */
+static bool
+counts_by_namespace(void)
+{
+	struct utsname u;
+	int major = 0, minor = 0;
+
+	return uname(&u) == 0 && sscanf(u.release, "%d.%d", &major, &minor) == 2 &&
+		(major > 5 || (major == 5 && minor >= 14));
+}
+
+/* Only a count that is the cell's own can be its limit: one over all processes of the user would make commands fail
+ * because of what else runs on the machine. There the watchdog counts, and the limit, so far above what runs now that
+ * nothing but a fork bomb meets it, keeps one from filling the machine before the watchdog looks. Nothing is limited in
+ * danger_full_access. */
+int64_t
+cell_processes_rlimit(const struct cell *c)
 {
 	if (c->has_group || c->kind == KIND_HOST)
 		return 0;
-	return c->plan.processes + (c->kind == KIND_BASIC ? user_tasks(geteuid()) : 0);
+	if (c->kind == KIND_FULL && counts_by_namespace())
+		return c->plan.processes;
+	return user_tasks(geteuid()) + c->plan.processes + BOMB_ROOM;
 }
 
+/* Root is above RLIMIT_NPROC, so here too the watchdog counts. */
 static void
 on_watchdog(void *arg)
 {
 	struct cell *c = arg;
-	if (c->jobs_n > 0 && c->pid > 0 && tree_resident_bytes(c->pid) > c->plan.memory_bytes) {
+	struct tree_use use = { 0 };
+
+	if (c->jobs_n > 0 && c->pid > 0)
+		tree_measure(c->pid, &use);
+	if (use.resident_bytes > c->plan.memory_bytes) {
 		log_warn("a cell passed its memory limit", LOG_S("cell", c->key), LOG_I("bytes", c->plan.memory_bytes));
-		jobs_kill_cell(c, true);
+		jobs_kill_cell(c, KILL_MEMORY);
+	} else if (use.tasks > c->plan.processes) {
+		log_warn("a cell passed its process limit", LOG_S("cell", c->key), LOG_I("processes", c->plan.processes));
+		jobs_kill_cell(c, KILL_PROCESSES);
 	}
 	if (c->watchdog != NULL)
 		timer_again(c->watchdog, WATCHDOG_MS);
@@ -397,7 +422,6 @@ cell_start(struct cell *c, struct err *e)
 		return e->code;
 	}
 	o.id = c->id;
-	o.num[CELL_NUM_PROCESSES] = processes_limit(c);
 	/* The plan as the cell will have it: paths resolved. */
 	c->plan.shared = o.text[BIND_SHARED].p;
 	outbox_post(is_spare ? &c->out : &d->zygote, &o);
@@ -580,7 +604,7 @@ cell_close(struct shelld *d, struct str key, bool forget, uint64_t id)
 	d->closings = x;
 	for (struct cell *c = d->cells; c != NULL; c = c->next) {
 		if (strcmp(c->key, x->key) == 0) {
-			jobs_kill_cell(c, false);
+			jobs_kill_cell(c, KILL_ASKED);
 			cell_kill(c);
 		}
 	}

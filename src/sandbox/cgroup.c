@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include "base/mem.h"
 #include "base/path.h"
 #include "sandbox/cgroup.h"
 
@@ -385,10 +386,11 @@ resident_bytes(pid_t pid)
 	return p == NULL ? 0 : strtoll(p, NULL, 10) * sysconf(_SC_PAGESIZE);
 }
 
-/* Appends the children of each thread of pid to list. */
-static void
+/* Appends the children of each thread of pid to list. How many threads there are. */
+static int64_t
 add_children(pid_t pid, pid_t *list, size_t *n)
 {
+	int64_t threads = 0;
 	char tasks[64], dir[64 + 256];
 	struct buf b;
 	int64_t child;
@@ -396,11 +398,12 @@ add_children(pid_t pid, pid_t *list, size_t *n)
 	snprintf(tasks, sizeof(tasks), "/proc/%d/task", (int)pid);
 	DIR *d = opendir(tasks);
 	if (d == NULL)
-		return;
+		return 0;
 	buf_init(&b, CGROUP_FILE_MAX);
 	for (const struct dirent *x = readdir(d); x != NULL; x = readdir(d)) {
 		if (x->d_name[0] == '.')
 			continue;
+		threads++;
 		buf_reset(&b);
 		snprintf(dir, sizeof(dir), "%s/%s", tasks, x->d_name);
 		(void)slurp(dir, "children", &b);
@@ -412,23 +415,21 @@ add_children(pid_t pid, pid_t *list, size_t *n)
 	}
 	buf_fini(&b);
 	closedir(d);
+	return threads;
 }
 
-int64_t
-tree_resident_bytes(pid_t root)
+void
+tree_measure(pid_t root, struct tree_use *out)
 {
-	AUTO_FREE pid_t *list = calloc(TREE_MAX, sizeof(*list));
+	AUTO_FREE pid_t *list = xcalloc(TREE_MAX, sizeof(*list));
 	size_t n = 0;
-	int64_t total = 0;
 
-	if (list == NULL)
-		return 0;
+	*out = (struct tree_use){ 0 };
 	list[n++] = root;
 	for (size_t i = 0; i < n; i++) {
-		total += resident_bytes(list[i]);
-		add_children(list[i], list, &n);
+		out->resident_bytes += resident_bytes(list[i]);
+		out->tasks += add_children(list[i], list, &n);
 	}
-	return total;
 }
 
 int64_t

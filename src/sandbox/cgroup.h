@@ -33,8 +33,11 @@ int cgroup_limit(const struct cgroup *c, const struct cell_plan *p, struct err *
 bool cgroup_saw_oom(struct cgroup *c); /* a process of it was killed for memory since the last call */
 bool cgroup_remove(struct cgroup *c); /* false: processes are still in it, try again */
 
-/* Resident bytes of a process and all its descendants. */
-int64_t tree_resident_bytes(pid_t root);
+/* A process and all its descendants. */
+struct tree_use {
+	int64_t resident_bytes, tasks; /* tasks: threads, as a cgroup counts them */
+};
+void tree_measure(pid_t root, struct tree_use *out);
 int64_t user_tasks(uid_t uid); /* threads of a user, those of this machine */
 
 #endif

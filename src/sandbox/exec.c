@@ -35,13 +35,13 @@ limit(int what, int64_t value)
 }
 
 static void
-limits_set(const struct order *cell, int64_t data_bytes)
+limits_set(const struct order *cell, int64_t data_bytes, int64_t processes)
 {
 	struct rlimit none = { 0, 0 };
 	setrlimit(RLIMIT_CORE, &none);
 	limit(RLIMIT_NOFILE, NOFILE_MAX);
 	limit(RLIMIT_FSIZE, cell->num[CELL_NUM_FILE]);
-	limit(RLIMIT_NPROC, cell->num[CELL_NUM_PROCESSES]);
+	limit(RLIMIT_NPROC, processes);
 	limit(RLIMIT_DATA, data_bytes);
 }
 
@@ -165,7 +165,7 @@ prepare(const struct order *cell, const struct order *o, int ruleset, bool has_n
 	enum cell_kind kind = (enum cell_kind)cell->num[CELL_NUM_KIND];
 	if (has_namespace && (kind == KIND_FULL ? root_proc(true, e) : proc_on_host(e)) != 0)
 		return e->code;
-	limits_set(cell, o->num[EXEC_NUM_DATA]);
+	limits_set(cell, o->num[EXEC_NUM_DATA], o->num[EXEC_NUM_PROCESSES]);
 	if (confine_self(kind, false, ruleset, e) != 0)
 		return e->code;
 	if (chdir(o->text[EXEC_TEXT_CWD].p) != 0) {
@@ -255,7 +255,7 @@ file_main(const struct order *cell, const struct order *o, int ruleset)
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	buf_init(&head, ANSWER_HEAD_MAX);
 	buf_init(&tail, WIRE_TAIL_MAX);
-	limits_set(cell, o->num[FILE_NUM_DATA]);
+	limits_set(cell, o->num[FILE_NUM_DATA], 0);
 	int r = confine_self(kind, true, ruleset, &e);
 	if (r == 0 && chdir(kind == KIND_FULL ? "/shared" : cell->text[BIND_SHARED].p) != 0)
 		r = err_errno(&e, errno, ERR_TO_MODEL, "the workspace");

@@ -61,13 +61,12 @@ enum cell_kind {
 /* ORDER_CELL: fds: one per bind text that is not empty; then, unless it goes to a spare, the cell's socket and its
  * cgroup.procs files (CELL_NUM_CGROUPS of them). Texts from CELL_TEXT_HIDE on are what must not be seen below the binds.
  * ORDER_SPARE: fds: a cell's socket and its cgroup.procs files. */
-enum { CELL_NUM_KIND, CELL_NUM_ACCESS, CELL_NUM_UID, CELL_NUM_GID, CELL_NUM_CGROUPS, CELL_NUM_TMP, CELL_NUM_FILE,
-	CELL_NUM_PROCESSES /* by rlimit; 0: a cgroup does it */ };
+enum { CELL_NUM_KIND, CELL_NUM_ACCESS, CELL_NUM_UID, CELL_NUM_GID, CELL_NUM_CGROUPS, CELL_NUM_TMP, CELL_NUM_FILE };
 enum { BIND_SHARED, BIND_SCRATCH, BIND_APP, BIND_HOME, BIND_WORK, BIND_COUNT };
 enum { CELL_TEXT_HIDE = BIND_COUNT /* NUL-terminated entries: a digit of enum BIND_*, then a path below it */ };
-/* ORDER_EXEC: fds: stdin, stdout, stderr, control. Numbers: memory for RLIMIT_DATA (0: a cgroup does it). */
+/* ORDER_EXEC: fds: stdin, stdout, stderr, control. Numbers: for RLIMIT_DATA and RLIMIT_NPROC (0: a cgroup does it). */
 enum { EXEC_TEXT_COMMAND, EXEC_TEXT_CWD, EXEC_TEXT_ENV };
-enum { EXEC_NUM_DATA };
+enum { EXEC_NUM_DATA, EXEC_NUM_PROCESSES };
 /* ORDER_FILE: fds: request (a memory file: parameters then content), answer (a pipe), control. */
 enum { FILE_TEXT_OP };
 enum { FILE_NUM_PARAMS, FILE_NUM_TOTAL, FILE_NUM_DATA };

@@ -531,13 +531,14 @@ on_timeout(void *arg)
 }
 
 void
-jobs_kill_cell(struct cell *c, bool out_of_memory)
+jobs_kill_cell(struct cell *c, enum kill_why why)
 {
 	for (struct job *j = c->d->jobs; j != NULL; j = j->next) {
 		if (j->cell != c)
 			continue;
-		j->st.killed = j->st.killed || !out_of_memory;
-		j->st.out_of_memory = j->st.out_of_memory || out_of_memory;
+		j->st.killed = j->st.killed || why == KILL_ASKED;
+		j->st.out_of_memory = j->st.out_of_memory || why == KILL_MEMORY;
+		j->st.out_of_processes = j->st.out_of_processes || why == KILL_PROCESSES;
 		kill_tree(j);
 	}
 }
@@ -681,6 +682,7 @@ job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct 
 		o.text[EXEC_TEXT_CWD] = str_of(cell_cwd(c, arena, a->cwd));
 		o.text[EXEC_TEXT_ENV] = buf_str(&env);
 		o.num[EXEC_NUM_DATA] = c->has_group || c->kind == KIND_HOST ? 0 : c->plan.memory_bytes;
+		o.num[EXEC_NUM_PROCESSES] = cell_processes_rlimit(c);
 		cell_job_begins(c);
 		watch_ends(j, a->timeout_ms);
 		cell_post(c, &o);

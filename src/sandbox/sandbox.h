@@ -81,7 +81,7 @@ struct exec_status {
 	int exit_code; /* valid when signal is 0 */
 	int signal;
 	bool timed_out, killed; /* killed: on request */
-	bool out_of_memory;
+	bool out_of_memory, out_of_processes; /* killed for it, with the other commands of the cell where limits are soft */
 	int64_t duration_ms;
 	int64_t output_bytes; /* that it wrote */
 	int64_t kept_bytes; /* that can be read with sandbox_spool */

@@ -129,7 +129,7 @@ stop(struct shelld *d, int status)
 	d->is_stopping = true;
 	d->status = status;
 	for (struct cell *c = d->cells; c != NULL; c = c->next) {
-		jobs_kill_cell(c, false);
+		jobs_kill_cell(c, KILL_ASKED);
 		cell_kill(c);
 	}
 	d->stop_timer = timer_start(d->l, STOP_MS, stop_now, d);

@@ -118,6 +118,7 @@ struct cell {
 void cells_probe(struct shelld *d); /* starts the self-test; shelld_facts follows */
 void cells_spare(struct shelld *d); /* sees to it that the next cell need not wait for its cgroup */
 int cell_get(struct shelld *d, struct str key, const struct node *plan, struct cell **out, struct err *e) MUST_USE;
+int64_t cell_processes_rlimit(const struct cell *c); /* for one command; 0: none */
 void cell_post(struct cell *c, struct order *o);
 void cell_read(struct cell *c); /* takes what it reported by now */
 void cell_job_begins(struct cell *c);
@@ -147,7 +148,8 @@ int job_kill(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE
 int job_spool(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
 int job_forget(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
 void jobs_runtime_gone(struct shelld *d);
-void jobs_kill_cell(struct cell *c, bool out_of_memory);
+enum kill_why { KILL_ASKED, KILL_MEMORY, KILL_PROCESSES };
+void jobs_kill_cell(struct cell *c, enum kill_why why);
 int file_begin(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
 void files_runtime_gone(struct shelld *d);
 

@@ -53,6 +53,7 @@ status_write(struct json *j, const struct exec_status *st)
 	json_kv_bool(j, "timed_out", st->timed_out);
 	json_kv_bool(j, "killed", st->killed);
 	json_kv_bool(j, "out_of_memory", st->out_of_memory);
+	json_kv_bool(j, "out_of_processes", st->out_of_processes);
 	json_kv_int(j, "ms", st->duration_ms);
 	json_kv_int(j, "output_bytes", st->output_bytes);
 	json_kv_int(j, "kept_bytes", st->kept_bytes);
@@ -71,6 +72,7 @@ status_read(const struct node *n, struct exec_status *st)
 		.timed_out = node_bool(n, "timed_out", false),
 		.killed = node_bool(n, "killed", false),
 		.out_of_memory = node_bool(n, "out_of_memory", false),
+		.out_of_processes = node_bool(n, "out_of_processes", false),
 		.duration_ms = node_int(n, "ms", 0),
 		.output_bytes = node_int(n, "output_bytes", 0),
 		.kept_bytes = node_int(n, "kept_bytes", 0),

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "tool/internal.h"
 
+#define STATUS_MAX          320
 #define EXEC_TIMEOUT_MAX_MS 86400000
 #define PAGE_LOOK_BACK                                                                             \
 	(4u * KIB) /* bytes before a page that are searched for the start of its line */
@@ -189,6 +190,7 @@ status_facts(struct tool_call *c, const struct exec_status *st)
 		json_kv_bool(&f.j, "timed_out", st->timed_out);
 		json_kv_bool(&f.j, "killed", st->killed);
 		json_kv_bool(&f.j, "out_of_memory", st->out_of_memory);
+		json_kv_bool(&f.j, "out_of_processes", st->out_of_processes);
 		json_kv_int(&f.j, "ms", st->duration_ms);
 		json_kv_int(&f.j, "output_bytes", st->output_bytes);
 		json_kv_int(&f.j, "kept_bytes", st->kept_bytes);
@@ -199,7 +201,7 @@ status_facts(struct tool_call *c, const struct exec_status *st)
 
 /* "exit 3, 12 ms" and whatever else a reader must know. */
 static void
-status_line(const struct exec_status *st, char out[256])
+status_line(const struct exec_status *st, char out[STATUS_MAX])
 {
 	char span[32], how[64];
 	const char *name = st->signal > 0 ? sigabbrev_np(st->signal) : NULL;
@@ -209,11 +211,12 @@ status_line(const struct exec_status *st, char out[256])
 	else
 		snprintf(how, sizeof(how), "killed by signal %d%s%s", st->signal,
 			name ? " SIG" : "", name ? name : "");
-	snprintf(out, 256, "%s, %s%s%s%s%s", how, span_text(st->duration_ms, span),
+	snprintf(out, STATUS_MAX, "%s, %s%s%s%s%s%s", how, span_text(st->duration_ms, span),
 		st->timed_out ? "; it ran into timeout_ms and was killed with all its children"
 			      : "",
 		st->killed ? "; it was killed on request, with all its children" : "",
 		st->out_of_memory ? "; the cell ran out of memory" : "",
+		st->out_of_processes ? "; the cell had more processes than it may have" : "",
 		st->kept_bytes < st->output_bytes ? "; the end of its output was not kept" : "");
 }
 
@@ -224,7 +227,7 @@ on_status(void *arg, const struct exec_status *st)
 	struct tool_call *c = r->c;
 	struct str facts = status_facts(c, st);
 	size_t max = (size_t)c->tool->result_max - 2 * NOTE_MAX;
-	char line[256];
+	char line[STATUS_MAX];
 
 	switch (st->state) {
 	case EXEC_NOT_BEGUN:
@@ -328,7 +331,7 @@ struct page_call {
 	int64_t offset; /* wanted */
 	bool cancelled;
 	struct str job_facts; /* job: JSON of its state */
-	char line[320];       /* job: its state in words */
+	char line[STATUS_MAX + 64];      /* job: its state in words */
 };
 
 /* Of bytes that begin before the wanted offset: where the line starts that the offset is in. A page
@@ -444,11 +447,13 @@ job_line(const struct node *head, char *out, size_t n)
 		.signal = (int)node_int(head, "signal", 0),
 		.timed_out = node_bool(head, "timed_out", false),
 		.killed = node_bool(head, "killed", false),
+		.out_of_memory = node_bool(head, "out_of_memory", false),
+		.out_of_processes = node_bool(head, "out_of_processes", false),
 		.duration_ms = node_int(head, "ms", 0),
 		.output_bytes = node_int(head, "output_bytes", 0),
 		.kept_bytes = node_int(head, "kept_bytes", 0) };
 	const char *state = node_z(head, "state", "");
-	char line[256], span[32];
+	char line[STATUS_MAX], span[32];
 
 	if (strcmp(state, "done") == 0) {
 		status_line(&st, line);

@@ -10,6 +10,7 @@
 #include "rig.h"
 
 #define SKIP_TEST 77
+#define CROWD     200
 
 static const char *expected_reason;
 
@@ -116,6 +117,45 @@ test_basic_tree(void **state)
 	rig_expect_dead(alive);
 }
 
+/* What else the user runs is no reason for a command to fail, and what the cell runs is counted all the same. */
+static void
+test_basic_processes(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	pid_t others[CROWD];
+
+	if (sandbox_facts(r->sb)->level != CELL_BASIC)
+		skip();
+	r->plan.allow_basic = true;
+	r->plan.processes = 24;
+	rig_sh(r, "echo the cell is made", &o);
+	outcome_fini(&o);
+	for (size_t i = 0; i < CROWD; i++) {
+		others[i] = fork();
+		if (others[i] == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			for (;;)
+				pause();
+		}
+	}
+	rig_sh(r, "(echo fork)", &o);
+	assert_string_equal(buf_z(&o.out), "fork\n");
+	outcome_fini(&o);
+	for (size_t i = 0; i < CROWD; i++) {
+		kill(others[i], SIGKILL);
+		waitpid(others[i], NULL, 0);
+	}
+	rig_sh(r, "i=0; while [ $i -lt 60 ]; do sleep 20 & i=$((i+1)); done; wait", &o);
+	if (sandbox_facts(r->sb)->limits == LIMITS_SOFT)
+		assert_true(o.st.out_of_processes);
+	assert_true(o.st.signal != 0 || o.err.n > 0); /* or: Cannot fork */
+	outcome_fini(&o);
+	rig_sh(r, "echo next", &o);
+	assert_string_equal(buf_z(&o.out), "next\n");
+	outcome_fini(&o);
+}
+
 /* The daemon's files below the workspace cannot be hidden there. */
 static void
 test_basic_hidden(void **state)
@@ -197,6 +237,7 @@ run(const char *name, void (*prepare)(void))
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_basic, setup_apart, teardown),
 		cmocka_unit_test_setup_teardown(test_basic_tree, setup_apart, teardown),
+		cmocka_unit_test_setup_teardown(test_basic_processes, setup_apart, teardown),
 		cmocka_unit_test_setup_teardown(test_basic_hidden, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_basic_file, setup_apart, teardown),
 	};

@@ -354,7 +354,10 @@ test_tree(void **state)
 	}
 	assert_int_equal(read(hold[0], &c, 1), 1);
 	assert_int_equal(read(hold[0], &c, 1), 1);
-	assert_true(tree_resident_bytes(pid) > 8 << 20);
+	struct tree_use use;
+	tree_measure(pid, &use);
+	assert_true(use.resident_bytes > 8 << 20);
+	assert_int_equal(use.tasks, 2);
 	assert_true(user_tasks(geteuid()) >= 3);
 	char path[64], text[64] = { 0 };
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
