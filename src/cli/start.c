@@ -6,9 +6,12 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,6 +25,7 @@
 #define RETRY_FIRST_MS 2
 #define RETRY_MAX_MS  50
 #define FRAME_MAX     (WIRE_HEAD_MAX + 64u)
+#define CMDLINE_MAX   8192 /* of a runner: two paths and a few words */
 
 enum { FD_LINK = 3, FD_LOCK = 4, FD_SAFE = 10 };
 
@@ -287,16 +291,49 @@ nobody_listens(const struct err *e)
 	return e->code == ERR_NOT_FOUND || e->code == ERR_NET || e->code == ERR_GONE || e->code == ERR_IO;
 }
 
-/* Asks the private runner behind fd to end when it is idle. */
+static bool
+is_same_dir(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Whether pid runs what spawn_runner starts, for this home. */
+static bool
+is_our_runner(const struct cli *c, pid_t pid)
+{
+	char path[64], text[CMDLINE_MAX], home[CMDLINE_MAX] = "";
+	bool is_runner = false, is_private = false;
+	struct str rest, word;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text));
+	rest = (struct str){ text, n > 0 ? (size_t)n : 0 };
+	for (int i = 0; str_next(&rest, '\0', &word); i++) {
+		is_runner = is_runner || (i == 2 && str_is(word, "runner"));
+		is_private = is_private || str_is(word, "--private");
+		if (str_is(word, "--home") && str_next(&rest, '\0', &word))
+			snprintf(home, sizeof(home), "%.*s", STR_FMT(word));
+	}
+	return is_runner && is_private && is_same_dir(home, c->home);
+}
+
+/* Asks the private runner behind fd to end when it is idle. The socket tells the pid of who began to listen; others may
+ * hold it open after his end, and then the pid may be anybody's. So the process is held first, then looked at, then told. */
 static void
-ask_to_end(int fd)
+ask_to_end(const struct cli *c, int fd)
 {
 	uid_t uid;
 	pid_t pid;
+	int pidfd = unix_peer(fd, &uid, &pid) == 0 && pid > 1 ? pidfd_open(pid, 0) : -1;
 
-	/* The socket is the runner's own, so its peer is a living process that listens for this home. */
-	if (unix_peer(fd, &uid, &pid) == 0 && pid > 1)
-		kill(pid, SIGHUP);
+	if (pidfd >= 0 && is_our_runner(c, pid))
+		(void)pidfd_send_signal(pidfd, SIGHUP, NULL, 0); /* gone meanwhile: all the better */
+	if (pidfd >= 0)
+		close(pidfd);
 	close(fd);
 }
 
@@ -324,7 +361,7 @@ attempt(struct attempt *t, const char *path, struct err *e)
 		if (differs == NULL)
 			return fd;
 		t->is_ours = false;
-		ask_to_end(fd);
+		ask_to_end(t->c, fd);
 		if (t->stale_until_ms == 0)
 			t->stale_until_ms = clock_mono_ms() + STALE_WAIT_MS;
 		if (clock_mono_ms() < t->stale_until_ms)
