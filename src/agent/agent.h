@@ -66,6 +66,8 @@ struct turn_spec {
 	int mode; /* enum mode, or -1: the session's */
 	bool yes; /* ask becomes allow inside the mode */
 };
+/* Whether a message fits into its event, where some characters take six bytes. */
+int engine_check_text(struct str text, struct err *e) MUST_USE;
 /* Acknowledged by done when the message is durable: as a running turn, or queued behind the one that runs. */
 void engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn done, void *arg);
 /* Loads a session and takes up what is open in it; done gives the open turn, ERR_NOT_FOUND when there is none. */

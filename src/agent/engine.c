@@ -17,6 +17,7 @@
 #define IDLE_KEPT        64 /* idle sessions that stay in memory */
 #define QUEUED_TURNS_MAX 32
 #define SCRIPT_MAX       (1 * MIB)
+#define OPTIONS_MAX      (16u * KIB) /* of a turn, beside its text */
 
 /* ---- the table ---- */
 
@@ -211,6 +212,22 @@ on_queued(void *arg, uint64_t first_seq, const struct err *e)
 	free(ack);
 }
 
+int
+engine_check_text(struct str text, struct err *e)
+{
+	struct json j;
+	struct buf b;
+	bool fits;
+
+	buf_init(&b, EVENT_BODY_MAX - OPTIONS_MAX);
+	json_init(&j, &b);
+	json_str(&j, text);
+	fits = !b.overflow;
+	buf_fini(&b);
+	return fits ? 0 : err_set(e, ERR_LIMIT, ERR_TO_USER, "the message has too many control characters: as JSON it is larger "
+		"than %u KiB (put it into a file of the workspace)", (EVENT_BODY_MAX - OPTIONS_MAX) / KIB);
+}
+
 static void
 enqueue(struct active *s, struct queued *q)
 {
@@ -305,6 +322,7 @@ void
 engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn done, void *arg)
 {
 	struct queued *q = xcalloc(1, sizeof *q);
+	struct err e;
 
 	snprintf(q->turn, sizeof q->turn, "%s", spec->turn != NULL ? spec->turn : id_new().z);
 	q->text = str_dup(spec->text);
@@ -313,6 +331,11 @@ engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn do
 	q->yes = spec->yes;
 	q->done = done;
 	q->arg = arg;
+	if (engine_check_text(spec->text, &e) != 0) {
+		done(arg, "", q->turn, 0, &e);
+		queued_free(q);
+		return;
+	}
 	active_load(en, spec->session, on_submit, q);
 }
 

@@ -116,7 +116,7 @@ turn_text(struct request *q, struct str *out, struct err *e)
 	}
 	*out = arena_str(q->a, buf_str(&b));
 	buf_fini(&b);
-	return 0;
+	return engine_check_text(*out, e);
 }
 
 /* Refused before anything is logged: a model that does not exist would only fail later. */
@@ -134,16 +134,12 @@ submit(struct request *q, const char *session)
 {
 	const char *turn = node_z(q->params, "turn", NULL);
 	struct turn_spec spec = { .session = session, .turn = turn, .model = node_str(q->params, "model", STR("")),
-		.mode = -1, .yes = node_bool(q->params, "yes", false) };
+		.mode = -1, .yes = node_bool(q->params, "yes", false), .text = *(struct str *)q->own };
 	enum mode mode;
-	struct err e = { 0 };
 
 	if (mode_parse(node_str(q->params, "mode", STR("")), &mode) == 0)
 		spec.mode = (int)mode;
-	if (turn_text(q, &spec.text, &e) != 0)
-		reply_error(q, &e);
-	else
-		engine_submit(q->g->parts.engine, &spec, on_submitted, q);
+	engine_submit(q->g->parts.engine, &spec, on_submitted, q);
 }
 
 static void
@@ -183,9 +179,11 @@ handle_session_turn(struct request *q)
 {
 	const char *turn = node_z(q->params, "turn", NULL);
 	struct cell_value param = V_Z(turn);
+	struct str *text = arena_alloc(q->a, sizeof *text);
 	struct err e = { 0 };
 
-	if (check_model(q, &e) != 0) {
+	q->own = text;
+	if (check_model(q, &e) != 0 || turn_text(q, text, &e) != 0) {
 		reply_error(q, &e);
 	} else if (turn != NULL && !id_valid(str_of(turn))) {
 		err_set(&e, ERR_INVALID, ERR_TO_USER, "turn %s is not an id", turn);

@@ -211,6 +211,22 @@ class Together(Case):
         log = self.events(session)
         self.assertNotIn("echo other", json.dumps(log))
 
+    def test_a_message_that_grows_beyond_an_event_is_refused_whole(self):
+        s, session = self.started()
+        rpc, before = self.rpc(), len(self.events(session))
+        for where in ({"session": session}, {}):  # behind the turn that runs; in a new session
+            error = rpc.call("session.turn", text="\1" * 690000, **where)
+            self.assertEqual((error["kind"], error["code"]), ("error", "limit"), error)
+            self.assertIn("control characters", error["message"])
+        self.assertEqual(len(self.events(session)), before)
+        self.assertEqual(len(rpc.call("session.list")["sessions"]), 1)
+        text = "other" + "\1" * 600000
+        self.assertEqual(rpc.call("session.turn", session=session, text=text)["session"], session)
+        self.release()
+        self.assertEqual(s.end(), 0)
+        log = self.events(session)
+        self.assertEqual([e["body"]["text"] for e in log if e["kind"] == "turn.queued"], [text])
+
     def test_continue_after_the_client_left(self):
         s, session = self.started()
         s.close()
