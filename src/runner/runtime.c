@@ -211,6 +211,7 @@ finish(struct runtime *rt)
 	/* What waits for the store has its answer in store_close, from an engine and a gateway that still are. */
 	if (rt->engine != NULL)
 		engine_stop(rt->engine);
+	sandbox_detach(rt->sandbox); /* effects that still run end here, and stay open in the log */
 	store_close(rt->store);
 	if (rt->gateway != NULL)
 		gateway_close(take_ptr(&rt->gateway));

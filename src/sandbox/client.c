@@ -244,14 +244,21 @@ sandbox_free(struct sandbox *sb)
 }
 
 void
-sandbox_attach(struct sandbox *sb, int fd)
+sandbox_detach(struct sandbox *sb)
 {
 	struct wire *old = sb->wire;
-	if (old != NULL) {
-		sb->wire = NULL;
-		wire_close(old);
-		link_lost(sb);
-	}
+
+	if (old == NULL)
+		return;
+	sb->wire = NULL;
+	wire_close(old);
+	link_lost(sb);
+}
+
+void
+sandbox_attach(struct sandbox *sb, int fd)
+{
+	sandbox_detach(sb);
 	sb->wire = wire_open(sb->l, fd, ROLE_RUNTIME, ROLE_SHELLD, &link_handler, sb);
 }
 

@@ -43,6 +43,8 @@ struct sandbox *sandbox_new(struct loop *l, sandbox_state_fn fn, void *arg);
 void sandbox_free(struct sandbox *sb);
 /* Takes fd, the link to a (new) shelld. A former link is dropped. */
 void sandbox_attach(struct sandbox *sb, int fd);
+/* As if the link had broken: every call ends with ERR_GONE, now. For the end of a runtime, while those who called are there. */
+void sandbox_detach(struct sandbox *sb);
 bool sandbox_is_up(const struct sandbox *sb); /* linked and hello received */
 const struct sandbox_facts *sandbox_facts(const struct sandbox *sb);
 

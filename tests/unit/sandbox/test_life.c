@@ -158,6 +158,47 @@ test_host(void **state)
 	expect(r, "(setsid sleep 60 &) ; echo over", "over\n"); /* ends at once, leftovers are killed */
 }
 
+/* The end of a runtime: who waits hears that the link is gone, at once; the command goes on and can be taken up again. */
+static void
+test_detach(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	struct answer x;
+	struct err e = { 0 };
+	struct file_request f = { .cell = "cell-1", .plan = &r->plan, .op = "stat", .params = STR("{\"path\":\"a\"}") };
+	struct id id = id_new();
+	struct exec_request q = rig_request(r, id.z, "echo begun; read x < go; echo over");
+	char path[RIG_PATH + 8];
+
+	snprintf(path, sizeof(path), "%s/go", r->shared);
+	assert_int_equal(mkfifo(path, 0666), 0);
+	rig_begin(r, &q, &o);
+	o.stop_after = 1;
+	rig_wait(r);
+	answer_init(&x, r);
+	assert_int_equal(sandbox_file(r->sb, &f, rig_reply, &x, &e), 0);
+	sandbox_detach(r->sb);
+	assert_true(o.is_over && x.is_over);
+	assert_int_equal(o.e.code, ERR_GONE);
+	assert_int_equal(x.e.code, ERR_GONE);
+	assert_false(sandbox_is_up(r->sb));
+	assert_int_equal(sandbox_file(r->sb, &f, rig_reply, &x, &e), ERR_GONE);
+	sandbox_detach(r->sb); /* nothing is left to do */
+	answer_fini(&x);
+	outcome_fini(&o);
+
+	rig_peer(r);
+	q.only_resume = true;
+	rig_begin(r, &q, &o);
+	int go = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(write(go, "g\n", 2), 2);
+	rig_finish(&o);
+	close(go);
+	assert_string_equal(buf_z(&o.out), "begun\nover\n");
+	outcome_fini(&o);
+}
+
 static void
 test_mode_max(void **state)
 {
@@ -616,6 +657,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_hidden_deep, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_host, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_mode_max, setup_empty, teardown),
+		cmocka_unit_test_setup_teardown(test_detach, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_processes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory_of_many, setup, teardown),
