@@ -94,7 +94,7 @@ check_provider(const struct setting *p, struct err *e)
 	if (str_find_char(p->key, '/') >= 0)
 		return bad(p, e, "a provider's name may not hold a / (models are written provider/model)");
 	if (api.n == 0)
-		return bad(p, e, "has no api (expected api: openai-chat, anthropic or offline)");
+		return bad(p, e, "has no api (expected api: openai-chat, openai-responses, anthropic, gemini, ollama or offline)");
 	if (setting_find(p, STR("script")) != NULL && !str_is(api, "offline"))
 		return bad(setting_find(p, STR("script")), e, "is only for api: offline");
 	return url != NULL ? check_url(url, e) : 0;

@@ -14,7 +14,7 @@
 const char *const config_tiers[] = { "auto", "process", "cell", "container", "microvm", "micro_vm", NULL };
 static const char *const tiers_min[] = { "process", "cell", "container", "microvm", "micro_vm", NULL };
 static const char *const modes[] = { "read_only", "workspace_write", "danger_full_access", NULL };
-static const char *const apis[] = { "openai-chat", "anthropic", "offline", NULL };
+static const char *const apis[] = { "openai-chat", "openai-responses", "anthropic", "gemini", "ollama", "offline", NULL };
 static const char *const log_levels[] = { "debug", "info", "warn", "error", "off", NULL };
 static const char *const log_formats[] = { "logfmt", "json", NULL };
 
@@ -45,7 +45,7 @@ static const struct field model_keys[] = {
 static const struct field provider_keys[] = {
 	{ .name = "api", .type = FIELD_ENUM, .choices = apis, .text = "The protocol that the server speaks." },
 	{ .name = "base_url", .type = FIELD_STR, .min = 1, .max = 2048,
-	  .text = "Start of every URL, with the version in it; unset: the provider's own server." },
+	  .text = "Start of every URL; a missing version (/v1) is added. Unset: the provider's own server." },
 	{ .name = "api_key_env", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
 	  .text = "Environment variable that holds the key." },
 	{ .name = "api_key", .type = FIELD_STR, .flags = FIELD_SECRET, .min = 1, .max = 8192,
@@ -201,7 +201,8 @@ const struct field config_keys[] = {
 	  .text = "Models for other roles; an unset one is the main model." },
 	{ .name = "providers", .type = FIELD_MAP, .sub = provider_keys,
 	  .dflt = "{ anthropic: { api: anthropic, api_key_env: ANTHROPIC_API_KEY }, "
-		  "openai: { api: openai-chat, api_key_env: OPENAI_API_KEY }, offline: { api: offline } }",
+		  "openai: { api: openai-chat, api_key_env: OPENAI_API_KEY }, "
+		  "google: { api: gemini, api_key_env: GEMINI_API_KEY }, ollama: { api: ollama }, offline: { api: offline } }",
 	  .text = "Where models are served, by a name of your choice." },
 	{ .name = "tier", .type = FIELD_ENUM, .flags = FIELD_RESTART, .choices = config_tiers, .dflt = "auto",
 	  .text = "Where commands run; auto is cell, else container; micro_vm is another spelling of microvm." },

@@ -228,21 +228,14 @@ static int
 start_call(struct parser *p, struct slot *s, const struct node *block, struct err *e)
 {
 	const struct node *input = node_get(block, "input");
-	struct buf text;
-	struct json j;
 	int rc = slot_add_id(p, s, node_str(block, "id", STR("")), e);
 
 	if (rc == 0)
 		rc = slot_set_name(p, s, node_str(block, "name", STR("")), e);
 	if (rc != 0 || node_len(input) == 0)
 		return rc;
-	buf_init(&text, 8 * MODEL_ARGS_MAX);
-	json_init(&j, &text);
-	json_node(&j, input);
-	rc = slot_add(p, s, buf_str(&text), e);
 	s->is_preset = true;
-	buf_fini(&text);
-	return rc;
+	return slot_add_node(p, s, input, e);
 }
 
 static int
@@ -279,7 +272,7 @@ on_block_start(struct parser *p, const struct node *ev, struct err *e)
 	if (kinds[k].body)
 		rc = slot_add(p, s, node_str(block, kinds[k].body, STR("")), e);
 	if (rc == 0 && kinds[k].id)
-		rc = slot_add_id(p, s, node_str(block, kinds[k].id, STR("")), e);
+		rc = slot_add_signature(p, s, node_str(block, kinds[k].id, STR("")), e);
 	return rc;
 }
 
@@ -311,7 +304,7 @@ on_block_delta(struct parser *p, const struct node *ev, struct err *e)
 		return parser_malformed(p, e, "%s for a block of another type", kinds[k].name);
 	text = node_str(delta, kinds[k].key, STR(""));
 	if (k == 2)
-		return slot_add_id(p, s, text, e);
+		return slot_add_signature(p, s, text, e);
 	if (s->is_preset && text.n > 0) {
 		buf_reset(&s->body);
 		s->is_preset = false;
@@ -367,6 +360,8 @@ event(struct parser *p, struct str event, struct str data, struct err *e)
 const struct provider_api provider_anthropic = {
 	.name = "anthropic",
 	.base_url = "https://api.anthropic.com/v1",
+	.version = "/v1",
+	.is_hosted = true,
 	.key_header = "x-api-key: ",
 	.build = build,
 	.event = event,

@@ -17,6 +17,7 @@ model_request_init(struct model_request *r, const struct model_info *m)
 		.model = m->model,
 		.max_output_tokens = m->max_output_tokens,
 		.is_own_server = m->is_own_server,
+		.has_reasoning = m->has_reasoning,
 	};
 }
 
@@ -48,6 +49,129 @@ call_args(struct str args, struct arena *a)
 	out = arena_str(a, buf_str(&b));
 	buf_fini(&b);
 	return out;
+}
+
+bool
+part_is_own(const struct model_request *r, const struct part *p)
+{
+	return str_eq(p->origin, r->provider);
+}
+
+struct str
+result_tool(const struct model_request *r, const struct part *p)
+{
+	if (p->tool.n > 0)
+		return p->tool;
+	for (size_t m = r->messages_n; m-- > 0;) {
+		for (size_t i = 0; i < r->messages[m].n; i++) {
+			const struct part *c = &r->messages[m].parts[i];
+
+			if (c->type == PART_CALL && str_eq(c->call_id, p->call_id))
+				return c->tool;
+		}
+	}
+	return STR("tool");
+}
+
+/* How little a model can be told to think: the first of OpenAI's that could be told anything have
+ * no "none". */
+static const char *
+least_effort(struct str model)
+{
+	static const struct {
+		const char *prefix, *effort;
+	} rows[] = {
+		{ "gpt-5-", "minimal" },
+		{ "o1", "low" },
+		{ "o3", "low" },
+		{ "o4", "low" },
+	};
+
+	if (str_is(model, "gpt-5"))
+		return "minimal";
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (str_starts(model, rows[i].prefix))
+			return rows[i].effort;
+	return "none";
+}
+
+const char *
+openai_effort(const struct model_request *r)
+{
+	static const char *const names[] = {
+		[EFFORT_LOW] = "low",
+		[EFFORT_MEDIUM] = "medium",
+		[EFFORT_HIGH] = "high",
+	};
+
+	if (!r->has_reasoning || r->effort == EFFORT_AUTO)
+		return NULL;
+	return r->effort == EFFORT_OFF ? least_effort(r->model) : names[r->effort];
+}
+
+int64_t
+model_generation(struct str model, const char *prefix)
+{
+	struct str rest = str_sub(model, strlen(prefix), model.n);
+	size_t n = 0;
+	int64_t generation;
+
+	if (!str_starts(model, prefix))
+		return 0;
+	while (n < rest.n && rest.p[n] >= '0' && rest.p[n] <= '9')
+		n++;
+	return str_i64(str_sub(rest, 0, n), &generation) == 0 ? generation : 0;
+}
+
+static bool
+requires_all(const struct node *schema)
+{
+	const struct node *members = node_get(schema, "properties");
+	const struct node *required = node_get(schema, "required");
+
+	/* Keys are unique, so counting those that are found is enough. */
+	for (size_t i = 0; i < node_len(members); i++) {
+		bool is_found = false;
+
+		for (size_t k = 0; k < node_len(required) && !is_found; k++)
+			is_found = node_is(node_at(required, k), NODE_STR) &&
+				   str_eq(node_at(required, k)->s, members->map.pairs[i].key);
+		if (!is_found)
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_strict(const struct node *n)
+{
+	if (node_is(n, NODE_LIST)) {
+		for (size_t i = 0; i < n->list.n; i++)
+			if (!is_strict(&n->list.items[i]))
+				return false;
+		return true;
+	}
+	if (!node_is(n, NODE_MAP))
+		return true;
+	if ((str_is(node_str(n, "type", STR("")), "object") ||
+		    node_is(node_get(n, "properties"), NODE_MAP)) &&
+		(node_bool(n, "additionalProperties", true) || !requires_all(n)))
+		return false;
+	for (size_t i = 0; i < n->map.n; i++)
+		if (!is_strict(&n->map.pairs[i].value))
+			return false;
+	return true;
+}
+
+bool
+schema_is_strict(struct str schema)
+{
+	struct arena *scratch = arena_new(MODEL_EVENT_TREE_MAX);
+	const struct node *n;
+	bool yes = json_parse(scratch, schema, &n, NULL) == 0 && is_strict(n);
+
+	arena_free(scratch);
+	return yes;
 }
 
 int

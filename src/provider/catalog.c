@@ -54,14 +54,6 @@ unknown_provider(const struct config *c, struct str name, struct err *e)
 		STR_FMT(name));
 }
 
-static struct str
-without_slash(struct str url)
-{
-	while (url.n > 0 && url.p[url.n - 1] == '/')
-		url.n--;
-	return url;
-}
-
 int
 provider_resolve(const struct config *c, struct str name, struct arena *a,
 	struct provider_info *out, struct err *e)
@@ -85,13 +77,14 @@ provider_resolve(const struct config *c, struct str name, struct arena *a,
 	info.api = provider_api_find(api);
 	if (!info.api)
 		return err_set(e, ERR_CONFIG, ERR_TO_USER,
-			"providers.%.*s.api: '%.*s' is not one of openai-chat, anthropic, offline",
+			"providers.%.*s.api: '%.*s' is not one of openai-chat, openai-responses, "
+			"anthropic, gemini, ollama, offline",
 			STR_FMT(name), STR_FMT(api));
-	url = without_slash(url.n ? url : str_of(info.api->base_url));
+	url = provider_base_url(info.api, url.n ? url : str_of(info.api->base_url), a);
 	info.name = arena_str(a, name);
-	info.base_url = arena_str(a, url);
+	info.base_url = url;
 	info.key_env = arena_str(a, key_env);
-	info.is_own_server = info.api->base_url && str_is(url, info.api->base_url);
+	info.is_own_server = info.api->is_hosted && str_is(url, info.api->base_url);
 	*out = info;
 	return 0;
 }

@@ -8,7 +8,10 @@
 #include "provider/provider.h"
 
 extern const struct provider_api provider_openai_chat;
+extern const struct provider_api provider_openai_responses;
 extern const struct provider_api provider_anthropic;
+extern const struct provider_api provider_gemini;
+extern const struct provider_api provider_ollama;
 extern const struct provider_api provider_offline;
 
 /* One part of the answer while it grows. */
@@ -16,10 +19,12 @@ struct slot {
 	enum part_type type;
 	bool is_ignored; /* a block that this program has no use for: takes deltas, gives no part */
 	bool is_preset;  /* the body came whole at the start; a delta replaces it */
-	int64_t key;     /* what the API calls it: block or call index */
+	bool has_gap;    /* the next piece of text begins a new paragraph */
+	int64_t key;     /* what the API calls it: block, item or call index */
 	struct buf body; /* text, or arguments as they came */
-	struct buf id;   /* signature, or call id */
+	struct buf id;   /* call id */
 	struct buf name; /* tool */
+	struct buf signature, item_id; /* as in struct part */
 };
 
 #define PARSER_HEAD_SIZE 64
@@ -55,6 +60,11 @@ struct slot *slot_find(struct parser *p, int64_t key); /* the latest with this k
 struct slot *slot_last(struct parser *p);
 int slot_add(struct parser *p, struct slot *s, struct str text, struct err *e) MUST_USE;
 int slot_add_id(struct parser *p, struct slot *s, struct str id, struct err *e) MUST_USE;
+int slot_add_signature(struct parser *p, struct slot *s, struct str text, struct err *e) MUST_USE;
+int slot_set_signature(struct parser *p, struct slot *s, struct str text, struct err *e) MUST_USE;
+int slot_set_item_id(struct parser *p, struct slot *s, struct str id, struct err *e) MUST_USE;
+/* Arguments that came as a tree, as JSON text. */
+int slot_add_node(struct parser *p, struct slot *s, const struct node *n, struct err *e) MUST_USE;
 /* The tool's name; only the first one counts (some servers repeat it in every chunk). */
 int slot_set_name(struct parser *p, struct slot *s, struct str name, struct err *e) MUST_USE;
 /* Text of an API without blocks: goes to the last part when that has the same type. */
@@ -74,7 +84,34 @@ enum model_stop stop_find(const struct stop_name *table, size_t n, struct str na
  * {"raw_arguments": "..."}, which servers that look into the arguments accept. Lives in a, or is
  * args itself. */
 struct str call_args(struct str args, struct arena *a);
+/* Whether this request goes to the provider that made the part: only that one gets its signature and
+ * ids back. */
+bool part_is_own(const struct model_request *r, const struct part *p);
+/* The tool of a result, which has the call's id alone. */
+struct str result_tool(const struct model_request *r, const struct part *p);
+/* What both of OpenAI's APIs call the effort; NULL: nothing is said. */
+const char *openai_effort(const struct model_request *r);
+/* The number behind "gemini-" or the like; 0 when there is none. */
+int64_t model_generation(struct str model, const char *prefix);
+#define SCHEMA_NAME "answer" /* APIs want a name for a schema */
+/* Whether every object of a JSON Schema forbids other members and requires all of its own: what the
+ * strict mode of OpenAI's APIs demands. */
+bool schema_is_strict(struct str schema);
+/* The request as the API gets it: the same, or with tools as text (see tool_mode). */
+const struct model_request *request_prepare(const struct model_request *r, struct arena *a);
 int build_end(const struct http_request *out, struct err *e) MUST_USE;
+/* media.c: attachments */
+enum media_kind { MEDIA_IMAGE, MEDIA_PDF, MEDIA_AUDIO, MEDIA_VIDEO, MEDIA_TEXT, MEDIA_OTHER };
+enum media_kind media_kind(const struct part *p);
+/* The type without parameters and in its usual spelling; always safe inside JSON. */
+struct str media_mime(const struct part *p);
+const char *media_audio_format(const struct part *p); /* wav, mp3; NULL: another */
+struct str media_name(const struct part *p);          /* never empty */
+void write_base64(struct json *j, struct str data);   /* a JSON string */
+void write_data_url(struct json *j, const struct part *p);
+/* A text file with its name above it; or that there was a file which this API cannot take. */
+struct str media_text(const struct part *p, struct arena *a);
+
 /* Messages with one role in a row, which are sent as one. */
 size_t messages_run(const struct model_request *r, size_t from);
 struct str result_text(const struct part *p, struct arena *a);

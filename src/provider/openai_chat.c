@@ -239,20 +239,9 @@ find_call(struct parser *p, const struct node *call, struct str id, struct str n
 static int
 add_args(struct parser *p, struct slot *s, const struct node *args, struct err *e)
 {
-	struct buf text;
-	struct json j;
-	int rc;
-
 	if (!args || args->type == NODE_NULL)
 		return 0;
-	if (args->type == NODE_STR)
-		return slot_add(p, s, args->s, e);
-	buf_init(&text, 8 * MODEL_ARGS_MAX);
-	json_init(&j, &text);
-	json_node(&j, args);
-	rc = slot_add(p, s, buf_str(&text), e);
-	buf_fini(&text);
-	return rc;
+	return args->type == NODE_STR ? slot_add(p, s, args->s, e) : slot_add_node(p, s, args, e);
 }
 
 static int
@@ -376,6 +365,8 @@ event(struct parser *p, struct str event, struct str data, struct err *e)
 const struct provider_api provider_openai_chat = {
 	.name = "openai-chat",
 	.base_url = "https://api.openai.com/v1",
+	.version = "/v1",
+	.is_hosted = true,
 	.key_header = "Authorization: Bearer ",
 	.build = build,
 	.event = event,

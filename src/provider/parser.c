@@ -22,7 +22,10 @@ static const char *const stop_names[] = {
 
 const struct provider_api *const provider_apis[] = {
 	&provider_openai_chat,
+	&provider_openai_responses,
 	&provider_anthropic,
+	&provider_gemini,
+	&provider_ollama,
 	&provider_offline,
 	NULL,
 };
@@ -89,6 +92,8 @@ parser_free(struct parser *p)
 		buf_fini(&p->slots[i].body);
 		buf_fini(&p->slots[i].id);
 		buf_fini(&p->slots[i].name);
+		buf_fini(&p->slots[i].signature);
+		buf_fini(&p->slots[i].item_id);
 	}
 	free(p->slots);
 	free(p->parts);
@@ -184,6 +189,8 @@ slot_new(struct parser *p, enum part_type type, int64_t key, struct err *e)
 	buf_init(&s->body, MODEL_ANSWER_MAX);
 	buf_init(&s->id, MODEL_ANSWER_MAX);
 	buf_init(&s->name, MODEL_NAME_MAX);
+	buf_init(&s->signature, MODEL_ANSWER_MAX);
+	buf_init(&s->item_id, MODEL_ANSWER_MAX);
 	return s;
 }
 
@@ -237,16 +244,62 @@ slot_add(struct parser *p, struct slot *s, struct str text, struct err *e)
 	return 0;
 }
 
+/* What is neither text nor arguments counts as well. */
+static int
+add_opaque(struct parser *p, const struct slot *s, struct buf *b, struct str text, struct err *e)
+{
+	if (s->is_ignored || text.n == 0)
+		return 0;
+	if (p->all_bytes + text.n > MODEL_ANSWER_MAX)
+		return err_set(e, ERR_LIMIT, ERR_TO_USER,
+			"the model's answer is larger than %u bytes", MODEL_ANSWER_MAX);
+	p->all_bytes += text.n;
+	return buf_add_str(b, text);
+}
+
 int
 slot_add_id(struct parser *p, struct slot *s, struct str id, struct err *e)
 {
-	if (s->is_ignored)
-		return 0;
-	if (p->all_bytes + id.n > MODEL_ANSWER_MAX)
-		return err_set(e, ERR_LIMIT, ERR_TO_USER,
-			"the model's answer is larger than %u bytes", MODEL_ANSWER_MAX);
-	p->all_bytes += id.n;
-	return buf_add_str(&s->id, id);
+	return add_opaque(p, s, &s->id, id, e);
+}
+
+int
+slot_add_signature(struct parser *p, struct slot *s, struct str text, struct err *e)
+{
+	return add_opaque(p, s, &s->signature, text, e);
+}
+
+/* The last one that is told counts. */
+int
+slot_set_signature(struct parser *p, struct slot *s, struct str text, struct err *e)
+{
+	if (text.n > 0)
+		buf_reset(&s->signature);
+	return add_opaque(p, s, &s->signature, text, e);
+}
+
+int
+slot_set_item_id(struct parser *p, struct slot *s, struct str id, struct err *e)
+{
+	return s->item_id.n > 0 ? 0 : add_opaque(p, s, &s->item_id, id, e);
+}
+
+int
+slot_add_node(struct parser *p, struct slot *s, const struct node *n, struct err *e)
+{
+	struct buf text;
+	struct json j;
+	int rc;
+
+	buf_init(&text, 8 * MODEL_ARGS_MAX);
+	json_init(&j, &text);
+	json_node(&j, n);
+	rc = text.overflow ? err_set(e, ERR_LIMIT, ERR_TO_USER,
+				     "the arguments of one tool call are larger than %u bytes",
+				     MODEL_ARGS_MAX)
+			   : slot_add(p, s, buf_str(&text), e);
+	buf_fini(&text);
+	return rc;
 }
 
 int
@@ -270,7 +323,8 @@ parser_add_text(struct parser *p, enum part_type type, struct str text, struct e
 
 	if (text.n == 0)
 		return 0;
-	if (!s || s->type != type)
+	/* A signature seals the part that has it. */
+	if (!s || s->type != type || s->is_ignored || s->signature.n > 0)
 		s = slot_new(p, type, -1, e);
 	return s ? slot_add(p, s, text, e) : ERR_LIMIT;
 }
@@ -361,7 +415,11 @@ complete_call(struct parser *p, size_t i, struct err *e)
 static struct part
 part_of(const struct slot *s)
 {
-	struct part part = { .type = s->type };
+	struct part part = {
+		.type = s->type,
+		.signature = buf_str(&s->signature),
+		.item_id = buf_str(&s->item_id),
+	};
 
 	if (s->type == PART_CALL) {
 		part.call_id = buf_str(&s->id);
@@ -369,7 +427,6 @@ part_of(const struct slot *s)
 		part.args = buf_str(&s->body);
 	} else {
 		part.text = buf_str(&s->body);
-		part.signature = buf_str(&s->id);
 	}
 	return part;
 }
@@ -382,14 +439,14 @@ parser_end(struct parser *p, const struct model_answer **out, struct err *e)
 
 	if (p->failed)
 		return err_set(e, p->failed, ERR_TO_LOG, "the stream failed before");
-	if (!p->is_done)
+	if (!p->is_done && !(p->api->ends_with_body && p->has_stop))
 		return not_done(p, e);
 	free(p->parts);
 	p->parts = xcalloc(p->n + 1, sizeof(*p->parts));
 	for (size_t i = 0; i < p->n; i++) {
 		const struct slot *s = &p->slots[i];
 
-		if (s->is_ignored || (s->type != PART_CALL && s->body.n == 0 && s->id.n == 0))
+		if (s->is_ignored || (s->type != PART_CALL && s->body.n == 0 && s->signature.n == 0))
 			continue;
 		rc = s->type == PART_CALL ? complete_call(p, i, e) : 0;
 		if (rc != 0)

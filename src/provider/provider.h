@@ -67,7 +67,8 @@ struct model_request {
 	enum tool_mode tool_mode;
 	int64_t max_output_tokens; /* 0: the server's default */
 	bool is_own_server; /* from model_info: openai-chat then says max_completion_tokens instead
-			       of max_tokens */
+			       of max_tokens, and cache_key is sent */
+	bool has_reasoning; /* from model_info: otherwise nothing about reasoning is asked for */
 	int attempt;        /* 0, then 1 for the first retry: only the offline model looks at it */
 };
 struct model_info;
@@ -110,8 +111,12 @@ struct http_request {
 
 struct parser; /* of one answer */
 struct provider_api {
-	const char *name;       /* "openai-chat" */
-	const char *base_url;   /* default */
+	const char *name;     /* "openai-chat" */
+	const char *base_url; /* default */
+	const char *version;  /* that a base URL ends with when it names none: "/v1"; NULL: none */
+	bool is_hosted; /* base_url is the vendor's service: its models are in the catalog */
+	bool ends_with_body; /* the stream has no end mark: an answer with a stop reason is whole
+				when the body ends */
 	const char *key_header; /* "Authorization: Bearer " or "x-api-key: ": how the broker sends
 				   the key; NULL: none */
 	/* Pure: the same request gives the same bytes, and a conversation that goes on gives a body
@@ -124,9 +129,12 @@ struct provider_api {
 	/* The message of an error body (status >= 400), or of an error inside a stream. */
 	void (*error)(struct str body, struct str *type, struct str *message, struct arena *a);
 };
-extern const struct provider_api
-	*const provider_apis[]; /* NULL-terminated: openai-chat, anthropic, offline */
+extern const struct provider_api *const provider_apis[]; /* NULL-terminated */
 const struct provider_api *provider_api_find(struct str name);
+/* What request paths are appended to, whatever way the user wrote the server down: without slashes
+ * at the end and without an endpoint, and with the API's version unless the URL names one already
+ * (or came with an endpoint, and so says where that is). Lives in a. */
+struct str provider_base_url(const struct provider_api *api, struct str url, struct arena *a);
 
 struct parser *parser_new(const struct provider_api *api, delta_fn fn, void *arg);
 void parser_free(struct parser *p);

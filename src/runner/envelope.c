@@ -110,13 +110,17 @@ static void
 write_provider(const char *name, const struct node *settings, struct json *j)
 {
 	const struct provider_api *api = provider_api_find(node_str(settings, "api", STR("")));
+	struct arena *a;
 	char *key;
 
 	if (api == NULL || api->build == NULL)
 		return; /* has no transport */
 	json_key(j, name);
 	json_obj(j);
-	json_kv_z(j, "base_url", node_z(settings, "base_url", api->base_url));
+	a = arena_new(64 * KIB);
+	json_kv_str(j, "base_url",
+		provider_base_url(api, node_str(settings, "base_url", str_of(api->base_url)), a));
+	arena_free(a);
 	json_kv_z(j, "key_header", api->key_header);
 	if (node_get(settings, "headers") != NULL)
 		json_kv_node(j, "headers", node_get(settings, "headers"));

@@ -220,7 +220,7 @@ test_mistakes(void **state)
 		{ "mcp: { servers: { x: {} } }\n", "line 1: mcp.servers.x: unknown key" },
 		{ "providers:\n  x: { retries: 2 }\n", "line 2: providers.x: has no api" },
 		{ "providers:\n  x:\n", "line 2: providers.x: has no api" },
-		{ "providers:\n  x: { api: gemini }\n", "line 2: providers.x.api" },
+		{ "providers:\n  x: { api: bard }\n", "line 2: providers.x.api" },
 		{ "providers:\n  x/y: { api: offline }\n", "line 2: providers.x/y: a provider's name" },
 		{ "providers:\n  'x y': { api: offline }\n", "line 2" },
 		{ "providers:\n  openai: { base_url: ftp://x }\n", "line 2: providers.openai.base_url: expected a URL" },

@@ -56,6 +56,11 @@ stream_show(struct buf *b, const struct model_answer *a)
 		case PART_MEDIA:
 			fail();
 		}
+		/* What only some APIs give: the signature of a text or call, the API's own id. */
+		if (p->signature.n > 0 && (p->type == PART_TEXT || p->type == PART_CALL))
+			buf_printf(b, "signed[%.*s] ", STR_FMT(p->signature));
+		if (p->item_id.n > 0)
+			buf_printf(b, "id[%.*s] ", STR_FMT(p->item_id));
 	}
 	buf_printf(b, "%s in=%lld out=%lld cached=%lld written=%lld reasoning=%lld",
 		model_stop_name(a->stop), (long long)a->usage.input_tokens,
