@@ -274,15 +274,32 @@ answer_model(struct server *s, struct conn *c, struct request *r)
 	buf_fini(&why);
 }
 
+/* Embeddings do not count as steps: a script of answers stays what it is beside them. */
+static void
+answer_embeddings(struct server *s, struct conn *c, struct request *r)
+{
+	const struct node *step;
+
+	r->seq = s->seq;
+	request_read(r, s->a);
+	log_request(s, r, false);
+	step = script_choose(s->script, r);
+	if (step)
+		render(step, script_usage(s->script), r, &c->answer);
+	else
+		render_embeddings(r, script_dims(s->script), &c->answer);
+}
+
 static void
 answer_request(struct server *s, struct conn *c, struct request *r)
 {
 	answer_init(&c->answer);
 	c->is_model = false;
-	if (str_is(r->method, "POST") && str_ends(r->path, "/chat/completions"))
-		r->api = API_OPENAI;
-	else if (str_is(r->method, "POST") && str_ends(r->path, "/messages"))
-		r->api = API_ANTHROPIC;
+	r->api = request_api(r);
+	if (r->api >= API_EMBED) {
+		answer_embeddings(s, c, r);
+		return;
+	}
 	if (r->api != API_NONE) {
 		answer_model(s, c, r);
 		return;
@@ -403,7 +420,10 @@ static void
 conn_go_on(struct server *s, struct conn *c)
 {
 	for (;;) {
-		struct request r = { .model = STR("scripted"), .user = STR(""), .result = STR("") };
+		struct request r = { .model = STR("scripted"),
+			.user = STR(""),
+			.result = STR(""),
+			.system = STR("") };
 		bool closes;
 		int rc;
 

@@ -12,7 +12,19 @@
 #define REQUEST_MAX      (64u * 1024 * 1024)
 #define ANSWER_MAX       (64u * 1024 * 1024)
 
-enum api { API_NONE, API_OPENAI, API_ANTHROPIC };
+#define DIMS_MAX 16384
+
+enum api {
+	API_NONE,
+	API_OPENAI,
+	API_ANTHROPIC,
+	API_RESPONSES,
+	API_GEMINI,
+	API_EMBED, /* embeddings, in four forms */
+	API_EMBED_GEMINI,
+	API_EMBED_GEMINI_BATCH,
+	API_EMBED_OLLAMA,
+};
 
 /* What a script can look at. */
 struct request {
@@ -21,6 +33,10 @@ struct request {
 	struct str method, path, headers, body; /* headers: "Name: value\r\n" lines */
 	const struct node *json;                /* NULL: not parsed or not JSON */
 	struct str model, user, result;         /* last text of a user, last tool result */
+	struct str system;
+	bool has_media, has_schema, has_tools, has_reasoning;
+	bool is_sse;                   /* gemini: asked for events */
+	bool wants_encrypted;          /* responses: asked for encrypted reasoning */
 	int64_t results, turn_results; /* tool results in all, and since the last text of a user */
 	int64_t arrived_us, complete_us; /* CLOCK_MONOTONIC: first byte, last byte */
 };
@@ -49,7 +65,15 @@ void script_free(struct script *s);
 /* The answer for r: a map with `answer` and the transport keys, or NULL. Counts `times`. */
 const struct node *script_choose(struct script *s, const struct request *r);
 const struct node *script_usage(const struct script *s);
-void request_read(struct request *r, struct arena *a); /* fills what comes from the body */
+int64_t script_dims(const struct script *s);
+
+/* request.c: which API a request is for, by method and path (its query is taken off), and what its
+ * body says. */
+enum api request_api(struct request *r);
+void request_read(struct request *r, struct arena *a);
+
+/* embed.c: vectors for a request of API_EMBED or after it, else a 400. */
+void render_embeddings(const struct request *r, int64_t dims, struct answer *a);
 
 /* render.c */
 void render(const struct node *step, const struct node *usage, const struct request *r,

@@ -24,6 +24,7 @@ static const struct field call_fields[] = {
 	{ .name = "index", .type = FIELD_BOOL, .text = "openai: false leaves the index out." },
 	{ .type = FIELD_END },
 };
+static const struct field header_row = { .type = FIELD_STR, .text = "Value." };
 static const struct field error_fields[] = {
 	{ .name = "status",
 		.type = FIELD_INT,
@@ -36,9 +37,12 @@ static const struct field error_fields[] = {
 	{ .name = "retry_after", .type = FIELD_STR, .text = "Header, as it is." },
 	{ .name = "retry_after_ms", .type = FIELD_STR, .text = "Header, as it is." },
 	{ .name = "should_retry", .type = FIELD_BOOL, .text = "Header x-should-retry." },
+	{ .name = "headers", .type = FIELD_MAP, .item = &header_row, .text = "More headers." },
+	{ .name = "failed",
+		.type = FIELD_BOOL,
+		.text = "responses, in a stream: response.failed instead of an error event." },
 	{ .type = FIELD_END },
 };
-static const struct field header_row = { .type = FIELD_STR, .text = "Value." };
 static const struct field respond_fields[] = {
 	{ .name = "status", .type = FIELD_INT, .min = 100, .max = 599, .text = "HTTP status." },
 	{ .name = "type", .type = FIELD_STR, .text = "Content type." },
@@ -58,6 +62,13 @@ static const char *const cut_names[] = { "close", "mid", "reset", "end", NULL };
 static const struct field action_fields[] = {
 	{ .name = "text", .type = FIELD_STR, .text = "Text." },
 	{ .name = "reasoning", .type = FIELD_STR, .text = "Reasoning." },
+	{ .name = "refusal", .type = FIELD_STR, .text = "Text of a refusal." },
+	{ .name = "json", .type = FIELD_ANY, .text = "Text: this value as JSON." },
+	{ .name = "signature",
+		.type = FIELD_STR,
+		.text = "Beside reasoning, text or call: what must come back with it." },
+	{ .name = "redacted", .type = FIELD_STR, .text = "Reasoning that only its maker reads." },
+	{ .name = "block", .type = FIELD_STR, .text = "The prompt is refused: the reason." },
 	{ .name = "call", .type = FIELD_OBJECT, .sub = call_fields, .text = "Tool call." },
 	{ .name = "error",
 		.type = FIELD_OBJECT,
@@ -94,12 +105,22 @@ static const struct field action_fields[] = {
 		.text = "Token counts of this answer." },
 	{ .type = FIELD_END },
 };
+static const char *const api_names[] = { "openai-chat", "anthropic", "openai-responses", "gemini",
+	"embeddings", NULL };
 static const struct field when_fields[] = {
+	{ .name = "api", .type = FIELD_ENUM, .choices = api_names, .text = "The API asked." },
 	{ .name = "path_has", .type = FIELD_STR, .text = "Text in the path." },
 	{ .name = "model", .type = FIELD_STR, .text = "The model asked for." },
 	{ .name = "user_has", .type = FIELD_STR, .text = "Text in the last text of a user." },
 	{ .name = "result_has", .type = FIELD_STR, .text = "Text in the last tool result." },
 	{ .name = "body_has", .type = FIELD_STR, .text = "Text in the body." },
+	{ .name = "system_has", .type = FIELD_STR, .text = "Text in the system text." },
+	{ .name = "has_media",
+		.type = FIELD_BOOL,
+		.text = "Whether a message holds an image, file or sound." },
+	{ .name = "has_schema", .type = FIELD_BOOL, .text = "Whether JSON of a schema is asked." },
+	{ .name = "has_tools", .type = FIELD_BOOL, .text = "Whether tools are offered." },
+	{ .name = "has_reasoning", .type = FIELD_BOOL, .text = "Whether reasoning is asked for." },
 	{ .name = "results", .type = FIELD_INT, .text = "Tool results in the request." },
 	{ .name = "results_below", .type = FIELD_INT, .text = "Fewer tool results than this." },
 	{ .name = "turn_results",
@@ -138,6 +159,10 @@ static const char *const eol_names[] = { "lf", "crlf", "cr", NULL };
 			.min = 0,                                                                  \
 			.max = 600000,                                                             \
 			.text = "Milliseconds before the head." },                                 \
+		{ .name = "headers",                                                               \
+			.type = FIELD_MAP,                                                         \
+			.item = &header_row,                                                       \
+			.text = "Headers of the stream." },                                        \
 		{ .name = "done", .type = FIELD_BOOL, .text = "false: no end mark." },             \
 	{                                                                                          \
 		.name = "close", .type = FIELD_BOOL,                                               \
@@ -180,6 +205,11 @@ static const struct field script_fields[] = {
 		.type = FIELD_OBJECT,
 		.sub = usage_fields,
 		.text = "Token counts of every answer." },
+	{ .name = "dims",
+		.type = FIELD_INT,
+		.min = 1,
+		.max = DIMS_MAX,
+		.text = "Numbers of an embedding whose request does not say how many." },
 	{ .type = FIELD_END },
 };
 
@@ -226,69 +256,26 @@ script_usage(const struct script *s)
 	return node_get(s->root, "usage");
 }
 
-/* ---- the request ---- */
-
-static struct str
-text_of(const struct node *content)
+int64_t
+script_dims(const struct script *s)
 {
-	if (node_is(content, NODE_STR))
-		return content->s;
-	for (size_t i = node_len(content); i-- > 0;) {
-		const struct node *part = node_at(content, i);
-
-		if (str_is(node_str(part, "type", STR("")), "text"))
-			return node_str(part, "text", STR(""));
-	}
-	return STR("");
-}
-
-static void
-add_result(struct request *r, struct str text)
-{
-	r->results++;
-	r->turn_results++;
-	r->result = text;
-}
-
-static void
-read_message(struct request *r, const struct node *m)
-{
-	struct str role = node_str(m, "role", STR("")), text;
-	const struct node *content = node_get(m, "content");
-
-	if (str_is(role, "tool")) {
-		add_result(r, text_of(content));
-		return;
-	}
-	if (!str_is(role, "user"))
-		return;
-	for (size_t i = 0; node_is(content, NODE_LIST) && i < node_len(content); i++) {
-		const struct node *part = node_at(content, i);
-
-		if (str_is(node_str(part, "type", STR("")), "tool_result"))
-			add_result(r, text_of(node_get(part, "content")));
-	}
-	text = text_of(content);
-	if (text.n > 0) {
-		r->user = text;
-		r->turn_results = 0;
-	}
-}
-
-void
-request_read(struct request *r, struct arena *a)
-{
-	const struct node *messages;
-
-	if (json_parse(a, r->body, &r->json, NULL) != 0)
-		return;
-	r->model = node_str(r->json, "model", STR("scripted"));
-	messages = node_get(r->json, "messages");
-	for (size_t i = 0; i < node_len(messages); i++)
-		read_message(r, node_at(messages, i));
+	return node_int(s->root, "dims", 8);
 }
 
 /* ---- the choice ---- */
+
+static const char *
+api_name(enum api api)
+{
+	return api == API_NONE ? "" : api_names[MIN((size_t)api, ARRAY_LEN(api_names) - 1) - 1];
+}
+
+/* Embeddings are answered by vectors, unless a rule speaks of them. */
+static bool
+is_meant(const struct node *when, const struct request *r)
+{
+	return r->api < API_EMBED || node_get(when, "api");
+}
 
 static bool
 holds(const struct node *when, const struct request *r)
@@ -301,6 +288,17 @@ holds(const struct node *when, const struct request *r)
 		{ "user_has", r->user },
 		{ "result_has", r->result },
 		{ "body_has", r->body },
+		{ "system_has", r->system },
+		{ "api", str_of(api_name(r->api)) },
+	};
+	const struct {
+		const char *key;
+		bool value;
+	} flags[] = {
+		{ "has_media", r->has_media },
+		{ "has_schema", r->has_schema },
+		{ "has_tools", r->has_tools },
+		{ "has_reasoning", r->has_reasoning },
 	};
 	const struct {
 		const char *equal, *below;
@@ -317,6 +315,9 @@ holds(const struct node *when, const struct request *r)
 		if (n && str_find(texts[i].value, n->s) < 0)
 			return false;
 	}
+	for (size_t i = 0; i < ARRAY_LEN(flags); i++)
+		if (node_bool(when, flags[i].key, flags[i].value) != flags[i].value)
+			return false;
 	for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
 		if (node_int(when, numbers[i].equal, numbers[i].value) != numbers[i].value ||
 			node_int(when, numbers[i].below, INT64_MAX) <= numbers[i].value)
@@ -334,11 +335,13 @@ script_choose(struct script *s, const struct request *r)
 		const struct node *rule = node_at(s->rules, k);
 
 		if (s->fired[k] < node_int(rule, "times", INT64_MAX) &&
-			holds(node_get(rule, "when"), r)) {
+			is_meant(node_get(rule, "when"), r) && holds(node_get(rule, "when"), r)) {
 			s->fired[k]++;
 			return rule;
 		}
 	}
+	if (r->api >= API_EMBED)
+		return NULL;
 	if (str_is(by, "results"))
 		i = (uint64_t)r->results;
 	else if (str_is(by, "turn_results"))
