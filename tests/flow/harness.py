@@ -334,7 +334,7 @@ class Case(unittest.TestCase):
 
     def serve(self, script, api="openai-chat", extra=""):
         self.server = ModelServer(self.dir, script)
-        base = "http://127.0.0.1:%d" % self.server.port + ("/v1" if api == "openai-chat" else "")
+        base = "http://127.0.0.1:%d" % self.server.port + ("/v1" if api.startswith("openai") else "")
         self.config("model: test/m\nproviders:\n  test:\n    api: %s\n    base_url: \"%s\"\n    api_key_env: TEST_KEY\n%s" %
                     (api, base, extra))
         self.env["TEST_KEY"] = "sk-test-0123456789abcdefghij"
