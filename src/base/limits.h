@@ -43,6 +43,11 @@
 #define MODEL_EVENT_TREE_MAX  (8 * SSE_EVENT_MAX) /* memory for the tree of one event */
 #define USAGE_TOKENS_MAX      1000000000000 /* of one answer, so that prices cannot overflow */
 #define OFFLINE_STEPS_MAX     100000u      /* of one answer of the offline model */
+#define CATALOG_TEXT_MAX      (16u * MIB)  /* of a model catalog that is fetched */
+#define CATALOG_TREE_MAX      (8 * CATALOG_TEXT_MAX) /* memory for its tree */
+#define CATALOG_MODELS_MAX    10000u       /* that are kept of it */
+#define CATALOG_ARENA_MAX     (32u * MIB)  /* memory for these */
+#define MODEL_ID_MAX          200u         /* characters of a model's id in it */
 #define FETCH_PATH_MAX        (8u * KIB)
 #define FETCH_HEADERS_MAX     (64u * KIB)  /* of one request, and of one answer */
 #define FETCH_CONNECTIONS_MAX 256          /* to one server; further requests wait, or share one by HTTP/2 */

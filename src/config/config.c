@@ -42,7 +42,28 @@ config_unref(struct config *c)
 		return;
 	wipe_secrets(&c->root);
 	arena_free(c->a);
+	if (--c->attached->refs == 0) {
+		config_attach(c, NULL, NULL);
+		free(c->attached);
+	}
 	free(c);
+}
+
+void
+config_attach(struct config *c, void *object, void (*free_fn)(void *object))
+{
+	struct attachment *at = c->attached;
+
+	if (at->object != NULL)
+		at->free_fn(at->object);
+	at->object = object;
+	at->free_fn = free_fn;
+}
+
+const void *
+config_attached(const struct config *c)
+{
+	return c->attached->object;
 }
 
 /* A getter with a key that is not in the table is a bug of the caller, whatever is configured. */

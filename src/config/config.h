@@ -79,6 +79,11 @@ int config_narrow(struct config *base, const char *file, struct str text, config
 int config_set_text(struct str yaml, struct str dotted, struct str value, struct buf *out,
 	struct err *e) MUST_USE;
 
+/* One object that is shared by c and every configuration narrowed from it, before and after: what was found out about
+ * the world that is no setting (a fetched model catalog). Replaces the one before, which is freed; the last reference frees it. */
+void config_attach(struct config *c, void *object, void (*free_fn)(void *object));
+const void *config_attached(const struct config *c); /* NULL: none */
+
 /* A commented configuration file with every default. */
 void config_default_file(struct buf *b);
 /* docs/config.md from the table. */

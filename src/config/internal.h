@@ -20,8 +20,16 @@ struct setting {
 	struct setting *parent, *first, *next;
 };
 
+/* config_attach: its own lifetime, because configurations narrowed from one share it. */
+struct attachment {
+	int refs;
+	void *object;
+	void (*free_fn)(void *object);
+};
+
 struct config {
 	int refs;
+	struct attachment *attached;
 	struct arena *a;
 	struct setting root;
 };

@@ -60,6 +60,8 @@ static const struct field provider_keys[] = {
 	  .text = "Longest silence of the server inside an answer." },
 	{ .name = "retries", .type = FIELD_INT, .min = 0, .max = 20, .dflt = "4",
 	  .text = "Further attempts after a failure that may pass." },
+	{ .name = "catalog", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
+	  .text = "Vendor in the model catalog whose models and prices this server has; unset: by the server." },
 	{ .name = "script", .type = FIELD_STR, .min = 1, .max = PATH_MAX_,
 	  .text = "api offline: file with the answers; unset: built-in rules." },
 	{ .type = FIELD_END },
@@ -155,6 +157,10 @@ static const struct field log_keys[] = {
 	{ .type = FIELD_END },
 };
 
+static const char *const modalities[] = { "text", "image", "pdf", "audio", NULL };
+static const struct field modality_item = { .name = "modality", .type = FIELD_ENUM, .choices = modalities,
+	.text = "What a message may hold." };
+
 static const struct field price_keys[] = {
 	{ .name = "input_usd_per_mtok", .type = FIELD_MONEY, .min = 0, .max = 1000000 * USD,
 	  .unit = "USD per million tokens", .text = "Price of input." },
@@ -168,12 +174,21 @@ static const struct field price_keys[] = {
 	  .text = "Size of the context window." },
 	{ .name = "max_output", .type = FIELD_INT, .min = 1, .max = 1000000000, .unit = "tokens",
 	  .text = "Longest answer." },
+	{ .name = "input", .type = FIELD_LIST, .max = 8, .item = &modality_item,
+	  .text = "What the model takes besides text, as in [image, pdf, audio]." },
+	{ .name = "tools", .type = FIELD_BOOL, .text = "Whether the model can call tools." },
+	{ .name = "reasoning", .type = FIELD_BOOL, .text = "Whether the model can reason before it answers." },
+	{ .name = "structured_output", .type = FIELD_BOOL, .text = "Whether its server keeps an answer to a JSON Schema." },
 	{ .type = FIELD_END },
 };
 
 static const struct field catalog_keys[] = {
 	{ .name = "models", .type = FIELD_MAP, .sub = price_keys,
-	  .text = "Prices and sizes by provider/model; they win over the built-in catalog." },
+	  .text = "Prices, sizes and abilities by provider/model; they win over every catalog." },
+	{ .name = "url", .type = FIELD_STR, .min = 1, .max = 2048, .dflt = "https://models.dev/api.json",
+	  .text = "Where `ithaca catalog fetch` gets a newer catalog; nothing else asks there." },
+	{ .name = "allow_unknown", .type = FIELD_BOOL, .dflt = "false",
+	  .text = "Use models that no catalog knows, with an assumed context and without a price." },
 	{ .type = FIELD_END },
 };
 

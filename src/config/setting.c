@@ -14,6 +14,8 @@ config_new(void)
 	struct config *c = xcalloc(1, sizeof(*c));
 
 	c->refs = 1;
+	c->attached = xcalloc(1, sizeof(*c->attached));
+	c->attached->refs = 1;
 	c->a = arena_new(CONFIG_ARENA_MAX);
 	c->root.field = &config_root;
 	return c;
@@ -314,6 +316,9 @@ config_clone(const struct config *c)
 {
 	struct config *copy = config_new();
 
+	free(copy->attached);
+	copy->attached = c->attached;
+	copy->attached->refs++;
 	for (const struct setting *kid = c->root.first; kid != NULL; kid = kid->next)
 		clone_setting(copy, &copy->root, kid);
 	return copy;

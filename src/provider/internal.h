@@ -161,14 +161,4 @@ bool script_has_builtin(const struct script *s); /* otherwise: builtin */
 int script_answer(const struct script *s, const struct model_request *r, struct offline_out *o,
 	struct err *e) MUST_USE;
 
-/* catalog_rows.c */
-struct catalog_row {
-	const char *api, *model;
-	int64_t context_tokens, max_output_tokens;
-	int64_t input, output, cached, cache_write; /* micro-dollars per million tokens */
-	int64_t long_tokens, long_input_percent, long_output_percent;
-};
-extern const struct catalog_row catalog_rows[];
-extern const size_t catalog_rows_n;
-
 #endif

@@ -6,6 +6,7 @@
 #ifndef PROVIDER_PROVIDER_H
 #define PROVIDER_PROVIDER_H
 
+#include "base/hash.h"
 #include "base/json.h"
 #include "config/config.h"
 
@@ -194,17 +195,26 @@ struct provider_info {
 int provider_resolve(const struct config *c, struct str name, struct arena *a,
 	struct provider_info *out, struct err *e) MUST_USE;
 
+/* Name i of those that need no configuration, NULL past the end. */
+const char *provider_builtin_name(size_t i);
+
 #define INPUT_TEXT  1u
 #define INPUT_IMAGE 2u
 #define INPUT_PDF   4u
 #define INPUT_AUDIO 8u
+/* The strongest of those who say something about a model. */
+enum catalog_source { CATALOG_ASSUMED, CATALOG_SNAPSHOT, CATALOG_FETCHED, CATALOG_CONFIG };
+const char *catalog_source_name(enum catalog_source s); /* assumed snapshot fetched config */
 struct model_info {
 	struct str provider; /* key below `providers:` */
 	struct str model;    /* what the API calls it */
 	const struct provider_api *api;
+	struct str base_url;
 	bool is_own_server;
+	enum catalog_source source;
 	unsigned input;                            /* INPUT_*: what a message may hold */
 	bool has_tools, has_reasoning, has_schema; /* what the model can do */
+	bool has_price; /* false: nobody gave one, and 0 is assumed */
 	int64_t context_tokens;
 	int64_t max_output_tokens; /* 0: not known, the server's default */
 	int64_t input_microusd_per_mtok, output_microusd_per_mtok;
@@ -212,19 +222,55 @@ struct model_info {
 	/* A request whose input is longer than this pays these percentages of all prices; 0: no
 	 * such rule. */
 	int64_t long_tokens, long_input_percent, long_output_percent;
+	const char *knowledge; /* "2025-01": what it was trained on ends there; NULL: not known */
+	const char *status;    /* "deprecated", "beta"; NULL: nothing said */
 	int64_t connect_ms, idle_ms;
 	int retries;
 };
-/* Resolves "provider/model" from configuration and catalog. ERR_CONFIG with the nearest names when
- * either is unknown; a provider with its own base_url needs no catalog entry (price 0). Strings
- * live in a. */
+/* Resolves "provider/model" from configuration, fetched catalog (what is attached to c) and snapshot.
+ * ERR_CONFIG with the nearest names when either is unknown; a provider with its own base_url needs no
+ * catalog entry (price 0). Strings live in a. */
 int model_resolve(const struct config *c, struct str name, struct arena *a, struct model_info *out,
 	struct err *e) MUST_USE;
+/* What a person should know before the model is used: that it or its price is not known. NULL: nothing.
+ */
+const char *model_notice(const struct model_info *m, struct arena *a);
 /* Cost, each part rounded up to a micro-dollar. */
 int64_t model_cost(const struct model_info *m, const struct model_usage *u);
 /* What a call may cost at most: the estimate of its input (bytes / 3, rounded up, at the dearest
  * input price) and all of its output (the context window where the maximum output is not known). */
 int64_t model_cost_bound(const struct model_info *m, size_t input_bytes);
+
+/* ---- catalogs ---- */
+
+#define CATALOG_DATE "2026-11" /* of the snapshot in the executable; prices are to be verified */
+struct catalog;                /* a fetched one, immutable: config_attach gives it to model_resolve */
+/* From JSON in the form of models.dev: the vendors named (NULL-terminated), known fields only. Rows that
+ * are not usable are left out and told through on_bad (may be NULL). ERR_PROTO: it is no catalog. */
+typedef void (*catalog_bad_fn)(void *arg, const char *vendor, const char *model, const char *why);
+int catalog_import(struct str json, const char *const *vendors, catalog_bad_fn on_bad, void *arg,
+	struct catalog **out, struct err *e) MUST_USE;
+/* The file that is kept of it, which names its origin and holds its own digest. */
+void catalog_write(const struct catalog *c, const char *url, int64_t now_ms, struct buf *b);
+int catalog_read(struct str text, struct catalog **out, struct err *e) MUST_USE; /* ERR_CORRUPT */
+void catalog_free(void *catalog);
+/* Facts of a catalog; NULL: the snapshot. */
+struct catalog_facts {
+	size_t models;
+	char digest[SHA256_HEX];
+	const char *url, *fetched_at; /* of catalog_read; NULL: none. Live as long as the catalog */
+};
+void catalog_facts(const struct catalog *c, struct catalog_facts *out);
+/* [{model, what, from?, to?}]: what differs; either may be NULL: the snapshot. */
+void catalog_changes(const struct catalog *from, const struct catalog *to, struct json *j);
+/* Whose rows of a catalog the providers of a configuration use; NULL-terminated, in a. */
+const char *const *catalog_vendors(const struct config *c, struct arena *a);
+/* The models of a provider that rows are known for, some twice. */
+typedef void (*catalog_name_fn)(void *arg, const char *provider, const char *model);
+void catalog_each_model(const struct config *c, struct str provider, catalog_name_fn fn, void *arg);
+/* "https://host" and "/path?query" of catalog.url: what the broker is told, and what is asked for. */
+int catalog_url_split(struct str url, struct str *base, struct str *path, struct err *e) MUST_USE;
+#define CATALOG_UPSTREAM "catalog/url" /* its name at the broker: no provider's name has a slash */
 
 /* ---- the offline model ---- */
 
