@@ -37,6 +37,10 @@ bool engine_is_idle(const struct engine *en);
 void engine_broker_up(struct engine *en);
 void engine_sandbox_up(struct engine *en);
 
+/* Providers that are not called for a while, because they failed several times in a row. */
+typedef void (*engine_breaker_fn)(void *arg, const char *provider, const char *state, int64_t wait_ms);
+void engine_each_breaker(const struct engine *en, engine_breaker_fn fn, void *arg);
+
 /* ---- sessions ---- */
 
 struct session_spec {
@@ -63,6 +67,8 @@ struct turn_spec {
 	const char *turn; /* id that the client made and that is free, or NULL */
 	struct str text;
 	struct str model; /* empty: the configuration's */
+	struct str effort; /* of reasoning; empty: the configuration's */
+	struct str schema; /* JSON Schema that the final answer must match; empty: none */
 	int mode; /* enum mode, or -1: the session's */
 	bool yes; /* ask becomes allow inside the mode */
 };

@@ -120,6 +120,8 @@ project(struct pass *p, enum event_kind kind, struct str text, const struct node
 	case EVENT_TURN_FINISHED:
 		BATCH(p->batch, STMT_TURN_END, V_Z(r->turn), V_Z("ended"), V_Z(draft_z(body, "status")),
 			V_INT(p->now_ms), V_INT(node_int(body, "cost_microusd", 0)));
+		money_project(p->batch, r->s->owner, r->s->agent, p->now_ms, node_int(body, "cost_microusd", 0),
+			node_get(body, "usage"));
 		break;
 	default:
 		break;
@@ -248,7 +250,10 @@ static void
 run_over(struct run *r)
 {
 	struct active *s = r->s;
+	int64_t cost = turn_cost_microusd(r->t);
 
+	s->spent_microusd += cost;
+	money_ended(r->en, s->owner, s->agent, cost);
 	run_detach(r);
 	active_idle(s);
 }
@@ -306,7 +311,7 @@ start_effect(struct run *r, const struct turn_effect *ef)
 	switch (ef->type) {
 	case DO_MODEL:
 		r->attempts = r->failures = 0;
-		r->text_shown = false;
+		r->text_shown = r->is_narrowed = false;
 		model_start(r);
 		break;
 	case DO_PREPARE:
@@ -364,6 +369,7 @@ on_failed(void *arg, uint64_t first_seq, const struct err *e)
 	if (r->s != NULL && e != NULL) {
 		run_suspend(r, e);
 	} else if (r->s != NULL) { /* what is in memory has seen events that the log has not */
+		money_ended(en, r->s->owner, r->s->agent, turn_cost_microusd(r->t));
 		snprintf(id, sizeof id, "%s", r->s->id);
 		active_drop(r->s);
 		active_load(en, id, active_loaded, NULL);
@@ -401,6 +407,7 @@ run_fail(struct run *r, const struct err *why)
 	BATCH(batch, STMT_APPROVAL_CLOSE, V_Z(r->s->id), V_Z(r->turn), V_INT(d.time_ms));
 	BATCH(batch, STMT_TURN_END, V_Z(r->turn), V_Z("ended"), V_Z(turn_status_name(TURN_FAILED)), V_INT(d.time_ms),
 		V_INT(cost));
+	money_project(batch, r->s->owner, r->s->agent, d.time_ms, cost, NULL);
 	events_append(r->en->parts.events, r->s->id, &d, 1, batch, on_failed, run_ref(r));
 	buf_fini(&b);
 }
@@ -478,10 +485,20 @@ static void
 write_options(struct run *r, const struct queued *q, struct json *j)
 {
 	const struct config *c = r->s->config;
-	const char *model = q->model != NULL && q->model[0] != '\0' ? q->model : config_z(c, "model");
+	const char *model = q->model != NULL && q->model[0] != '\0' ? q->model : role_model(c, ROLE_MAIN);
+	const struct node *fallback = config_get(c, "models.fallback");
 
 	json_obj(j);
 	json_kv_z(j, "model", model);
+	json_key(j, "fallback");
+	json_arr(j);
+	for (size_t i = 0; i < node_len(fallback); i++)
+		if (!str_is(node_at(fallback, i)->s, model))
+			json_str(j, node_at(fallback, i)->s);
+	json_arr_end(j);
+	json_kv_z(j, "effort", q->effort != NULL ? q->effort : config_z(c, "reasoning"));
+	if (q->schema != NULL)
+		json_kv_raw(j, "schema", str_of(q->schema));
 	json_kv_z(j, "agent", r->s->agent);
 	json_kv_z(j, "mode", mode_name(mode_of(r->s, q)));
 	json_kv_bool(j, "yes", q->yes);
@@ -618,12 +635,20 @@ run_replay(struct run *r, enum event_kind kind, const struct node *body, int64_t
 
 	if (kind == EVENT_MODEL_STARTED || kind == EVENT_MODEL_RETRY)
 		r->attempts = MAX(r->attempts, node_int(body, "attempt", 1));
-	if (kind == EVENT_MODEL_RETRY)
-		r->failures += retry_is_failure(body);
+	if (kind == EVENT_MODEL_STARTED)
+		run_set_model(r, node_str(body, "model", STR("")));
+	if (kind == EVENT_MODEL_RETRY) {
+		run_set_model(r, node_str(body, "next", STR("")));
+		r->failures = retry_failures(body, r->failures);
+	}
+	if (kind == EVENT_CONTEXT_BUILT) {
+		r->view_bytes_max = (size_t)MAX(node_int(body, "max_bytes", 0), 0);
+		r->is_narrowed = true;
+	}
 	if (kind == EVENT_MODEL_DONE) {
 		r->attempts = r->failures = 0;
 		r->output_ends_n = 0;
-		r->text_shown = false;
+		r->text_shown = r->is_narrowed = false;
 	}
 	if (kind == EVENT_TOOL_PARTIAL)
 		effect_replay_output(r, body);

@@ -8,7 +8,6 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/path.h"
 
 #include <stdlib.h>
 #include <stdio.h>
@@ -16,7 +15,6 @@
 #define TABLE_SIZE       4096
 #define IDLE_KEPT        64 /* idle sessions that stay in memory */
 #define QUEUED_TURNS_MAX 32
-#define SCRIPT_MAX       (1 * MIB)
 #define OPTIONS_MAX      (16u * KIB) /* of a turn, beside its text */
 
 /* ---- the table ---- */
@@ -52,6 +50,8 @@ queued_free(struct queued *q)
 {
 	free(q->text);
 	free(q->model);
+	free(q->effort);
+	free(q->schema);
 	free(q);
 }
 
@@ -137,16 +137,13 @@ engine_changed(struct engine *en)
 	en->parts.on_busy(en->parts.arg);
 }
 
-int64_t
-engine_running_microusd(const struct engine *en)
+void
+engine_each_run(const struct engine *en, run_fn fn, void *arg)
 {
-	int64_t sum = 0;
-
 	for (size_t i = 0; i < TABLE_SIZE; i++)
 		for (const struct active *s = en->table[i]; s != NULL; s = s->next)
 			if (s->run != NULL)
-				sum += turn_cost_microusd(s->run->t);
-	return sum;
+				fn(arg, s->run);
 }
 
 bool
@@ -173,6 +170,10 @@ write_queued(const struct queued *q, struct buf *b)
 	if (q->mode >= 0)
 		json_kv_z(&j, "mode", mode_name((enum mode)q->mode));
 	json_kv_bool(&j, "yes", q->yes);
+	if (q->effort != NULL)
+		json_kv_z(&j, "effort", q->effort);
+	if (q->schema != NULL)
+		json_kv_raw(&j, "schema", str_of(q->schema));
 	json_obj_end(&j);
 }
 
@@ -329,6 +330,8 @@ engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn do
 	q->model = str_dup(spec->model);
 	q->mode = spec->mode;
 	q->yes = spec->yes;
+	q->effort = spec->effort.n > 0 ? str_dup(spec->effort) : NULL;
+	q->schema = spec->schema.n > 0 ? str_dup(spec->schema) : NULL;
 	q->done = done;
 	q->arg = arg;
 	if (engine_check_text(spec->text, &e) != 0) {
@@ -428,6 +431,8 @@ engine_session_create(struct engine *en, const struct session_spec *spec, struct
 struct deletion {
 	struct engine *en;
 	struct ack ack;
+	int64_t spent_microusd; /* by the turn that was open */
+	char *owner, *agent; /* NULL: the session could not be read */
 };
 
 static void
@@ -440,6 +445,8 @@ on_deleted(void *arg, uint64_t first_seq, const struct err *e)
 		active_drop(s);
 	events_forget(x->en->parts.events, x->ack.session);
 	x->ack.done(x->ack.arg, x->ack.session, "", 0, e);
+	free(x->owner);
+	free(x->agent);
 	free(x);
 }
 
@@ -453,6 +460,8 @@ delete_rows(struct deletion *x)
 
 	for (size_t i = 0; i < ARRAY_LEN(statements); i++)
 		batch_add(batch, statements[i], &param, 1);
+	if (x->spent_microusd > 0)
+		money_project(batch, x->owner, x->agent, clock_wall_ms(), x->spent_microusd, NULL);
 	/* Behind every append that is on its way: none of them may come after the rows are gone. */
 	events_append(x->en->parts.events, x->ack.session, NULL, 0, batch, on_deleted, x);
 }
@@ -479,9 +488,13 @@ on_delete(struct engine *en, struct active *s, void *arg, const struct err *e)
 	}
 	if (s != NULL) { /* else it could not be read, which is no reason to keep it */
 		s->is_closing = true;
+		x->owner = str_dup(str_of(s->owner));
+		x->agent = str_dup(str_of(s->agent));
 		if (s->run != NULL) {
 			err_set(&le, ERR_GONE, ERR_TO_USER, "session %s was deleted", s->id);
 			run_tell_suspended(s->run, &le);
+			x->spent_microusd = turn_cost_microusd(s->run->t);
+			money_ended(en, s->owner, s->agent, x->spent_microusd);
 			run_detach(s->run);
 		}
 	}
@@ -732,70 +745,6 @@ engine_sandbox_up(struct engine *en)
 
 /* ---- life ---- */
 
-struct scripted {
-	struct scripted *next;
-	char *provider;
-	struct offline *model;
-};
-
-int
-engine_offline(struct engine *en, const struct model_info *m, const struct offline **out, struct err *e)
-{
-	struct arena *a = arena_new(64 * KIB);
-	const char *key = arena_printf(a, "providers.%.*s.script", STR_FMT(m->provider));
-	const struct node *script = config_get(en->parts.config, key);
-	AUTO_FREE char *text = NULL;
-	struct scripted *x = en->offline;
-	const char *path = "the built-in rules";
-	size_t n = 0;
-	int rc = 0;
-
-	while (x != NULL && !str_is(m->provider, x->provider))
-		x = x->next;
-	if (x == NULL && node_is(script, NODE_STR)) {
-		path = path_join(a, en->parts.home, script->s.p);
-		rc = file_read(path, SCRIPT_MAX, &text, &n, e);
-	}
-	if (x == NULL && rc == 0) {
-		struct offline *model;
-
-		rc = offline_open(path, (struct str){ text, n }, &model, e);
-		if (rc == 0) {
-			x = xcalloc(1, sizeof *x);
-			x->provider = str_dup(m->provider);
-			x->model = model;
-			x->next = en->offline;
-			en->offline = x;
-		}
-	}
-	arena_free(a);
-	if (rc == 0)
-		*out = x->model;
-	return rc;
-}
-
-static void
-make_schemas(struct engine *en)
-{
-	const struct registry *registry = en->parts.registry;
-	struct buf b;
-	struct json j;
-
-	en->schemas_n = registry_len(registry);
-	en->schemas = arena_alloc(en->a, MAX(en->schemas_n, 1) * sizeof *en->schemas);
-	buf_init(&b, 1 * MIB);
-	for (size_t i = 0; i < en->schemas_n; i++) {
-		const struct tool *tool = registry_at(registry, i);
-
-		buf_reset(&b);
-		json_init(&j, &b);
-		field_schema(tool->args, &j);
-		en->schemas[i] = (struct tool_schema){ tool->name, tool->text, arena_str(en->a, buf_str(&b)) };
-		en->schemas_bytes += b.n + strlen(tool->name) + strlen(tool->text);
-	}
-	buf_fini(&b);
-}
-
 int
 engine_open(const struct engine_parts *parts, struct engine **out, struct err *e)
 {
@@ -811,7 +760,7 @@ engine_open(const struct engine_parts *parts, struct engine **out, struct err *e
 	en->parts = *parts;
 	en->table = xcalloc(TABLE_SIZE, sizeof *en->table);
 	en->a = arena_new(4 * MIB);
-	make_schemas(en);
+	toolsets_make(en);
 	*out = en;
 	return 0;
 }
@@ -832,14 +781,8 @@ engine_close(struct engine *en)
 	for (size_t i = 0; i < TABLE_SIZE; i++)
 		while (en->table[i] != NULL)
 			active_drop(en->table[i]);
-	while (en->offline != NULL) {
-		struct scripted *x = en->offline;
-
-		en->offline = x->next;
-		offline_close(x->model);
-		free(x->provider);
-		free(x);
-	}
+	engine_links_free(en);
+	money_close(en);
 	arena_free(en->a);
 	free(en->table);
 	free(en);
@@ -856,8 +799,10 @@ int
 engine_recover(struct engine *en, struct err *e)
 {
 	struct rows *rows;
-	int rc = store_query_now(en->parts.store, STMT_TURN_OPEN, NULL, 0, &rows, e);
+	int rc = money_open(en, e);
 
+	if (rc == 0)
+		rc = store_query_now(en->parts.store, STMT_TURN_OPEN, NULL, 0, &rows, e);
 	if (rc != 0)
 		return rc;
 	for (size_t i = 0; i < rows_len(rows); i++) {

@@ -7,12 +7,21 @@
 
 struct run;
 struct active;
+struct breaker;
+
+/* What a model call that is under way may cost at most. All zero: nothing. */
+struct claim {
+	struct claim *next;
+	const struct run *r; /* NULL: of no turn */
+	const char *owner, *agent; /* borrowed as long as it is claimed */
+	int64_t microusd;
+};
 
 /* A message that waits for its turn. */
 struct queued {
 	struct queued *next;
 	char turn[ID_SIZE];
-	char *text, *model;
+	char *text, *model, *effort, *schema; /* the last two: NULL when not said */
 	int mode;
 	bool yes;
 	bool is_logged; /* turn.queued is in the log */
@@ -42,6 +51,7 @@ struct active {
 	size_t always_n, always_cap;
 	char cell[ID_SIZE + 8];
 	char *cell_state; /* host directory */
+	int64_t spent_microusd; /* by its turns that have ended */
 	int64_t used_ms; /* loop time of the last use: the least recently used idle one is dropped */
 	bool is_closing;
 };
@@ -64,6 +74,9 @@ struct run {
 	struct timer *deadline;
 	int64_t attempts; /* model calls of this step so far */
 	int64_t failures; /* of them, those that the model's server failed: what `retries` limits */
+	size_t model_at; /* in the chain of models: 0 is the turn's own, 1 the first fallback */
+	size_t view_bytes_max; /* the server found a longer conversation too long; 0: none was */
+	bool is_narrowed; /* in this step */
 	bool text_shown; /* of this step: a retry must reset it */
 	bool recovers; /* resumed after a crash in the middle of a model call: the next one is a further attempt */
 	bool yes;
@@ -71,16 +84,22 @@ struct run {
 	bool has_failed; /* the machine and the log disagree: no further input */
 };
 
+/* The tools as a request offers them. */
+struct toolset {
+	struct tool_schema *schemas;
+	size_t n, bytes;
+};
+
 struct engine {
 	struct engine_parts parts;
 	struct active **table;
 	size_t table_n, active_n;
-	struct tool_schema *schemas;
-	size_t schemas_n;
-	size_t schemas_bytes;
+	struct toolset toolsets[2]; /* full, small */
 	struct arena *a; /* process lifetime: schemas */
 	struct scripted *offline; /* open offline models by provider */
-	int64_t reserved_microusd;
+	struct guarded *breakers; /* by provider */
+	struct purse *purses; /* what ended turns have cost today */
+	struct claim *claims;
 	bool is_stopping; /* no effect starts any more */
 };
 
@@ -90,8 +109,9 @@ void active_insert(struct active *s);
 void active_drop(struct active *s); /* from memory; a run is detached */
 void active_idle(struct active *s); /* its run is over or waits: start what is queued */
 void engine_changed(struct engine *en);
-/* What the turns that have not ended have cost so far. */
-int64_t engine_running_microusd(const struct engine *en);
+/* Calls fn for the run of every session that has one. */
+typedef void (*run_fn)(void *arg, const struct run *r);
+void engine_each_run(const struct engine *en, run_fn fn, void *arg);
 void queued_free(struct queued *q);
 bool forget_queued(struct active *s, const char *turn); /* whether it was there */
 /* The offline model of a provider, opened once. */
@@ -144,8 +164,44 @@ void always_add(struct active *s, struct str rule);
 /* model.c */
 void model_start(struct run *r);
 void model_resume(struct run *r); /* the broker is back */
-/* Whether a logged model.retry was the fault of the model's server, not of ours. */
-bool retry_is_failure(const struct node *body);
+/* Failures of the model that is on, after a logged model.retry. */
+int64_t retry_failures(const struct node *body, int64_t before);
+
+/* model_request.c: the chain of models of a turn. */
+struct str run_model(const struct run *r); /* that is on, as provider/model */
+bool run_next_model(struct run *r); /* false: there is none */
+void run_set_model(struct run *r, struct str name); /* as the log says */
+
+/* links.c: breakers of providers and open offline models */
+struct breaker *engine_breaker(struct engine *en, struct str provider);
+void engine_breaker_changed(struct engine *en, struct str provider);
+void engine_links_free(struct engine *en);
+
+/* tools.c */
+void toolsets_make(struct engine *en);
+
+/* money.c */
+int money_open(struct engine *en, struct err *e) MUST_USE; /* what was spent today, from the store */
+void money_close(struct engine *en);
+struct money {
+	int64_t spent, claimed; /* micro-dollars */
+};
+struct money money_of_day(const struct engine *en, const char *owner, const char *agent); /* agent NULL: all of them */
+struct money money_of_turn(const struct engine *en, const struct run *r);
+struct spender {
+	const struct run *r; /* NULL: none */
+	const char *owner, *agent;
+	const struct config *config;
+};
+/* What the strictest cap leaves; cap: its name below limits. */
+int64_t money_left(struct engine *en, const struct spender *w, const char **cap);
+void money_claim(struct engine *en, struct claim *c, const struct spender *w, int64_t microusd);
+void money_release(struct engine *en, struct claim *c); /* also when nothing is claimed */
+/* The turn is over, or goes: its cost counts as spent. */
+void money_ended(struct engine *en, const char *owner, const char *agent, int64_t microusd);
+/* The durable half of money_ended, for the same commit. usage: node of the counts, or NULL. */
+void money_project(struct batch *batch, const char *owner, const char *agent, int64_t now_ms, int64_t microusd,
+	const struct node *usage);
 void model_flush(struct run *r); /* logs the text that was shown */
 void model_cancel(struct run *r);
 
@@ -158,6 +214,7 @@ void effects_resume(struct run *r); /* the sandbox is back */
 void effect_replay_output(struct run *r, const struct node *body); /* tool.partial */
 
 /* prompt.c */
-struct str prompt_system(const struct run *r, struct arena *a);
+/* schema: of the final answer, or empty. */
+struct str prompt_system(const struct run *r, bool is_small, struct str schema, struct arena *a);
 
 #endif

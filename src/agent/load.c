@@ -73,6 +73,22 @@ load_config(struct active *s, struct err *e)
 
 /* ---- the log ---- */
 
+/* The node as JSON text, to be freed. */
+static char *
+node_text(const struct node *n)
+{
+	struct buf b;
+	struct json j;
+	char *text;
+
+	buf_init(&b, EVENT_BODY_MAX);
+	json_init(&j, &b);
+	json_node(&j, n);
+	text = str_dup(buf_str(&b));
+	buf_fini(&b);
+	return text;
+}
+
 static void
 load_queued(struct active *s, const struct event *ev, const struct node *body)
 {
@@ -84,6 +100,10 @@ load_queued(struct active *s, const struct event *ev, const struct node *body)
 	q->model = str_dup(node_str(body, "model", STR("")));
 	q->mode = mode_parse(node_str(body, "mode", STR("")), &mode) == 0 ? (int)mode : -1;
 	q->yes = node_bool(body, "yes", false);
+	if (node_get(body, "effort") != NULL)
+		q->effort = str_dup(node_str(body, "effort", STR("")));
+	if (node_is(node_get(body, "schema"), NODE_MAP))
+		q->schema = node_text(node_get(body, "schema"));
 	q->is_logged = true;
 	while (*at != NULL)
 		at = &(*at)->next;
@@ -110,6 +130,7 @@ load_turn_event(struct active *s, const struct event *ev, const struct node *bod
 	if (s->loading->bad_turn.code == 0)
 		(void)run_replay(r, ev->kind, body, ev->time_ms, &s->loading->bad_turn);
 	if (ev->kind == EVENT_TURN_FINISHED) {
+		s->spent_microusd += node_int(body, "cost_microusd", 0);
 		s->run = NULL;
 		r->s = NULL;
 		run_unref(r);

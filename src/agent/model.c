@@ -1,22 +1,39 @@
 /* SPDX-License-Identifier: MIT
  * The life of one model call of a turn: its attempts, sent through the broker or answered by the offline model; what may
- * be retried is, and the call ends in exactly one model.done. A retry resets the text of the step, so nothing is ever
- * shown twice. A call that was lost with one of our own processes is made again and does not count as a failure. */
+ * be retried is, then the next model of the chain is asked, and the call ends in exactly one model.done. A further attempt
+ * resets the text of the step, so nothing is ever shown twice. A call that was lost with one of our own processes is
+ * made again and does not count as a failure. */
 #include "agent/model_call.h"
 
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
 
 #define BROKER_WAIT_MS 20000 /* for a broker that is started again */
 
+static void call_begin(struct model_call *m);
+
 static void
 on_partial_timer(void *arg)
 {
 	call_log_partial(arg);
+}
+
+/* ---- the breaker of its provider ---- */
+
+/* What the attempt says about the server. Once for each time that the breaker let one through. */
+static void
+breaker_end(struct model_call *m, enum breaker_outcome o)
+{
+	struct breaker *b = m->breaker;
+
+	m->breaker = NULL;
+	if (b != NULL && breaker_report(b, m->pass, o, loop_now_ms(m->r->en->parts.loop)))
+		engine_breaker_changed(m->r->en, m->info.provider);
 }
 
 /* ---- the end ---- */
@@ -29,8 +46,8 @@ attempt_end(struct model_call *m)
 	m->fetch = NULL;
 	parser_free(m->parser);
 	m->parser = NULL;
-	m->r->en->reserved_microusd -= m->reserved_microusd;
-	m->reserved_microusd = 0;
+	breaker_end(m, BREAKER_NEITHER);
+	money_release(m->r->en, &m->claim);
 }
 
 void
@@ -70,6 +87,7 @@ call_finish_error(struct model_call *m, const struct err *e)
 
 	call_log_partial(m);
 	call_event_begin(m, &j, &b, 8 * KIB);
+	json_kv_str(&j, "model", run_model(m->r));
 	json_key(&j, "error");
 	json_obj(&j);
 	json_kv_z(&j, "code", err_name(e->code));
@@ -84,6 +102,7 @@ call_finish_answer(struct model_call *m, const struct model_answer *answer)
 {
 	struct buf b;
 
+	breaker_end(m, BREAKER_OK);
 	buf_reset(&m->partial); /* model.done has it all */
 	call_write_done(m, answer, &b);
 	if (b.overflow) {
@@ -97,7 +116,18 @@ call_finish_answer(struct model_call *m, const struct model_answer *answer)
 	finish(m, &b);
 }
 
-/* ---- retry ---- */
+/* Ends the turn: its money does not suffice for the call. */
+static void
+finish_limit(struct model_call *m, const struct err *e)
+{
+	struct run *r = run_ref(m->r);
+
+	call_free(m);
+	run_stop(r, "limit", "limit", e->msg);
+	run_unref(r);
+}
+
+/* ---- further attempts ---- */
 
 static void
 on_attempt_logged(void *arg, uint64_t first_seq, const struct err *e)
@@ -110,7 +140,7 @@ on_attempt_logged(void *arg, uint64_t first_seq, const struct err *e)
 	else if (e != NULL)
 		run_suspend(m->r, e);
 	else if (!m->r->en->is_stopping)
-		call_afford(m);
+		call_begin(m);
 }
 
 /* What a further attempt begins with: its number, and the word that the text so far is dropped. Deltas are live and
@@ -135,6 +165,8 @@ attempt_again(struct model_call *m, bool is_reset)
 			json_kv_int(&j, "offset", 0);
 			json_kv_z(&j, "text", "");
 			json_kv_z(&j, "why", "retry");
+		} else {
+			json_kv_str(&j, "model", run_model(m->r));
 		}
 		json_obj_end(&j);
 		d[i].turn = m->r->turn;
@@ -167,23 +199,68 @@ jitter(void)
 	return (double)x / 4294967296.0;
 }
 
-void
-call_failed(struct model_call *m, const struct failure *f)
+static void
+attempt_later(struct model_call *m, const char *why, int64_t after_ms, const struct err *e)
 {
-	int64_t after_ms;
-
-	attempt_end(m);
-	if (turn_state(m->r->t) != TURN_MODEL)
-		return; /* stopped: cancelled as soon as that is durable */
-	if (!f->may_retry || m->r->failures >= m->info.retries) {
-		call_finish_error(m, &f->e);
-		return;
-	}
-	after_ms = retry_delay_ms(f, (int)++m->r->failures, jitter());
-	call_log_retry(m, after_ms, &f->e);
+	call_log_retry(m, run_model(m->r), why, after_ms, STR(""), e);
 	timer_close(m->timer);
 	m->timer = timer_start(m->r->en->parts.loop, after_ms, on_retry_timer, m);
 }
+
+void
+call_give_up(struct model_call *m, const char *why, const struct err *e)
+{
+	struct str failed = run_model(m->r);
+
+	attempt_end(m);
+	if (!run_next_model(m->r)) {
+		call_finish_error(m, e);
+		return;
+	}
+	log_warn("another model goes on", LOG_S("session", m->r->s->id), LOG_S("turn", m->r->turn), LOG_S("why", why),
+		LOG_E(e));
+	call_log_retry(m, failed, why, 0, run_model(m->r), e);
+	attempt_again(m, m->r->text_shown);
+}
+
+void
+call_failed(struct model_call *m, const struct failure *f)
+{
+	const char *why = failure_kind_name(f->kind);
+
+	breaker_end(m, breaker_outcome(f));
+	attempt_end(m);
+	if (turn_state(m->r->t) != TURN_MODEL)
+		return; /* stopped: cancelled as soon as that is durable */
+	if (f->kind == FAIL_CONTEXT && call_narrow(m)) {
+		attempt_later(m, why, 0, &f->e);
+	} else if (!f->may_retry || m->r->failures >= m->info.retries) {
+		call_give_up(m, why, &f->e);
+	} else {
+		m->r->failures++;
+		attempt_later(m, why, retry_delay_ms(f, (int)m->r->failures, jitter()), &f->e);
+	}
+}
+
+/* Nobody may call this server now. Another model goes on at once; without one the turn waits, as for any failure. */
+static void
+refused_by_breaker(struct model_call *m, int64_t wait_ms)
+{
+	struct err e;
+
+	err_set(&e, ERR_PROVIDER, ERR_TO_USER,
+		"%.*s: not called for another %lld ms, it failed %d times in a row (wait, or set models.fallback)",
+		STR_FMT(m->info.provider), (long long)wait_ms, BREAKER_FAILURES);
+	attempt_end(m);
+	if (m->r->failures >= m->info.retries || m->r->model_at < node_len(node_get(turn_options(m->r->t), "fallback"))) {
+		call_give_up(m, "breaker", &e);
+		return;
+	}
+	m->r->failures++;
+	attempt_later(m, "breaker", wait_ms, &e);
+}
+
+/* ---- the broker ends and comes back ---- */
 
 static void
 on_broker_wait(void *arg)
@@ -194,7 +271,7 @@ on_broker_wait(void *arg)
 	call_finish_error(arg, &e);
 }
 
-/* The broker ended, and comes back: nobody is to blame for this attempt. */
+/* Nobody is to blame for this attempt. */
 static void
 attempt_waits(struct model_call *m, bool was_sent, const struct err *e)
 {
@@ -202,7 +279,7 @@ attempt_waits(struct model_call *m, bool was_sent, const struct err *e)
 	if (turn_state(m->r->t) != TURN_MODEL)
 		return;
 	if (was_sent)
-		call_log_retry(m, 0, e);
+		call_log_retry(m, run_model(m->r), err_name(e->code), 0, STR(""), e);
 	m->waits = was_sent ? WAITS_TO_REPEAT : WAITS_TO_SEND;
 	timer_close(m->timer);
 	m->timer = timer_start(m->r->en->parts.loop, BROKER_WAIT_MS, on_broker_wait, m);
@@ -222,7 +299,7 @@ model_resume(struct run *r)
 	if (is_again)
 		attempt_again(m, r->text_shown);
 	else
-		call_afford(m);
+		call_begin(m);
 }
 
 static void
@@ -305,7 +382,7 @@ send_request(struct model_call *m, const struct model_request *q)
 
 	buf_reset(&m->body);
 	if (m->info.api->build(q, &http, m->a, &e) != 0) {
-		call_finish_error(m, &e);
+		call_give_up(m, err_name(e.code), &e);
 		return;
 	}
 	m->parser = parser_new(m->info.api, call_delta, m);
@@ -322,26 +399,36 @@ send_request(struct model_call *m, const struct model_request *q)
 
 /* ---- an attempt ---- */
 
-void
+static void
 call_begin(struct model_call *m)
 {
 	struct model_request q;
+	struct breaker *breaker;
+	int64_t wait_ms;
 	struct err e = { 0 };
 
 	m->shown[0] = m->shown[1] = m->partial_at = 0;
 	buf_reset(&m->partial);
 	if (call_request(m, &q, &e) != 0) {
-		call_finish_error(m, &e);
+		call_give_up(m, "config", &e);
 		return;
 	}
 	if (call_reserve(m, m->input_bytes, &q.max_output_tokens, &e) != 0) {
-		call_limit(m, &e);
+		finish_limit(m, &e);
 		return;
 	}
-	if (m->info.api->build == NULL)
+	if (m->info.api->build == NULL) {
 		call_ask_offline(m, &q);
-	else
-		send_request(m, &q);
+		return;
+	}
+	breaker = engine_breaker(m->r->en, m->info.provider);
+	m->pass = breaker_ask(breaker, loop_now_ms(m->r->en->parts.loop), &wait_ms);
+	if (m->pass == BREAKER_REFUSES) {
+		refused_by_breaker(m, wait_ms);
+		return;
+	}
+	m->breaker = breaker;
+	send_request(m, &q);
 }
 
 static struct model_call *
@@ -352,7 +439,6 @@ model_new(struct run *r)
 	m->r = run_ref(r);
 	m->a = arena_new(TURN_ARENA_MAX);
 	m->step = turn_step_no(r->t);
-	m->day_left = INT64_MAX;
 	buf_init(&m->body, REQUEST_BODY_MAX);
 	buf_init(&m->headers, 64 * KIB);
 	buf_init(&m->error_body, PROVIDER_ERROR_MAX);
@@ -375,7 +461,7 @@ model_start(struct run *r)
 	if (recovers)
 		attempt_again(m, true); /* nobody knows what was shown before the crash */
 	else
-		call_afford(m);
+		call_begin(m);
 }
 
 void

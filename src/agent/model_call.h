@@ -5,6 +5,7 @@
 #define AGENT_MODEL_CALL_H
 
 #include "agent/internal.h"
+#include "provider/breaker.h"
 
 #define PARTIAL_MS 250
 
@@ -18,15 +19,18 @@ struct model_call {
 	struct parser *parser;
 	struct timer *timer; /* retry, offline delay, or waiting for the broker */
 	enum { WAITS_NOT, WAITS_TO_SEND, WAITS_TO_REPEAT } waits; /* for the broker */
+	struct breaker *breaker; /* of the provider; NULL while nothing is asked of it */
+	enum breaker_pass pass;
 	struct timer *partial_timer;
 	int status;
 	struct buf headers, error_body;
 	int64_t shown[2]; /* bytes of text and of reasoning shown so far */
 	struct buf partial; /* text shown and not logged yet */
 	int64_t partial_at; /* its offset */
-	int64_t reserved_microusd;
-	int64_t day_left; /* micro-dollars that the day still has */
-	bool is_awaited; /* a commit or a query is under way: its callback frees a cancelled call */
+	struct claim claim; /* what it may cost at most, while it is under way */
+	bool is_awaited; /* a commit is under way: its callback frees a cancelled call */
+	bool is_small; /* the small profile: a short prompt, few tools, short results */
+	size_t view_bytes, dropped_turns; /* of the conversation in the request */
 	/* offline */
 	const struct offline_step *steps;
 	size_t steps_n, steps_at;
@@ -37,25 +41,30 @@ struct model_call {
 };
 
 /* model.c */
-void call_begin(struct model_call *m); /* an attempt that the money suffices for, as far as the day is concerned */
 void call_failed(struct model_call *m, const struct failure *f); /* the attempt: it may be made again */
+/* The model cannot do it: the next one of the chain, else the end. why: for the log. */
+void call_give_up(struct model_call *m, const char *why, const struct err *e);
 void call_finish_answer(struct model_call *m, const struct model_answer *answer);
 void call_finish_error(struct model_call *m, const struct err *e);
 void call_free(struct model_call *m);
 
 /* model_request.c: in m->a. */
 int call_request(struct model_call *m, struct model_request *q, struct err *e) MUST_USE;
+/* The server found the request too long: whether the step may be tried once more with half of the conversation. */
+bool call_narrow(struct model_call *m);
 
 /* model_money.c */
-void call_afford(struct model_call *m); /* asks what the day has left, where that matters, then begins */
+/* Reserves what the call may cost at most; where the money is nearly gone, it asks for a shorter answer. */
 int call_reserve(struct model_call *m, size_t input_bytes, int64_t *output_tokens, struct err *e) MUST_USE;
-void call_limit(struct model_call *m, const struct err *e); /* ends the turn: a limit was reached */
 
 /* model_log.c */
 void call_event_begin(const struct model_call *m, struct json *j, struct buf *b, size_t max);
 void call_delta(void *arg, enum delta_type type, struct str text); /* a delta_fn; arg: the call */
 void call_log_partial(struct model_call *m);
-void call_log_retry(struct model_call *m, int64_t after_ms, const struct err *e);
+/* model is the one that failed; next: another one goes on. Logged after r->failures counts it. */
+void call_log_retry(struct model_call *m, struct str model, const char *why, int64_t after_ms, struct str next,
+	const struct err *e);
+void call_log_context(struct model_call *m, const struct transcript_view *view);
 void call_write_done(struct model_call *m, const struct model_answer *answer, struct buf *b);
 
 /* model_offline.c */

@@ -99,14 +99,20 @@ call_delta(void *arg, enum delta_type type, struct str text)
 }
 
 void
-call_log_retry(struct model_call *m, int64_t after_ms, const struct err *e)
+call_log_retry(struct model_call *m, struct str model, const char *why, int64_t after_ms, struct str next,
+	const struct err *e)
 {
 	struct json j;
 	struct buf b;
 
 	call_log_partial(m);
 	call_event_begin(m, &j, &b, 8 * KIB);
+	json_kv_str(&j, "model", model);
+	json_kv_z(&j, "why", why);
 	json_kv_int(&j, "after_ms", after_ms);
+	json_kv_int(&j, "failures", m->r->failures);
+	if (next.n > 0)
+		json_kv_str(&j, "next", next);
 	json_key(&j, "error");
 	json_obj(&j);
 	json_kv_z(&j, "code", err_name(e->code));
@@ -115,10 +121,27 @@ call_log_retry(struct model_call *m, int64_t after_ms, const struct err *e)
 	event_log(m->r, EVENT_MODEL_RETRY, &j, &b);
 }
 
-bool
-retry_is_failure(const struct node *body)
+int64_t
+retry_failures(const struct node *body, int64_t before)
 {
-	return !str_is(node_str(node_get(body, "error"), "code", STR("")), err_name(ERR_GONE));
+	bool is_ours = str_is(node_str(node_get(body, "error"), "code", STR("")), err_name(ERR_GONE));
+
+	return node_int(body, "failures", before + !is_ours); /* logs of old do not say it */
+}
+
+void
+call_log_context(struct model_call *m, const struct transcript_view *view)
+{
+	struct json j;
+	struct buf b;
+
+	call_event_begin(m, &j, &b, 1 * KIB);
+	json_kv_str(&j, "model", run_model(m->r));
+	json_kv_z(&j, "why", "too_long");
+	json_kv_int(&j, "max_bytes", (int64_t)m->r->view_bytes_max);
+	json_kv_int(&j, "bytes", (int64_t)view->bytes);
+	json_kv_int(&j, "dropped_turns", (int64_t)view->dropped_turns);
+	event_log(m->r, EVENT_CONTEXT_BUILT, &j, &b);
 }
 
 static void
@@ -140,13 +163,17 @@ write_block(struct model_call *m, const struct part *p, size_t index, struct jso
 	case PART_REASONING_REDACTED:
 		json_kv_z(j, "type", p->type == PART_REASONING ? "reasoning" : "redacted");
 		json_kv_str(j, "text", p->text);
-		json_kv_str(j, "signature", p->signature);
 		break;
 	default:
 		json_kv_z(j, "type", "text");
 		json_kv_str(j, "text", p->text);
 		break;
 	}
+	/* What the API wants back with the part. */
+	if (p->signature.n > 0)
+		json_kv_str(j, "signature", p->signature);
+	if (p->item_id.n > 0)
+		json_kv_str(j, "item_id", p->item_id);
 	json_obj_end(j);
 }
 
@@ -156,6 +183,8 @@ call_write_done(struct model_call *m, const struct model_answer *answer, struct 
 	struct json j;
 
 	call_event_begin(m, &j, b, EVENT_BODY_MAX / 2); /* what quotes it must fit into an event too */
+	json_kv_str(&j, "provider", m->info.provider);
+	json_kv_str(&j, "model", run_model(m->r));
 	json_key(&j, "blocks");
 	json_arr(&j);
 	for (size_t i = 0; i < answer->n; i++)

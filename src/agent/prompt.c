@@ -21,16 +21,36 @@ network_text(enum mode m)
 	return m == MODE_DANGER_FULL_ACCESS ? "" : " There is no network.";
 }
 
-struct str
-prompt_system(const struct run *r, struct arena *a)
+static const char *
+full_text(const struct run *r, struct arena *a)
 {
-	const char *z = arena_printf(a,
+	return arena_printf(a,
 		"You are an agent of Ithaca. You do real work with tools and report truthfully what you did.\n"
 		"Tools run in an isolated cell. %s%s Relative paths are below %s, where commands start.\n"
 		"Prefer the file tools for files and exec for everything else. Look before you change. When a call fails, read "
 		"the message: it says what to do. When the task is done, answer briefly; never claim what you did not do.",
 		mode_texts[r->env.mode], network_text(r->env.mode), r->env.cwd);
+}
 
+/* For models with a small window: what they must know, in few words. */
+static const char *
+small_text(const struct run *r, struct arena *a)
+{
+	return arena_printf(a,
+		"You are an agent that does real work with tools. Files are below %s%s.%s\n"
+		"Make one call at a time, read its result, then go on. When the task is done, answer in a few words. Never claim "
+		"what you did not do.",
+		r->env.cwd, r->env.mode == MODE_READ_ONLY ? ", which is read-only" : "", network_text(r->env.mode));
+}
+
+struct str
+prompt_system(const struct run *r, bool is_small, struct str schema, struct arena *a)
+{
+	const char *z = is_small ? small_text(r, a) : full_text(r, a);
+
+	if (schema.n > 0)
+		z = arena_printf(a, "%s\nYour final answer must be one JSON value that matches this JSON Schema, and nothing else:\n%.*s",
+			z, STR_FMT(schema));
 	return str_of(z);
 }
 

@@ -25,6 +25,8 @@ struct turn {
 	int64_t started_ms, last_ms;
 	int64_t asked_ms, waited_ms; /* when it began to wait for a person; how long it did before */
 	int64_t step;
+	struct str model; /* that answered last, or the turn's own */
+	struct str schema; /* of the final answer; empty: none */
 	struct model_usage usage;
 	int64_t cost_microusd;
 	struct turn_call *calls;
@@ -173,12 +175,13 @@ write_finished(struct turn *t, struct json *j)
 	json_obj(j);
 	json_kv_z(j, "status", turn_status_name(t->status));
 	json_kv_str(j, "text", t->text);
-	json_kv_str(j, "model", node_str(t->options, "model", STR("")));
+	json_kv_str(j, "model", t->model);
 	json_key(j, "usage");
 	json_obj(j);
 	json_kv_int(j, "input_tokens", t->usage.input_tokens);
 	json_kv_int(j, "output_tokens", t->usage.output_tokens);
 	json_kv_int(j, "cached_tokens", t->usage.cached_tokens);
+	json_kv_int(j, "cache_write_tokens", t->usage.cache_write_tokens);
 	json_kv_int(j, "reasoning_tokens", t->usage.reasoning_tokens);
 	json_obj_end(j);
 	json_kv_int(j, "cost_microusd", t->cost_microusd);
@@ -244,11 +247,12 @@ call_model(struct turn *t)
 	if (tokens >= limit(t, "turn_tokens"))
 		return limit_reached(t, "turn_tokens", limit(t, "turn_tokens"));
 	t->step++;
-	buf_init(&b, 256);
+	buf_init(&b, 4 * KIB);
 	json_init(&j, &b);
 	json_obj(&j);
 	json_kv_int(&j, "step", t->step);
 	json_kv_int(&j, "attempt", 1);
+	json_kv_str(&j, "model", t->model);
 	json_obj_end(&j);
 	tell(t, EVENT_MODEL_STARTED, &b);
 	ask_for(t, DO_MODEL, 0);
@@ -259,10 +263,14 @@ static void
 add_usage(struct turn *t, const struct node *body)
 {
 	const struct node *u = node_get(body, "usage");
+	struct str model = node_str(body, "model", t->model);
 
+	if (!str_eq(model, t->model))
+		t->model = arena_str(t->a, model);
 	t->usage.input_tokens += node_int(u, "input_tokens", 0);
 	t->usage.output_tokens += node_int(u, "output_tokens", 0);
 	t->usage.cached_tokens += node_int(u, "cached_tokens", 0);
+	t->usage.cache_write_tokens += node_int(u, "cache_write_tokens", 0);
 	t->usage.reasoning_tokens += node_int(u, "reasoning_tokens", 0);
 	t->cost_microusd += node_int(body, "cost_microusd", 0);
 }
@@ -299,6 +307,7 @@ static enum turn_state
 act_begin(struct turn *t, const struct turn_input *in)
 {
 	t->options = node_copy(t->a, in->body);
+	t->model = node_str(t->options, "model", STR(""));
 	t->started_ms = in->time_ms;
 	return call_model(t);
 }
@@ -701,6 +710,12 @@ int64_t
 turn_cost_microusd(const struct turn *t)
 {
 	return t->cost_microusd;
+}
+
+struct str
+turn_schema(const struct turn *t)
+{
+	return t->schema;
 }
 
 enum turn_status

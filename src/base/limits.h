@@ -48,6 +48,8 @@
 #define CATALOG_MODELS_MAX    10000u       /* that are kept of it */
 #define CATALOG_ARENA_MAX     (32u * MIB)  /* memory for these */
 #define MODEL_ID_MAX          200u         /* characters of a model's id in it */
+#define FALLBACKS_MAX         8u           /* models of models.fallback */
+#define ANSWER_SCHEMA_MAX     (64u * KIB)  /* JSON Schema of a final answer */
 #define FETCH_PATH_MAX        (8u * KIB)
 #define FETCH_HEADERS_MAX     (64u * KIB)  /* of one request, and of one answer */
 #define FETCH_CONNECTIONS_MAX 256          /* to one server; further requests wait, or share one by HTTP/2 */

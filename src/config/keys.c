@@ -15,6 +15,9 @@ const char *const config_tiers[] = { "auto", "process", "cell", "container", "mi
 static const char *const tiers_min[] = { "process", "cell", "container", "microvm", "micro_vm", NULL };
 static const char *const modes[] = { "read_only", "workspace_write", "danger_full_access", NULL };
 static const char *const apis[] = { "openai-chat", "openai-responses", "anthropic", "gemini", "ollama", "offline", NULL };
+static const char *const efforts[] = { "auto", "off", "low", "medium", "high", NULL };
+static const char *const tool_modes[] = { "auto", "native", "text", "schema", NULL };
+static const char *const profiles[] = { "auto", "full", "small", NULL };
 static const char *const log_levels[] = { "debug", "info", "warn", "error", "off", NULL };
 static const char *const log_formats[] = { "logfmt", "json", NULL };
 
@@ -31,13 +34,13 @@ static const struct field header_item = {
 };
 
 static const struct field model_keys[] = {
-	{ .name = "fast", .type = FIELD_STR, .flags = FIELD_RESERVED, .min = 1, .max = NAME_MAX_,
+	{ .name = "fast", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
 	  .text = "Model for titles, summaries and other small work." },
-	{ .name = "judge", .type = FIELD_STR, .flags = FIELD_RESERVED, .min = 1, .max = NAME_MAX_,
+	{ .name = "judge", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
 	  .text = "Model that evaluates the work of another one." },
-	{ .name = "embedding", .type = FIELD_STR, .flags = FIELD_RESERVED, .min = 1, .max = NAME_MAX_,
-	  .text = "Model that turns text into vectors." },
-	{ .name = "fallback", .type = FIELD_LIST, .flags = FIELD_RESERVED, .max = 8, .item = &model_item, .dflt = "[]",
+	{ .name = "embedding", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
+	  .text = "Model that turns text into vectors; unset: there is none." },
+	{ .name = "fallback", .type = FIELD_LIST, .max = FALLBACKS_MAX, .item = &model_item, .dflt = "[]",
 	  .text = "Models to try, in order, when the main one fails for good." },
 	{ .type = FIELD_END },
 };
@@ -62,6 +65,12 @@ static const struct field provider_keys[] = {
 	  .text = "Further attempts after a failure that may pass." },
 	{ .name = "catalog", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,
 	  .text = "Vendor in the model catalog whose models and prices this server has; unset: by the server." },
+	{ .name = "tools", .type = FIELD_ENUM, .choices = tool_modes, .dflt = "auto",
+	  .text = "How calls of tools travel: native in the API's own fields, text in the answer's text, schema as text that "
+		  "the server holds to the schema of a call; auto: native where the model can." },
+	{ .name = "profile", .type = FIELD_ENUM, .choices = profiles, .dflt = "auto",
+	  .text = "small: a short prompt, fewer tools and shorter results, for weak models; auto: small where the window is "
+		  "under 16000 tokens." },
 	{ .name = "script", .type = FIELD_STR, .min = 1, .max = PATH_MAX_,
 	  .text = "api offline: file with the answers; unset: built-in rules." },
 	{ .type = FIELD_END },
@@ -86,6 +95,12 @@ static const struct field limit_keys[] = {
 	  .dflt = "20000000", .unit = "tokens", .text = "Tokens, in and out, of one turn." },
 	{ .name = "turn_cost_usd", .type = FIELD_MONEY, .flags = FIELD_NARROWS, .min = 0, .max = 1000000 * USD,
 	  .dflt = "5", .unit = "USD", .text = "Money that one turn may cost." },
+	{ .name = "call_cost_usd", .type = FIELD_MONEY, .flags = FIELD_NARROWS, .min = 0, .max = 1000000 * USD,
+	  .dflt = "1000000", .unit = "USD", .text = "Money that one call of a model may cost." },
+	{ .name = "session_cost_usd", .type = FIELD_MONEY, .flags = FIELD_NARROWS, .min = 0, .max = 1000000 * USD,
+	  .dflt = "1000000", .unit = "USD", .text = "Money that all turns of one session may cost." },
+	{ .name = "agent_cost_usd", .type = FIELD_MONEY, .flags = FIELD_NARROWS, .min = 0, .max = 1000000 * USD,
+	  .dflt = "1000000", .unit = "USD", .text = "Money that one agent may cost a user in one day (UTC)." },
 	{ .name = "day_cost_usd", .type = FIELD_MONEY, .flags = FIELD_NARROWS, .min = 0, .max = 1000000 * USD,
 	  .dflt = "50", .unit = "USD", .text = "Money that all turns of a user may cost in one day (UTC)." },
 	{ .name = "agents", .type = FIELD_INT, .flags = FIELD_NARROWS | FIELD_RESERVED, .min = 1, .max = 1000, .dflt = "32",
@@ -214,6 +229,8 @@ const struct field config_keys[] = {
 	  .text = "The model that agents use, as provider/model." },
 	{ .name = "models", .type = FIELD_OBJECT, .sub = model_keys,
 	  .text = "Models for other roles; an unset one is the main model." },
+	{ .name = "reasoning", .type = FIELD_ENUM, .choices = efforts, .dflt = "auto",
+	  .text = "How much a model may think before it answers; auto: as its server does by itself." },
 	{ .name = "providers", .type = FIELD_MAP, .sub = provider_keys,
 	  .dflt = "{ anthropic: { api: anthropic, api_key_env: ANTHROPIC_API_KEY }, "
 		  "openai: { api: openai-chat, api_key_env: OPENAI_API_KEY }, "

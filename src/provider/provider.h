@@ -300,4 +300,11 @@ void offline_close(struct offline *o);
 int offline_answer(const struct offline *o, const struct model_request *r, struct arena *a,
 	const struct offline_step **steps, size_t *n, struct err *e) MUST_USE;
 
+/* ---- roles ---- */
+
+enum model_role { ROLE_MAIN, ROLE_FAST, ROLE_JUDGE, ROLE_EMBEDDING };
+/* "provider/model" for a role: its own, else the main one. NULL: models.embedding is not set, and
+ * a main model gives no vectors. Borrowed from c. */
+const char *role_model(const struct config *c, enum model_role role);
+
 #endif

@@ -23,8 +23,14 @@ struct transcript_view {
 	size_t bytes; /* of all text in them: for estimates */
 	size_t dropped_turns; /* oldest turns that were left out to fit */
 };
-/* What a model gets: the newest whole turns whose text fits into max_bytes; the turn in progress is always there. Calls
- * that have no result (a turn was cancelled) get one that says so, because every API wants one. In a. */
-void transcript_view(const struct transcript *tr, size_t max_bytes, struct arena *a, struct transcript_view *out);
+struct view_limits {
+	size_t max_bytes; /* of all text */
+	size_t result_max; /* bytes of a tool's result that is not of the newest step; 0: as it is in the log */
+};
+/* What a model gets: the newest whole turns whose text fits into max_bytes; the turn in progress is always there, if need
+ * be with its results cut in the middle. Calls that have no result (a turn was cancelled) get one that says so, because
+ * every API wants one. In a. */
+void transcript_view(const struct transcript *tr, const struct view_limits *l, struct arena *a,
+	struct transcript_view *out);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 
@@ -94,17 +95,26 @@ add_user(struct transcript *tr, const struct node *body, struct err *e)
 	return 0;
 }
 
+/* As keep, for what most blocks do not have. */
+static bool
+keep_some(struct transcript *tr, struct entry *en, struct str s, struct str *out)
+{
+	return s.n == 0 || keep(tr, en, s, out);
+}
+
 static int
 add_block(struct transcript *tr, struct entry *en, struct part *p, const struct node *block, struct err *e)
 {
 	struct str type = node_str(block, "type", STR(""));
-	bool ok;
+	bool ok = keep_some(tr, en, node_str(block, "signature", STR("")), &p->signature) &&
+		keep_some(tr, en, node_str(block, "item_id", STR("")), &p->item_id);
 
+	if (!ok)
+		return too_large(e);
 	if (str_is(type, "text") || str_is(type, "reasoning") || str_is(type, "redacted")) {
 		p->type = str_is(type, "text") ? PART_TEXT :
 			str_is(type, "reasoning") ? PART_REASONING : PART_REASONING_REDACTED;
-		ok = keep(tr, en, node_str(block, "text", STR("")), &p->text) &&
-			keep(tr, en, node_str(block, "signature", STR("")), &p->signature);
+		ok = keep(tr, en, node_str(block, "text", STR("")), &p->text);
 	} else if (str_is(type, "call")) {
 		p->type = PART_CALL;
 		ok = keep(tr, en, node_str(block, "call_id", STR("")), &p->call_id) &&
@@ -122,19 +132,21 @@ add_answer(struct transcript *tr, const struct node *body, struct err *e)
 {
 	const struct node *blocks = node_get(body, "blocks");
 	size_t n = node_len(blocks), calls = 0;
+	struct str origin = STR("");
 	struct entry *en;
 
 	buf_reset(&tr->partial);
 	if (n == 0)
 		return 0;
 	en = entry_push(tr, MSG_ASSISTANT, n);
-	if (en == NULL)
+	if (en == NULL || !keep_some(tr, en, node_str(body, "provider", STR("")), &origin))
 		return too_large(e);
 	for (size_t i = 0; i < n; i++) {
 		int rc = add_block(tr, en, &en->parts[i], node_at(blocks, i), e);
 
 		if (rc != 0)
 			return rc;
+		en->parts[i].origin = origin;
 		calls += en->parts[i].type == PART_CALL;
 	}
 	if (calls == 0)
@@ -264,22 +276,68 @@ transcript_add(struct transcript *tr, enum event_kind kind, const struct node *b
 
 /* ---- the view ---- */
 
+#define CUT_TAIL   4 /* of a result that is cut, one part in so many is its end */
+#define CUT_NEWEST 4 /* the newest results may be so many times as long as the older ones */
+#define CUT_MIN    256
+
 static const struct part no_result = {
 	.type = PART_RESULT,
 	.text = { "This call was not run: the turn ended before it.", 48 },
 	.is_error = true,
 };
 
+/* The beginning and the end of a text that is too long, with a word about what is missing. */
+static struct str
+cut_middle(struct str s, size_t most, struct arena *a)
+{
+	size_t tail_n, head, tail;
+
+	if (s.n <= most)
+		return s;
+	tail_n = most / CUT_TAIL;
+	head = utf8_cut(s, most - tail_n);
+	tail = s.n - tail_n;
+	while (tail < s.n && ((unsigned char)s.p[tail] & 0xc0) == 0x80)
+		tail++;
+	return str_of(arena_printf(a, "%.*s\n[%zu bytes left out to fit the context window]\n%.*s", (int)head, s.p,
+		tail - head, (int)(s.n - tail), s.p + tail));
+}
+
+/* How long a result of this entry may be. */
+static size_t
+result_most(const struct transcript *tr, const struct entry *en, size_t result_max)
+{
+	size_t limit = result_max > 0 ? result_max : SIZE_MAX;
+
+	return en == newest_results(tr) && limit < SIZE_MAX / CUT_NEWEST ? limit * CUT_NEWEST : limit;
+}
+
+static size_t
+entry_bytes(const struct transcript *tr, const struct entry *en, size_t result_max)
+{
+	size_t most = result_most(tr, en, result_max), bytes = en->bytes;
+
+	for (size_t i = 0; i < en->n; i++)
+		if (en->parts[i].type == PART_RESULT)
+			bytes -= en->parts[i].text.n - MIN(en->parts[i].text.n, most);
+	return bytes;
+}
+
 static void
-view_entry(const struct entry *en, struct arena *a, struct message *out)
+view_entry(const struct transcript *tr, const struct entry *en, size_t result_max, struct arena *a, struct message *out)
 {
 	struct part *parts = arena_alloc(a, MAX(en->n, 1) * sizeof *parts);
+	size_t most = result_most(tr, en, result_max);
 
 	for (size_t i = 0; i < en->n; i++) {
 		parts[i] = en->parts[i];
-		if (parts[i].type == PART_RESULT && parts[i].text.p == NULL) {
+		if (parts[i].type != PART_RESULT)
+			continue;
+		if (parts[i].text.p == NULL) {
 			parts[i] = no_result;
 			parts[i].call_id = en->parts[i].call_id;
+		} else {
+			parts[i].text = cut_middle(parts[i].text, most, a);
 		}
 	}
 	*out = (struct message){ .role = en->role, .parts = parts, .n = en->n };
@@ -296,19 +354,45 @@ dropped_note(size_t turns, struct arena *a, struct message *m)
 	return m;
 }
 
-void
-transcript_view(const struct transcript *tr, size_t max_bytes, struct arena *a, struct transcript_view *out)
+/* The turn that `first` is behind: its first entry, and its size. */
+static size_t
+turn_before(const struct transcript *tr, size_t first, size_t result_max, size_t *size)
 {
-	size_t first = tr->n, bytes = 0, n = 0;
+	size_t turn = tr->entries[first - 1].turn;
+
+	*size = 0;
+	while (first > 0 && tr->entries[first - 1].turn == turn)
+		*size += entry_bytes(tr, &tr->entries[--first], result_max);
+	return first;
+}
+
+/* The turn in progress is always there. Where it alone is too long, its results are cut until it fits, or cannot. */
+static size_t
+result_cut(const struct transcript *tr, const struct view_limits *l)
+{
+	size_t cut = l->result_max, size;
+
+	if (tr->n == 0)
+		return cut;
+	for (;;) {
+		(void)turn_before(tr, tr->n, cut, &size);
+		if (size <= l->max_bytes || (cut > 0 && cut <= CUT_MIN))
+			return cut;
+		cut = cut == 0 ? EVENT_BODY_MAX : cut / 2;
+	}
+}
+
+void
+transcript_view(const struct transcript *tr, const struct view_limits *l, struct arena *a, struct transcript_view *out)
+{
+	size_t first = tr->n, bytes = 0, n = 0, cut = result_cut(tr, l);
 	struct message *messages;
 
 	/* Walk back turn by turn as long as the next older one fits. */
 	while (first > 0) {
-		size_t from = first, size = 0, turn = tr->entries[first - 1].turn;
+		size_t size, from = turn_before(tr, first, cut, &size);
 
-		while (from > 0 && tr->entries[from - 1].turn == turn)
-			size += tr->entries[--from].bytes;
-		if (turn != tr->turns && bytes + size > max_bytes)
+		if (first < tr->n && bytes + size > l->max_bytes)
 			break;
 		bytes += size;
 		first = from;
@@ -320,7 +404,7 @@ transcript_view(const struct transcript *tr, size_t max_bytes, struct arena *a, 
 	if (out->dropped_turns > 0)
 		dropped_note(out->dropped_turns, a, &messages[n++]);
 	for (size_t i = first; i < tr->n; i++)
-		view_entry(&tr->entries[i], a, &messages[n++]);
+		view_entry(tr, &tr->entries[i], cut, a, &messages[n++]);
 	out->messages = messages;
 	out->n = n;
 }

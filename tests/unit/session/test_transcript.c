@@ -56,7 +56,9 @@ part(struct bench *b, size_t message, size_t i)
 static void
 view(struct bench *b, size_t max)
 {
-	transcript_view(b->tr, max, b->a, &b->v);
+	struct view_limits l = { .max_bytes = max };
+
+	transcript_view(b->tr, &l, b->a, &b->v);
 }
 
 #define TWO_CALLS "{\"blocks\":[{\"type\":\"text\",\"text\":\"I look\"}," \
