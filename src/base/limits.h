@@ -52,7 +52,7 @@
 #define ANSWER_SCHEMA_MAX     (64u * KIB)  /* JSON Schema of a final answer */
 #define FETCH_PATH_MAX        (8u * KIB)
 #define FETCH_HEADERS_MAX     (64u * KIB)  /* of one request, and of one answer */
-#define FETCH_CONNECTIONS_MAX 256          /* to one server; further requests wait, or share one by HTTP/2 */
+#define FETCH_CONNECTIONS_MAX 10000        /* that a provider may be given; further requests wait, or share one by HTTP/2 */
 #define REQUEST_BODY_MAX      (64u * MIB)
 
 #define USER_TEXT_MAX         (1u * MIB)

@@ -22,5 +22,8 @@ int file_write(const char *path, struct str content, mode_t mode, struct err *e)
 int fd_write_all(int fd, const void *p, size_t n); /* 0 or -1 with errno; EINTR and short writes handled */
 int fd_set_cloexec(int fd);
 int fd_set_nonblock(int fd);
+/* As many descriptors as the system lets this process have: for roles that serve many at once. What they start inherits it,
+ * so not for those that run commands. */
+void fd_limit_raise(void);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * libcurl's multi interface on the loop: it says which sockets and which timeout it waits for, and
- * is told when they are ready. Knows nothing of requests. Invariant: libcurl is entered from the
- * loop only, never from one of its own callbacks, and a transfer is told of its end after libcurl
- * has returned. */
+ * is told when they are ready. Each upstream has a multi handle of its own, because the limit of
+ * connections belongs to the handle, and so that no connection is ever shared between two
+ * upstreams. Knows nothing of requests. Invariant: libcurl is entered from the loop only, never
+ * from one of its own callbacks, and a transfer is told of its end after libcurl has returned. */
 #include <stdlib.h>
 #include "base/limits.h"
 #include "base/mem.h"
@@ -13,38 +14,45 @@
 struct egress {
 	struct loop *l;
 	const struct curl_api *api;
+	struct pool *pools;
+};
+
+struct pool {
+	struct egress *g;
+	struct pool *next;
+	const struct upstream *u;
 	CURLM *multi;
 	struct timer *timer;
 };
 
 struct sock {
-	struct egress *g;
+	struct pool *p;
 	struct watch *watch;
 	curl_socket_t fd;
 };
 
 static void
-tell_done(struct egress *g)
+tell_done(struct pool *p)
 {
 	CURLMsg *msg;
 	int left;
 
-	while ((msg = g->api->multi_info_read(g->multi, &left)) != NULL) {
+	while ((msg = p->g->api->multi_info_read(p->multi, &left)) != NULL) {
 		CURLcode result = msg->data.result;
 		void *transfer = NULL;
 		if (msg->msg != CURLMSG_DONE)
 			continue;
-		g->api->easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&transfer);
+		p->g->api->easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&transfer);
 		transfer_done(transfer, result); /* msg is gone after it */
 	}
 }
 
 static void
-act(struct egress *g, curl_socket_t fd, int bits)
+act(struct pool *p, curl_socket_t fd, int bits)
 {
 	int running;
-	g->api->multi_socket_action(g->multi, fd, bits, &running);
-	tell_done(g);
+	p->g->api->multi_socket_action(p->multi, fd, bits, &running);
+	tell_done(p);
 }
 
 static void
@@ -63,24 +71,24 @@ on_socket(void *arg, int events)
 		bits |= CURL_CSELECT_IN;
 	if (events & LOOP_WRITE)
 		bits |= CURL_CSELECT_OUT;
-	act(s->g, s->fd, bits); /* s may be gone after it */
+	act(s->p, s->fd, bits); /* s may be gone after it */
 }
 
 static int
 want_timer(CURLM *multi, long ms, void *arg)
 {
-	struct egress *g = arg;
+	struct pool *p = arg;
 	if (ms < 0)
-		timer_stop(g->timer);
+		timer_stop(p->timer);
 	else
-		timer_again(g->timer, ms);
+		timer_again(p->timer, ms);
 	return 0;
 }
 
 static int
 want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 {
-	struct egress *g = arg;
+	struct pool *p = arg;
 	struct sock *s = known;
 	int events = 0;
 
@@ -92,7 +100,7 @@ want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 		if (s != NULL) {
 			watch_close(s->watch);
 			free(s);
-			g->api->multi_assign(g->multi, fd, NULL);
+			p->g->api->multi_assign(p->multi, fd, NULL);
 		}
 		return 0;
 	}
@@ -101,10 +109,44 @@ want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 		return 0;
 	}
 	s = xcalloc(1, sizeof(*s));
-	*s = (struct sock){ .g = g, .fd = fd };
-	s->watch = watch_start(g->l, fd, events, on_socket, s);
-	g->api->multi_assign(g->multi, fd, s);
+	*s = (struct sock){ .p = p, .fd = fd };
+	s->watch = watch_start(p->g->l, fd, events, on_socket, s);
+	p->g->api->multi_assign(p->multi, fd, s);
 	return 0;
+}
+
+static struct pool *
+pool_new(struct egress *g, const struct upstream *u)
+{
+	const struct curl_api *api = g->api;
+	struct pool *p = xcalloc(1, sizeof(*p));
+
+	*p = (struct pool){ .g = g, .next = g->pools, .u = u, .multi = api->multi_init() };
+	if (p->multi == NULL)
+		fatal("broker: out of memory");
+	g->pools = p;
+	p->timer = timer_start(g->l, 0, on_timer, p);
+	timer_stop(p->timer);
+	api->multi_setopt(p->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
+	api->multi_setopt(p->multi, CURLMOPT_SOCKETDATA, p);
+	api->multi_setopt(p->multi, CURLMOPT_TIMERFUNCTION, want_timer);
+	api->multi_setopt(p->multi, CURLMOPT_TIMERDATA, p);
+	/* Without a limit libcurl opens a connection per HTTP/2 request that arrives while the
+	 * first one is set up. */
+	api->multi_setopt(p->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)u->connections);
+	api->multi_setopt(p->multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS_MAX);
+	api->multi_setopt(p->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
+	return p;
+}
+
+struct pool *
+egress_pool(struct egress *g, const struct upstream *u)
+{
+	struct pool *p = g->pools;
+
+	while (p != NULL && p->u != u)
+		p = p->next;
+	return p != NULL ? p : pool_new(g, u);
 }
 
 struct egress *
@@ -112,20 +154,7 @@ egress_new(struct loop *l, const struct curl_api *api)
 {
 	struct egress *g = xcalloc(1, sizeof(*g));
 
-	*g = (struct egress){ .l = l, .api = api, .multi = api->multi_init() };
-	if (g->multi == NULL)
-		fatal("broker: out of memory");
-	g->timer = timer_start(l, 0, on_timer, g);
-	timer_stop(g->timer);
-	api->multi_setopt(g->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
-	api->multi_setopt(g->multi, CURLMOPT_SOCKETDATA, g);
-	api->multi_setopt(g->multi, CURLMOPT_TIMERFUNCTION, want_timer);
-	api->multi_setopt(g->multi, CURLMOPT_TIMERDATA, g);
-	/* Without a limit libcurl opens a connection per HTTP/2 request that arrives while the
-	 * first one is set up. */
-	api->multi_setopt(g->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)FETCH_CONNECTIONS_MAX);
-	api->multi_setopt(g->multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS_MAX);
-	api->multi_setopt(g->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
+	*g = (struct egress){ .l = l, .api = api };
 	return g;
 }
 
@@ -134,8 +163,12 @@ egress_free(struct egress *g)
 {
 	if (g == NULL)
 		return;
-	g->api->multi_cleanup(g->multi);
-	timer_close(g->timer);
+	for (struct pool *p = g->pools, *next; p != NULL; p = next) {
+		next = p->next;
+		g->api->multi_cleanup(p->multi);
+		timer_close(p->timer);
+		free(p);
+	}
 	free(g);
 }
 
@@ -152,13 +185,13 @@ egress_loop(const struct egress *g)
 }
 
 void
-egress_add(struct egress *g, CURL *easy)
+pool_add(struct pool *p, CURL *easy)
 {
-	g->api->multi_add_handle(g->multi, easy);
+	p->g->api->multi_add_handle(p->multi, easy);
 }
 
 void
-egress_remove(struct egress *g, CURL *easy)
+pool_remove(struct pool *p, CURL *easy)
 {
-	g->api->multi_remove_handle(g->multi, easy);
+	p->g->api->multi_remove_handle(p->multi, easy);
 }

@@ -31,6 +31,7 @@ struct upstream {
 	char *key_env; /* the variable it should have come from; NULL: none */
 	char *headers; /* "name: value\n" lines; may hold secrets */
 	int64_t connect_ms, idle_ms;
+	int64_t connections; /* at the same time, at most */
 	struct err bad; /* code set: cannot be used, and why */
 };
 
@@ -75,9 +76,12 @@ struct egress *egress_new(struct loop *l, const struct curl_api *api);
 void egress_free(struct egress *g); /* every transfer must have ended */
 const struct curl_api *egress_api(const struct egress *g);
 struct loop *egress_loop(const struct egress *g);
-void egress_add(struct egress *g, CURL *easy);
+/* The connections of one upstream, made at its first request; owned by g. */
+struct pool;
+struct pool *egress_pool(struct egress *g, const struct upstream *u);
+void pool_add(struct pool *p, CURL *easy);
 /* Closes a connection that is in the middle of an answer. */
-void egress_remove(struct egress *g, CURL *easy);
+void pool_remove(struct pool *p, CURL *easy);
 
 /* ---- transfer.c: one request ---- */
 

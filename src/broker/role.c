@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/path.h"
 #include "broker/internal.h"
 
 struct role_state {
@@ -177,6 +178,7 @@ confine(void)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
+	fd_limit_raise(); /* one for each stream */
 }
 
 int

@@ -17,6 +17,7 @@
 
 struct transfer {
 	struct egress *g;
+	struct pool *pool; /* NULL: not begun */
 	const struct upstream *u;
 	struct wire *w;
 	struct stream *stream;
@@ -52,7 +53,7 @@ transfer_free(struct transfer *t)
 	const struct curl_api *api = egress_api(t->g);
 
 	if (t->easy != NULL) {
-		egress_remove(t->g, t->easy);
+		pool_remove(t->pool, t->easy);
 		api->easy_cleanup(t->easy);
 	}
 	timer_close(t->idle);
@@ -149,9 +150,9 @@ on_idle(void *arg)
 			t->u->name, t->u->where, (long long)t->idle_ms);
 	else
 		err_set(&t->e, ERR_TIMEOUT, ERR_TO_USER,
-			"provider %s at %s: no free connection in %lld ms (at most %d)",
+			"provider %s at %s: no free connection in %lld ms (at most %lld: raise connections)",
 			t->u->name, t->u->where, (long long)(t->connect_ms + t->idle_ms),
-			FETCH_CONNECTIONS_MAX);
+			(long long)t->u->connections);
 	transfer_fail(t, &t->e);
 }
 
@@ -388,7 +389,8 @@ transfer_begin(struct transfer *t)
 		api->easy_setopt(t->easy, CURLOPT_POSTFIELDS, t->body.p);
 	}
 	t->idle = timer_start(egress_loop(t->g), t->connect_ms + t->idle_ms, on_idle, t);
-	egress_add(t->g, t->easy);
+	t->pool = egress_pool(t->g, t->u);
+	pool_add(t->pool, t->easy);
 }
 
 /* ---- its stream ---- */

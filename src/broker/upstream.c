@@ -11,6 +11,7 @@
 
 #define CONNECT_MS_DEFAULT 10000
 #define IDLE_MS_DEFAULT    120000
+#define CONNECTIONS        256
 
 struct upstreams {
 	struct upstream *v;
@@ -129,6 +130,7 @@ read_upstream(struct upstream *u, const struct node *settings, struct buf *heade
 
 	u->connect_ms = node_int(settings, "connect_ms", CONNECT_MS_DEFAULT);
 	u->idle_ms = node_int(settings, "idle_ms", IDLE_MS_DEFAULT);
+	u->connections = MIN(MAX(node_int(settings, "connections", CONNECTIONS), 1), FETCH_CONNECTIONS_MAX);
 	u->key_header = key_header != NULL ? xstrdup(key_header) : NULL;
 	u->key_env = env != NULL ? xstrdup(env) : NULL;
 	int rc = split_url(text, &url, e);

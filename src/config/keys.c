@@ -61,6 +61,8 @@ static const struct field provider_keys[] = {
 	  .text = "Longest wait for a connection." },
 	{ .name = "idle_ms", .type = FIELD_INT, .min = 1, .max = DAY_MS, .dflt = "120000", .unit = "ms",
 	  .text = "Longest silence of the server inside an answer." },
+	{ .name = "connections", .type = FIELD_INT, .min = 1, .max = FETCH_CONNECTIONS_MAX, .dflt = "256",
+	  .text = "Connections to the server at the same time; further requests wait, or share one by HTTP/2." },
 	{ .name = "retries", .type = FIELD_INT, .min = 0, .max = 20, .dflt = "4",
 	  .text = "Further attempts after a failure that may pass." },
 	{ .name = "catalog", .type = FIELD_STR, .min = 1, .max = NAME_MAX_,

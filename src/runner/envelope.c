@@ -134,6 +134,7 @@ write_provider(const char *name, const struct node *settings, struct json *j)
 	}
 	json_kv_int(j, "connect_ms", node_int(settings, "connect_ms", 10000));
 	json_kv_int(j, "idle_ms", node_int(settings, "idle_ms", 120000));
+	json_kv_int(j, "connections", node_int(settings, "connections", 256));
 	json_obj_end(j);
 }
 

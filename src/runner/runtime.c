@@ -239,6 +239,7 @@ runtime_main(int runner_fd)
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	signal(SIGPIPE, SIG_IGN);
 	umask(077);
+	fd_limit_raise(); /* one for each client */
 	if (loop_open(&rt.loop, &e) != 0)
 		fatal("runtime: %s", e.msg);
 	rt.registry = registry_new();

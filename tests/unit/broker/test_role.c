@@ -101,11 +101,13 @@ send_boot(struct world *x)
 		"\",\"api_key_env\":\"SOME_KEY\"},"
 		"\"refused\":{\"base_url\":\"http://127.0.0.1:%d\",\"key_header\":\"x-api-key: "
 		"\",\"api_key\":\"" KEY "\"},"
+		"\"one\":{\"base_url\":\"http://127.0.0.1:%d\",\"connections\":1,"
+		"\"connect_ms\":100},"
 		"\"nowhere\":{\"base_url\":\"http://no-such-host.invalid\"},"
 		"\"metadata\":{\"base_url\":\"http://169.254.169.254\",\"key_header\":\"x-api-key: "
 		"\",\"api_key\":\"" KEY "\"}}}",
 		x->server.port, x->server.port, x->server.port, x->server.port, x->server.port,
-		x->closed_port);
+		x->closed_port, x->server.port);
 	wire_begin(x->runner, WIRE_BOOT, 0);
 	assert_int_equal(wire_end(x->runner, buf_str(&b), -1), 0);
 	buf_fini(&b);
@@ -305,7 +307,7 @@ test_head_and_body(void **in)
 	assert_null(strcasestr(r, "accept-encoding:"));
 	assert_string_equal(r + x->server.head_n, "{\"a\":1}");
 	assert_non_null(strstr(x->ready, "\"kind\":\"ready\""));
-	assert_non_null(strstr(x->ready, "\"providers\":8"));
+	assert_non_null(strstr(x->ready, "\"providers\":9"));
 	free(c);
 	world_free(x);
 }
@@ -577,7 +579,8 @@ test_client_refuses_injection(void **in)
 	struct world *x = world_new(answers);
 	struct call c = { .w = x };
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct fetch_request r = { .provider = "good", .path = str_of(rows[i].path),
+		struct fetch_request r = { .provider = "good",
+			.path = str_of(rows[i].path),
 			.headers = str_of(rows[i].headers) };
 		struct err e = { 0 };
 		struct fetch *f = NULL;
@@ -636,6 +639,28 @@ test_idle_before_the_head(void **in)
 	assert_int_equal(c->e.code, ERR_TIMEOUT);
 	assert_int_equal(c->status, 0);
 	free(c);
+	world_free(x);
+}
+
+/* The second request waits for the connection of the first, and is told so. */
+static void
+test_connections_are_limited(void **in)
+{
+	struct world *x = world_new(never_answers);
+	struct call *c = xcalloc(1, sizeof(*c)), *d = xcalloc(1, sizeof(*d));
+	start(x, c, "one", STR("{}"), 20000);
+	start(x, d, "one", STR("{}"), 100);
+	finish(x, d);
+	assert_int_equal(d->e.code, ERR_TIMEOUT);
+	assert_non_null(
+		strstr(d->e.msg, "no free connection in 200 ms (at most 1: raise connections)"));
+	assert_int_equal(c->ends, 0);
+	start(x, d, "good", STR("{}"), 100); /* has connections of its own */
+	finish(x, d);
+	assert_non_null(strstr(d->e.msg, "no byte for 100 ms"));
+	fetch_cancel(c->f);
+	free(c);
+	free(d);
 	world_free(x);
 }
 
@@ -968,6 +993,7 @@ main(void)
 		T(test_client_refuses_injection),
 		T(test_idle_server),
 		T(test_idle_before_the_head),
+		T(test_connections_are_limited),
 		T(test_failures_to_connect),
 		T(test_no_answer),
 		T(test_cut_answer),
