@@ -28,6 +28,7 @@ struct transfer {
 	struct buf body;
 	int64_t connect_ms, idle_ms;
 	struct timer *idle;
+	int64_t heard_ms; /* loop time of the last byte */
 	bool is_connected;
 	bool is_paused; /* the runtime is slow; the server is not to blame */
 	int status;
@@ -139,11 +140,18 @@ transfer_done(void *transfer, CURLcode result)
 	transfer_fail(t, &t->e);
 }
 
+/* A timer that starts over with each byte costs more than the byte: it is left to run out, and only
+ * then goes on for as long as the server may still be silent. */
 static void
 on_idle(void *arg)
 {
 	struct transfer *t = arg;
+	int64_t left_ms = t->heard_ms + t->idle_ms - loop_now_ms(egress_loop(t->g));
 
+	if (t->is_connected && left_ms > 0) {
+		timer_again(t->idle, left_ms);
+		return;
+	}
 	if (t->is_connected)
 		err_set(&t->e, ERR_TIMEOUT, ERR_TO_USER,
 			"provider %s at %s: no byte for %lld ms (is it busy? or raise idle_ms)",
@@ -174,11 +182,18 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 	return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 }
 
+static void
+heard(struct transfer *t)
+{
+	t->heard_ms = loop_now_ms(egress_loop(t->g));
+}
+
 static int
 on_connected(void *arg, char *ip, char *local_ip, int port, int local_port)
 {
 	struct transfer *t = arg;
 	t->is_connected = true;
+	heard(t);
 	timer_again(t->idle, t->idle_ms);
 	return CURL_PREREQFUNC_OK;
 }
@@ -220,7 +235,7 @@ on_header(char *p, size_t size, size_t n, void *arg)
 	struct transfer *t = arg;
 	struct str line = { p, size * n };
 
-	timer_again(t->idle, t->idle_ms);
+	heard(t);
 	while (line.n > 0 && (line.p[line.n - 1] == '\n' || line.p[line.n - 1] == '\r'))
 		line.n--;
 	if (t->head_sent) /* a trailer */
@@ -255,7 +270,7 @@ on_body(char *p, size_t size, size_t n, void *arg)
 		timer_stop(t->idle);
 		return CURL_WRITEFUNC_PAUSE;
 	}
-	timer_again(t->idle, t->idle_ms);
+	heard(t);
 	return stream_write(t->stream, 0, bytes);
 }
 
@@ -422,6 +437,7 @@ on_credit(void *arg)
 	if (!t->is_paused || stream_credit(t->stream) < (size_t)PIECE)
 		return;
 	t->is_paused = false;
+	heard(t);
 	timer_again(t->idle, t->idle_ms);
 	CURLcode rc = egress_api(t->g)->easy_pause(t->easy, CURLPAUSE_CONT);
 	if (rc != CURLE_OK)
