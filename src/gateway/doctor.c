@@ -3,6 +3,8 @@
  * how to repair it. Numbers stay the same between versions. */
 #include "gateway/internal.h"
 
+#include "base/clock.h"
+#include "base/id.h"
 #include "base/limits.h"
 #include "base/path.h"
 
@@ -26,6 +28,18 @@ struct finding {
 };
 
 typedef void (*check_fn)(struct request *q, struct finding *f);
+
+#define SHELLD_WAIT_MS 5000 /* for one that is only just starting */
+#define SHELLD_LOOK_MS 20
+
+/* The self-test of cells, which ends before the checks are written. */
+struct self_test {
+	struct timer *wait;
+	int64_t until_ms;
+	struct err e; /* it could not be tried, and why */
+	size_t walls, broken;
+	char names[300]; /* of the walls that hold; or what the others promise */
+};
 
 static void
 find(struct finding *f, enum outcome o, const char *text, const char *fix)
@@ -91,15 +105,24 @@ static void
 check_cell(struct request *q, struct finding *f)
 {
 	const struct sandbox_facts *s = sandbox_facts(q->g->parts.sandbox);
+	const struct self_test *t = q->own;
+	char text[400];
 
-	if (!sandbox_is_up(q->g->parts.sandbox))
-		find(f, FAIL, "shelld is not running", "see logs/shelld.log");
-	else if (s->level == CELL_NONE)
-		find(f, FAIL, s->reason, "do what it says, then restart; tools that need a cell are withdrawn until then");
-	else if (s->level == CELL_BASIC)
-		find(f, WARN, s->reason, "allow user namespaces to get full cells");
-	else
-		find(f, PASS, "full cells: user, pid, mount, network, ipc and uts namespaces, pivot_root, seccomp, no capabilities", "");
+	if (t->e.code != 0) {
+		find(f, FAIL, t->e.msg, t->e.code == ERR_GONE ? "see logs/shelld.log" :
+			"do what it says, then restart; tools that need a cell are withdrawn until then");
+	} else if (s->level == CELL_BASIC) {
+		snprintf(text, sizeof text, "cell-basic (Landlock and seccomp only), tried in a cell made just now; it lacks: %s",
+			t->names);
+		find(f, WARN, text, s->reason);
+	} else if (t->broken > 0) {
+		snprintf(text, sizeof text, "in a cell made just now %zu of %zu walls do not hold: %s", t->broken, t->walls, t->names);
+		find(f, FAIL, text, "run nothing untrusted here, and report this with what `uname -a` says");
+	} else {
+		snprintf(text, sizeof text, "full, tried in a cell made just now: %zu of %zu walls hold (%s)", t->walls, t->walls,
+			t->names);
+		find(f, PASS, text, "");
+	}
 }
 
 static void
@@ -122,12 +145,16 @@ check_landlock(struct request *q, struct finding *f)
 static void
 check_limits(struct request *q, struct finding *f)
 {
-	switch (sandbox_facts(q->g->parts.sandbox)->limits) {
+	const struct sandbox_facts *s = sandbox_facts(q->g->parts.sandbox);
+	char text[200];
+
+	switch (s->limits) {
 	case LIMITS_CGROUP:
-		find(f, PASS, "memory and processes of cells are limited by cgroups", "");
+		snprintf(text, sizeof text, "memory, processes and processor time of cells are limited by cgroup v%d", s->cgroup_version);
+		find(f, PASS, text, "");
 		break;
 	case LIMITS_SOFT:
-		find(f, WARN, "limits: soft (rlimits and a watchdog, no writable cgroup)",
+		find(f, WARN, "limits: soft (rlimits per process; a watchdog looks at a cell's memory and processes every 250 ms)",
 			"systemd-run --user --scope -p Delegate=yes ithaca ...");
 		break;
 	default:
@@ -198,8 +225,8 @@ static const struct check {
 	{ 10, "unused keys", check_reserved },
 };
 
-void
-handle_doctor_run(struct request *q)
+static void
+write_checks(struct request *q)
 {
 	struct json *j = reply_begin(q);
 
@@ -222,4 +249,73 @@ handle_doctor_run(struct request *q)
 	json_arr_end(j);
 	json_obj_end(j);
 	reply_end(q);
+}
+
+static void
+on_self_test(void *arg, const struct sandbox_check_row *rows, size_t n, const struct err *e)
+{
+	struct request *q = arg;
+	struct self_test *t = q->own;
+	size_t at = 0;
+
+	if (e != NULL)
+		t->e = *e;
+	t->walls = n;
+	for (size_t i = 0; i < n; i++)
+		t->broken += !rows[i].holds;
+	for (size_t i = 0; i < n && at < sizeof t->names; i++)
+		if (t->broken == 0 || !rows[i].holds)
+			at += (size_t)snprintf(t->names + at, sizeof t->names - at, "%s%s", at > 0 ? ", " : "",
+				t->broken == 0 ? rows[i].name : rows[i].text);
+	write_checks(q);
+}
+
+/* In the user's own workspace, with the limits of a session, under a key and in a state directory of its own. */
+static int
+self_test_start(struct request *q, struct err *e)
+{
+	const struct config *c = q->g->parts.config;
+	struct session_spec spec;
+	int rc = session_spec_of(q, &spec, e);
+	struct cell_plan plan = {
+		.access = spec.mode == MODE_READ_ONLY ? CELL_READ_ONLY : CELL_WORKSPACE_WRITE,
+		.memory_bytes = config_int(c, "cell.memory_mb") * (int64_t)MIB,
+		.processes = config_int(c, "cell.processes"),
+		.cpu_percent = config_int(c, "cell.cpu_percent"),
+		.file_bytes = config_int(c, "cell.file_mb") * (int64_t)MIB,
+		.tmp_bytes = config_int(c, "cell.tmp_mb") * (int64_t)MIB,
+		.require_limits = config_bool(c, "cell.require_limits"),
+		.allow_basic = config_bool(c, "cell.allow_basic"),
+	};
+
+	if (rc != 0)
+		return rc;
+	plan.shared = arena_strdup(q->a, spec.workspace);
+	plan.state = arena_printf(q->a, "%s/state/cells/doctor-%s", q->g->parts.home, id_new().z);
+	return sandbox_check(q->g->parts.sandbox, &plan, on_self_test, q, e);
+}
+
+static void
+self_test_try(void *arg)
+{
+	struct request *q = arg;
+	struct self_test *t = q->own;
+
+	if (!sandbox_is_up(q->g->parts.sandbox) && clock_mono_ms() < t->until_ms) {
+		timer_again(t->wait, SHELLD_LOOK_MS);
+		return;
+	}
+	timer_close(t->wait);
+	if (self_test_start(q, &t->e) != 0)
+		write_checks(q);
+}
+
+void
+handle_doctor_run(struct request *q)
+{
+	struct self_test *t = arena_alloc(q->a, sizeof *t);
+
+	*t = (struct self_test){ .until_ms = clock_mono_ms() + SHELLD_WAIT_MS };
+	q->own = t;
+	t->wait = timer_start(q->g->parts.loop, 0, self_test_try, q);
 }

@@ -733,6 +733,7 @@ cells_probe(struct shelld *d)
 
 	d->facts.landlock_abi = landlock_abi();
 	d->facts.limits = cgroups_level(&d->cgroups);
+	d->facts.cgroup_version = d->facts.limits == LIMITS_CGROUP ? (int)d->cgroups.version : 0;
 	probe_stamp(d, stamp);
 	AUTO_CLOSE int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd >= 0 && read(fd, got, sizeof(got) - 1) > 0 && strcmp(got, stamp) == 0) {

@@ -9,7 +9,7 @@
 #define CGROUP_PATH_MAX 512
 #define CGROUP_DIRS     3 /* memory, pids, cpu; with v2 one directory holds them all */
 
-enum cgroup_version { CGROUP_NONE, CGROUP_V1, CGROUP_V2 };
+enum cgroup_version { CGROUP_NONE, CGROUP_V1 = 1, CGROUP_V2 = 2 };
 enum cgroup_controller { CGROUP_MEMORY, CGROUP_PIDS, CGROUP_CPU, CGROUP_CONTROLLERS };
 
 struct cgroups {

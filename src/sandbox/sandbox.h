@@ -33,6 +33,7 @@ struct sandbox_facts {
 	enum cell_level level;
 	enum limit_level limits;
 	int landlock_abi; /* 0: none */
+	int cgroup_version; /* of LIMITS_CGROUP: 1 or 2 */
 	char reason[200]; /* why the level is not CELL_FULL, and how to fix it */
 };
 
@@ -48,8 +49,8 @@ void sandbox_detach(struct sandbox *sb);
 bool sandbox_is_up(const struct sandbox *sb); /* linked and hello received */
 const struct sandbox_facts *sandbox_facts(const struct sandbox *sb);
 
-/* The full self-test, for doctor: looks, in a cell of its own that is made by plan and removed after, at what it promises.
- * fn is called once; rows are borrowed. e: it could not be tried. */
+/* The full self-test, for doctor: looks, in a cell of its own that is made by plan and removed after, at what it promises. The
+ * plan's state directory is removed too. fn is called once; rows are borrowed. e: it could not be tried. */
 struct sandbox_check_row {
 	const char *name, *text; /* what a whole cell promises */
 	bool holds;
