@@ -230,12 +230,24 @@ class Together(Case):
     def test_continue_after_the_client_left(self):
         s, session = self.started()
         s.close()
+        again = self.stream("--continue")
+        self.assertEqual(again.next()["session"], session)  # it follows: now the turn may end
         self.release()
-        r = self.run_json("--continue", check=None)
-        self.assertEqual(r["session"], session)
+        self.assertEqual(again.end(), 0)
         log = self.events(session)
         self.assertEqual([e["body"]["status"] for e in log if e["kind"] == "turn.finished"], ["answered"])
         self.assertEqual([e["kind"] for e in log].count("effect.intent"), 1)
+
+    def test_an_effect_in_flight_ends_with_its_runtime(self):
+        s, session = self.started()
+        os.kill(self.pids()["runner"], signal.SIGTERM)
+        self.assertEqual(wait_ends([pid for pid, _, _ in self.mine() if pid != s.proc.pid], 10), [])
+        with open(os.path.join(self.home, "logs", "runtime.log")) as f:
+            self.assertNotIn("Sanitizer", f.read())  # what is built with one says what was lost
+        s.close()
+        self.release()
+        r = self.run_json("--session", session, "--continue")
+        self.assertEqual((r["session"], r["status"]), (session, "answered"))
 
     def test_continue_with_nothing_open(self):
         r = self.run_json("other")
