@@ -33,6 +33,12 @@ void json_null(struct json *j);
 void json_node(struct json *j, const struct node *n); /* numbers as written */
 void json_raw(struct json *j, struct str text); /* already valid JSON */
 
+/* What models write nearly right: commas before a closing bracket left out, control characters inside strings as escapes.
+ * The copy lives in a; where that has no room, the text stays as it is. */
+struct str json_mend(struct arena *a, struct str text);
+/* Length of the object or list that text begins with, by its brackets alone; 0: none, or it does not end. */
+size_t json_span(struct str text);
+
 /* key and value in one call, inside an object. */
 void json_kv_str(struct json *j, const char *key, struct str s);
 void json_kv_z(struct json *j, const char *key, const char *z);

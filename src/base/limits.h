@@ -41,6 +41,7 @@
 #define MODEL_PARTS_MAX       1024u        /* of one answer */
 #define MODEL_NAME_MAX        256u         /* of a tool, in an answer */
 #define MODEL_EVENT_TREE_MAX  (8 * SSE_EVENT_MAX) /* memory for the tree of one event */
+#define TEXT_CALLS_TRIED_MAX  256u         /* places in one answer that may begin a call written as text */
 #define USAGE_TOKENS_MAX      1000000000000 /* of one answer, so that prices cannot overflow */
 #define OFFLINE_STEPS_MAX     100000u      /* of one answer of the offline model */
 #define CATALOG_TEXT_MAX      (16u * MIB)  /* of a model catalog that is fetched */

@@ -9,6 +9,7 @@
 
 /* The API wants a maximum; this is what every model of it can do. */
 #define DEFAULT_MAX_TOKENS 4096
+#define MIN_BUDGET         1024 /* of thinking; also what is left for the answer */
 
 static const struct stop_name stops[] = {
 	{ "end_turn", STOP_END },
@@ -46,23 +47,65 @@ clean_id(struct str id, struct arena *a)
 	return (struct str){ z, id.n };
 }
 
-/* Blocks without content, and thinking that this API did not sign, are refused by the server. */
+/* Blocks without content, and thinking that this server did not sign, are refused by it. */
 static bool
-is_sendable(const struct part *p)
+is_sendable(const struct model_request *r, const struct part *p)
 {
 	switch (p->type) {
 	case PART_TEXT:
 		return str_trim(p->text).n > 0;
 	case PART_REASONING:
 	case PART_REASONING_REDACTED:
-		return p->signature.n > 0;
+		return p->signature.n > 0 && part_is_own(r, p);
 	case PART_CALL:
 	case PART_RESULT:
-		return true;
 	case PART_MEDIA:
-		return false;
+		return true;
 	}
 	return false;
+}
+
+/* Images of the four types that browsers know; others are refused. */
+static bool
+is_image(struct str mime)
+{
+	return str_is(mime, "image/png") || str_is(mime, "image/jpeg") ||
+	       str_is(mime, "image/gif") || str_is(mime, "image/webp");
+}
+
+static void
+write_source(struct json *j, const struct part *p, bool is_text)
+{
+	json_key(j, "source");
+	json_obj(j);
+	json_kv_z(j, "type", is_text ? "text" : "base64");
+	json_kv_str(j, "media_type", is_text ? STR("text/plain") : media_mime(p));
+	json_key(j, "data");
+	if (is_text)
+		json_str(j, p->data);
+	else
+		write_base64(j, p->data);
+	json_obj_end(j);
+}
+
+/* The members of a block; there is none for sound and film. */
+static void
+write_media(struct json *j, const struct part *p, struct arena *a)
+{
+	enum media_kind kind = media_kind(p);
+	bool is_text = kind == MEDIA_TEXT && p->data.n > 0;
+
+	if (kind == MEDIA_IMAGE && is_image(media_mime(p))) {
+		json_kv_z(j, "type", "image");
+		write_source(j, p, false);
+	} else if (kind == MEDIA_PDF || is_text) {
+		json_kv_z(j, "type", "document");
+		write_source(j, p, is_text);
+		json_kv_str(j, "title", media_name(p));
+	} else {
+		json_kv_z(j, "type", "text");
+		json_kv_str(j, "text", media_text(p, a));
+	}
 }
 
 static void
@@ -97,6 +140,7 @@ write_part(struct json *j, const struct part *p, bool is_last, struct arena *a)
 			json_kv_bool(j, "is_error", true);
 		break;
 	case PART_MEDIA:
+		write_media(j, p, a);
 		break;
 	}
 	if (is_last && p->type != PART_REASONING && p->type != PART_REASONING_REDACTED)
@@ -113,7 +157,7 @@ write_message(struct json *j, const struct model_request *r, size_t from, size_t
 
 	for (size_t m = from; m < to; m++)
 		for (size_t i = 0; i < r->messages[m].n; i++)
-			left += is_sendable(&r->messages[m].parts[i]);
+			left += is_sendable(r, &r->messages[m].parts[i]);
 	if (left == 0)
 		return;
 	json_obj(j);
@@ -125,7 +169,7 @@ write_message(struct json *j, const struct model_request *r, size_t from, size_t
 			for (size_t i = 0; i < r->messages[m].n; i++) {
 				const struct part *p = &r->messages[m].parts[i];
 
-				if (is_sendable(p) && (p->type == PART_RESULT) == (pass == 0))
+				if (is_sendable(r, p) && (p->type == PART_RESULT) == (pass == 0))
 					write_part(j, p, is_last && --left == 0, a);
 			}
 		}
@@ -154,28 +198,162 @@ write_tools(struct json *j, const struct model_request *r)
 }
 
 static void
-write_system(struct json *j, struct str system)
+write_system_block(struct json *j, struct str text, bool is_last)
 {
-	if (str_trim(system).n == 0)
+	json_obj(j);
+	json_kv_z(j, "type", "text");
+	json_kv_str(j, "text", text);
+	if (is_last)
+		write_cache_mark(j);
+	json_obj_end(j);
+}
+
+static void
+write_system(struct json *j, struct str system, struct str words)
+{
+	bool has_system = str_trim(system).n > 0;
+
+	if (!has_system && words.n == 0)
 		return;
 	json_key(j, "system");
 	json_arr(j);
-	json_obj(j);
-	json_kv_z(j, "type", "text");
-	json_kv_str(j, "text", system);
-	write_cache_mark(j);
-	json_obj_end(j);
+	if (has_system)
+		write_system_block(j, system, words.n == 0);
+	if (words.n > 0)
+		write_system_block(j, words, true);
 	json_arr_end(j);
+}
+
+/* ---- thinking and form of the answer ---- */
+
+/* Since 4.6 these models decide themselves how long they think, and take an effort instead of a
+ * budget. A date in the name is no version. */
+static bool
+is_adaptive(struct str model)
+{
+	ptrdiff_t at = str_find(model, STR("claude-"));
+	int64_t version[2] = { 0, 0 };
+	size_t found = 0, from = 0;
+
+	if (at < 0)
+		return false;
+	model = str_sub(model, (size_t)at, model.n);
+	for (size_t i = 0; i <= model.n && found < 2; i++) {
+		int64_t number;
+		struct str segment;
+
+		if (i < model.n && model.p[i] != '-' && model.p[i] != '.')
+			continue;
+		segment = str_sub(model, from, i - from);
+		from = i + 1;
+		if (segment.n > 0 && segment.n <= 2 && str_i64(segment, &number) == 0)
+			version[found++] = number;
+		else if (found > 0)
+			break;
+	}
+	return version[0] > 4 || (version[0] == 4 && version[1] >= 6);
+}
+
+/* With a budget, an answer that goes on after tools must begin with a thinking block of this server:
+ * a turn that another model began, or that began without thinking, goes on without it. */
+static bool
+may_think(const struct model_request *r)
+{
+	size_t end = r->messages_n;
+
+	while (end > 0 && r->messages[end - 1].role == MSG_USER)
+		end--;
+	if (end == 0)
+		return true;
+	for (size_t i = 0; i < r->messages[end - 1].n; i++) {
+		const struct part *p = &r->messages[end - 1].parts[i];
+
+		if (!is_sendable(r, p))
+			continue;
+		if (p->type == PART_REASONING || p->type == PART_REASONING_REDACTED)
+			return true;
+		if (p->type == PART_CALL)
+			return false;
+	}
+	return true;
+}
+
+/* A budget is part of the output, which must be larger; 0: too little room to think at all. */
+static int64_t
+budget(const struct model_request *r, int64_t max_tokens)
+{
+	static const int64_t budgets[] = {
+		[EFFORT_LOW] = 4096, [EFFORT_MEDIUM] = 12288, [EFFORT_HIGH] = 32000
+	};
+	int64_t tokens = MIN(budgets[r->effort], max_tokens - MIN_BUDGET);
+
+	return tokens >= MIN_BUDGET && may_think(r) ? tokens : 0;
+}
+
+static void
+write_thinking(struct json *j, const struct model_request *r, int64_t max_tokens)
+{
+	int64_t tokens = 0;
+	bool is_off = r->effort == EFFORT_OFF, by_itself = is_adaptive(r->model);
+
+	if (!r->has_reasoning || r->effort == EFFORT_AUTO)
+		return;
+	if (!is_off && !by_itself)
+		tokens = budget(r, max_tokens);
+	json_key(j, "thinking");
+	json_obj(j);
+	if (!is_off && by_itself) {
+		json_kv_z(j, "type", "adaptive");
+	} else if (tokens > 0) {
+		json_kv_z(j, "type", "enabled");
+		json_kv_int(j, "budget_tokens", tokens);
+	} else {
+		json_kv_z(j, "type", "disabled");
+	}
+	json_obj_end(j);
+}
+
+/* A schema is a field of the API, not a tool that must be called: with a forced tool the model can
+ * neither think nor use other tools first. Where the field cannot be had, *words ask for it. */
+static void
+write_output_config(struct json *j, const struct model_request *r, struct str *words,
+	struct arena *a)
+{
+	static const char *const efforts[] = {
+		[EFFORT_LOW] = "low", [EFFORT_MEDIUM] = "medium", [EFFORT_HIGH] = "high"
+	};
+	bool has_effort = r->has_reasoning && r->effort >= EFFORT_LOW && is_adaptive(r->model);
+	struct str closed = STR("");
+
+	if (r->schema.n > 0 && !(r->is_own_server && schema_close(r->schema, a, &closed)))
+		*words = schema_words(r->schema, a);
+	if (!has_effort && closed.n == 0)
+		return;
+	json_key(j, "output_config");
+	json_obj(j);
+	if (has_effort)
+		json_kv_z(j, "effort", efforts[r->effort]);
+	if (closed.n > 0) {
+		json_key(j, "format");
+		json_obj(j);
+		json_kv_z(j, "type", "json_schema");
+		json_kv_raw(j, "schema", closed);
+		json_obj_end(j);
+	}
+	json_obj_end(j);
 }
 
 static int
 build(const struct model_request *r, struct http_request *out, struct arena *a, struct err *e)
 {
 	struct json j;
+	struct str words = STR("");
+	int64_t max_tokens = r->max_output_tokens > 0 ? r->max_output_tokens : DEFAULT_MAX_TOKENS;
 	size_t to;
 
 	if (r->messages_n == 0)
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "a request without messages");
+	r = request_prepare(r, a);
 	out->path = STR("/messages");
 	out->headers = STR("content-type: application/json\naccept: "
 			   "text/event-stream\nanthropic-version: 2023-06-01\n");
@@ -183,10 +361,11 @@ build(const struct model_request *r, struct http_request *out, struct arena *a, 
 	json_obj(&j);
 	json_kv_str(&j, "model", r->model);
 	json_kv_bool(&j, "stream", true);
-	json_kv_int(&j, "max_tokens",
-		r->max_output_tokens > 0 ? r->max_output_tokens : DEFAULT_MAX_TOKENS);
+	json_kv_int(&j, "max_tokens", max_tokens);
+	write_thinking(&j, r, max_tokens);
+	write_output_config(&j, r, &words, a);
 	write_tools(&j, r);
-	write_system(&j, r->system);
+	write_system(&j, r->system, words);
 	json_key(&j, "messages");
 	json_arr(&j);
 	for (size_t from = 0; from < r->messages_n; from = to) {

@@ -123,57 +123,6 @@ model_generation(struct str model, const char *prefix)
 	return str_i64(str_sub(rest, 0, n), &generation) == 0 ? generation : 0;
 }
 
-static bool
-requires_all(const struct node *schema)
-{
-	const struct node *members = node_get(schema, "properties");
-	const struct node *required = node_get(schema, "required");
-
-	/* Keys are unique, so counting those that are found is enough. */
-	for (size_t i = 0; i < node_len(members); i++) {
-		bool is_found = false;
-
-		for (size_t k = 0; k < node_len(required) && !is_found; k++)
-			is_found = node_is(node_at(required, k), NODE_STR) &&
-				   str_eq(node_at(required, k)->s, members->map.pairs[i].key);
-		if (!is_found)
-			return false;
-	}
-	return true;
-}
-
-static bool
-is_strict(const struct node *n)
-{
-	if (node_is(n, NODE_LIST)) {
-		for (size_t i = 0; i < n->list.n; i++)
-			if (!is_strict(&n->list.items[i]))
-				return false;
-		return true;
-	}
-	if (!node_is(n, NODE_MAP))
-		return true;
-	if ((str_is(node_str(n, "type", STR("")), "object") ||
-		    node_is(node_get(n, "properties"), NODE_MAP)) &&
-		(node_bool(n, "additionalProperties", true) || !requires_all(n)))
-		return false;
-	for (size_t i = 0; i < n->map.n; i++)
-		if (!is_strict(&n->map.pairs[i].value))
-			return false;
-	return true;
-}
-
-bool
-schema_is_strict(struct str schema)
-{
-	struct arena *scratch = arena_new(MODEL_EVENT_TREE_MAX);
-	const struct node *n;
-	bool yes = json_parse(scratch, schema, &n, NULL) == 0 && is_strict(n);
-
-	arena_free(scratch);
-	return yes;
-}
-
 int
 build_end(const struct http_request *out, struct err *e)
 {

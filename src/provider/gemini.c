@@ -97,11 +97,7 @@ write_system(struct json *j, const struct model_request *r, struct arena *a)
 	if (str_trim(r->system).n > 0)
 		write_text_part(j, r->system);
 	if (in_words)
-		write_text_part(j,
-			str_of(arena_printf(a,
-				"Your final answer must be JSON alone, without a fence around it, "
-				"and match this JSON Schema:\n%.*s",
-				STR_FMT(r->schema))));
+		write_text_part(j, schema_words(r->schema, a));
 	json_arr_end(j);
 	json_obj_end(j);
 }

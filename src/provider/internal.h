@@ -97,8 +97,14 @@ int64_t model_generation(struct str model, const char *prefix);
 /* Whether every object of a JSON Schema forbids other members and requires all of its own: what the
  * strict mode of OpenAI's APIs demands. */
 bool schema_is_strict(struct str schema);
+/* The schema with every object closed, as Anthropic's API demands, in a; false: it cannot be said
+ * that way. */
+bool schema_close(struct str schema, struct arena *a, struct str *out);
+struct str schema_words(struct str schema, struct arena *a); /* for the system text */
 /* The request as the API gets it: the same, or with tools as text (see tool_mode). */
 const struct model_request *request_prepare(const struct model_request *r, struct arena *a);
+/* JSON Schema of an answer in TOOLS_SCHEMA: {"answer"} or {"tool_calls"}. */
+struct str text_call_schema(const struct model_request *r, struct arena *a);
 int build_end(const struct http_request *out, struct err *e) MUST_USE;
 /* media.c: attachments */
 enum media_kind { MEDIA_IMAGE, MEDIA_PDF, MEDIA_AUDIO, MEDIA_VIDEO, MEDIA_TEXT, MEDIA_OTHER };

@@ -15,6 +15,18 @@ static const struct stop_name stops[] = {
 	{ "content_filter", STOP_REFUSED },
 };
 
+/* Where servers that imitate the API put reasoning. */
+static const char *const reasoning_fields[] = { "reasoning_content", "reasoning" };
+
+static bool
+is_reasoning_field(struct str name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(reasoning_fields); i++)
+		if (str_is(name, reasoning_fields[i]))
+			return true;
+	return false;
+}
+
 /* ---- request ---- */
 
 static void
@@ -37,6 +49,85 @@ write_tools(struct json *j, const struct model_request *r)
 	}
 	json_arr_end(j);
 }
+
+/* ---- attachments ---- */
+
+static void
+write_text_part(struct json *j, struct str text)
+{
+	json_obj(j);
+	json_kv_z(j, "type", "text");
+	json_kv_str(j, "text", text);
+	json_obj_end(j);
+}
+
+static void
+write_media(struct json *j, const struct part *p, struct arena *a)
+{
+	const char *audio = media_audio_format(p);
+	enum media_kind kind = media_kind(p);
+
+	if (kind != MEDIA_IMAGE && kind != MEDIA_PDF && !(kind == MEDIA_AUDIO && audio)) {
+		write_text_part(j, media_text(p, a));
+		return;
+	}
+	json_obj(j);
+	if (kind == MEDIA_IMAGE) {
+		json_kv_z(j, "type", "image_url");
+		json_key(j, "image_url");
+		json_obj(j);
+		json_key(j, "url");
+		write_data_url(j, p);
+	} else if (kind == MEDIA_PDF) {
+		json_kv_z(j, "type", "file");
+		json_key(j, "file");
+		json_obj(j);
+		json_kv_str(j, "filename", media_name(p));
+		json_key(j, "file_data");
+		write_data_url(j, p);
+	} else {
+		json_kv_z(j, "type", "input_audio");
+		json_key(j, "input_audio");
+		json_obj(j);
+		json_key(j, "data");
+		write_base64(j, p->data);
+		json_kv_z(j, "format", audio);
+	}
+	json_obj_end(j);
+	json_obj_end(j);
+}
+
+static size_t
+count_parts(const struct model_request *r, size_t from, size_t to, enum part_type type)
+{
+	size_t n = 0;
+
+	for (size_t m = from; m < to; m++)
+		for (size_t i = 0; i < r->messages[m].n; i++)
+			n += r->messages[m].parts[i].type == type;
+	return n;
+}
+
+/* Content with attachments is a list; without, it stays a string, which every server takes. */
+static void
+write_contents(struct json *j, const struct model_request *r, size_t from, size_t to,
+	struct arena *a)
+{
+	json_arr(j);
+	for (size_t m = from; m < to; m++) {
+		for (size_t i = 0; i < r->messages[m].n; i++) {
+			const struct part *p = &r->messages[m].parts[i];
+
+			if (p->type == PART_MEDIA)
+				write_media(j, p, a);
+			else if (p->type == PART_TEXT && p->text.n > 0)
+				write_text_part(j, p->text);
+		}
+	}
+	json_arr_end(j);
+}
+
+/* ---- messages ---- */
 
 /* All text of messages [from, to) as one string; texts are kept apart by an empty line. false:
  * there is none. */
@@ -78,11 +169,17 @@ write_user(struct json *j, const struct model_request *r, size_t from, size_t to
 		for (size_t i = 0; i < r->messages[m].n; i++)
 			if (r->messages[m].parts[i].type == PART_RESULT)
 				write_result(j, &r->messages[m].parts[i], a);
-	if (!join_text(r, from, to, text))
+	bool has_media = count_parts(r, from, to, PART_MEDIA) > 0;
+
+	if (!has_media && !join_text(r, from, to, text))
 		return;
 	json_obj(j);
 	json_kv_z(j, "role", "user");
-	json_kv_str(j, "content", buf_str(text));
+	json_key(j, "content");
+	if (has_media)
+		write_contents(j, r, from, to, a);
+	else
+		json_str(j, buf_str(text));
 	json_obj_end(j);
 }
 
@@ -100,29 +197,49 @@ write_call(struct json *j, const struct part *p, struct arena *a)
 	json_obj_end(j);
 }
 
-static size_t
-count_calls(const struct model_request *r, size_t from, size_t to)
+/* Servers that think before a call want to see it again while they work; they get it under the name
+ * under which they sent it, beside calls alone, so that it never moves. OpenAI's own server sends
+ * none, and other providers' reasoning stays away: some servers refuse fields they do not know. */
+static void
+write_reasoning(struct json *j, const struct model_request *r, size_t from, size_t to)
 {
-	size_t n = 0;
+	struct str name = STR("");
+	struct buf text;
 
-	for (size_t m = from; m < to; m++)
-		for (size_t i = 0; i < r->messages[m].n; i++)
-			n += r->messages[m].parts[i].type == PART_CALL;
-	return n;
+	buf_init(&text, REQUEST_BODY_MAX);
+	for (size_t m = from; m < to; m++) {
+		for (size_t i = 0; i < r->messages[m].n; i++) {
+			const struct part *p = &r->messages[m].parts[i];
+
+			if (p->type != PART_REASONING || p->text.n == 0 || !part_is_own(r, p) ||
+				!is_reasoning_field(p->item_id))
+				continue;
+			if (name.n > 0)
+				buf_add_z(&text, "\n\n");
+			name = p->item_id;
+			buf_add_str(&text, p->text);
+		}
+	}
+	if (name.n > 0) {
+		json_key_str(j, name);
+		json_str(j, buf_str(&text));
+	}
+	buf_fini(&text);
 }
 
-/* Reasoning is not sent back: this API has no place for it, and some servers refuse the request. */
 static void
 write_assistant(struct json *j, const struct model_request *r, size_t from, size_t to,
 	struct buf *text, struct arena *a)
 {
 	bool has_text = join_text(r, from, to, text);
-	size_t calls = count_calls(r, from, to);
+	size_t calls = count_parts(r, from, to, PART_CALL);
 
 	if (!has_text && calls == 0)
 		return;
 	json_obj(j);
 	json_kv_z(j, "role", "assistant");
+	if (calls > 0)
+		write_reasoning(j, r, from, to);
 	json_key(j, "content");
 	if (has_text)
 		json_str(j, buf_str(text));
@@ -164,6 +281,39 @@ write_messages(struct json *j, const struct model_request *r, struct arena *a)
 	buf_fini(&text);
 }
 
+static void
+write_options(struct json *j, const struct model_request *r)
+{
+	const char *effort = openai_effort(r);
+
+	json_kv_bool(j, "stream", true);
+	json_key(j, "stream_options");
+	json_obj(j);
+	json_kv_bool(j, "include_usage", true);
+	json_obj_end(j);
+	/* OpenAI's reasoning models refuse the old name; servers that imitate the API often know
+	 * only that one. */
+	if (r->max_output_tokens > 0)
+		json_kv_int(j, r->is_own_server ? "max_completion_tokens" : "max_tokens",
+			r->max_output_tokens);
+	if (effort)
+		json_kv_z(j, "reasoning_effort", effort);
+	if (r->cache_key.n > 0 && r->is_own_server)
+		json_kv_str(j, "prompt_cache_key", r->cache_key);
+	if (r->schema.n == 0)
+		return;
+	json_key(j, "response_format");
+	json_obj(j);
+	json_kv_z(j, "type", "json_schema");
+	json_key(j, "json_schema");
+	json_obj(j);
+	json_kv_z(j, "name", SCHEMA_NAME);
+	json_kv_bool(j, "strict", schema_is_strict(r->schema));
+	json_kv_raw(j, "schema", r->schema);
+	json_obj_end(j);
+	json_obj_end(j);
+}
+
 static int
 build(const struct model_request *r, struct http_request *out, struct arena *a, struct err *e)
 {
@@ -171,21 +321,13 @@ build(const struct model_request *r, struct http_request *out, struct arena *a, 
 
 	if (r->messages_n == 0)
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "a request without messages");
+	r = request_prepare(r, a);
 	out->path = STR("/chat/completions");
 	out->headers = STR("content-type: application/json\naccept: text/event-stream\n");
 	json_init(&j, out->body);
 	json_obj(&j);
 	json_kv_str(&j, "model", r->model);
-	json_kv_bool(&j, "stream", true);
-	json_key(&j, "stream_options");
-	json_obj(&j);
-	json_kv_bool(&j, "include_usage", true);
-	json_obj_end(&j);
-	/* OpenAI's reasoning models refuse the old name; servers that imitate the API often know
-	 * only that one. */
-	if (r->max_output_tokens > 0)
-		json_kv_int(&j, r->is_own_server ? "max_completion_tokens" : "max_tokens",
-			r->max_output_tokens);
+	write_options(&j, r);
 	write_tools(&j, r);
 	json_key(&j, "messages");
 	json_arr(&j);
@@ -268,33 +410,76 @@ on_call(struct parser *p, const struct node *call, struct err *e)
 }
 
 static int
-on_delta(struct parser *p, const struct node *delta, struct err *e)
+on_reasoning(struct parser *p, const struct node *delta, struct err *e)
 {
-	static const struct {
-		const char *key;
-		enum part_type type;
-	} texts[] = {
-		{ "reasoning_content", PART_REASONING },
-		{ "reasoning", PART_REASONING },
-		{ "content", PART_TEXT },
-		{ "refusal", PART_TEXT },
-	};
-	const struct node *calls = node_get(delta, "tool_calls");
-	struct str text;
+	for (size_t i = 0; i < ARRAY_LEN(reasoning_fields); i++) {
+		struct str text;
+
+		if (text_of(p, delta, reasoning_fields[i], &text, e) != 0)
+			return ERR_PROTO;
+		if (text.n == 0)
+			continue;
+		/* Some servers send it under both names: the first one is taken. */
+		if (parser_add_text(p, PART_REASONING, text, e) != 0)
+			return ERR_LIMIT;
+		return slot_set_item_id(p, slot_last(p), str_of(reasoning_fields[i]), e);
+	}
+	return 0;
+}
+
+/* Content as a list of blocks, as some servers send it: text, and thinking that holds text. */
+static int
+on_blocks(struct parser *p, const struct node *list, enum part_type type, struct err *e)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < node_len(list) && rc == 0; i++) {
+		const struct node *block = node_at(list, i), *inner = node_get(block, "thinking");
+
+		if (!node_is(block, NODE_MAP))
+			return parser_malformed(p, e, "content: expected a list of objects, found %s in it",
+				node_type_name(block->type));
+		if (node_is(inner, NODE_LIST) && type == PART_TEXT)
+			rc = on_blocks(p, inner, PART_REASONING, e);
+		else
+			rc = parser_add_text(p, type, node_str(block, "text", STR("")), e);
+	}
+	return rc;
+}
+
+static int
+on_content(struct parser *p, const struct node *delta, struct err *e)
+{
+	const struct node *content = node_get(delta, "content");
+	struct str text, refusal;
 	int rc;
 
-	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-		/* Some servers send the reasoning under both names. */
-		if (i == 1 && node_str(delta, texts[0].key, STR("")).n > 0)
-			continue;
-		rc = text_of(p, delta, texts[i].key, &text, e);
+	if (text_of(p, delta, "refusal", &refusal, e) != 0)
+		return ERR_PROTO;
+	if (node_is(content, NODE_LIST)) {
+		rc = on_blocks(p, content, PART_TEXT, e);
+	} else {
+		rc = text_of(p, delta, "content", &text, e);
 		if (rc == 0)
-			rc = parser_add_text(p, texts[i].type, text, e);
-		if (rc != 0)
-			return rc;
-		if (i == 3 && text.n > 0)
-			parser_set_stop(p, STOP_REFUSED);
+			rc = parser_add_text(p, PART_TEXT, text, e);
 	}
+	if (rc == 0 && refusal.n > 0) {
+		parser_set_stop(p, STOP_REFUSED);
+		rc = parser_add_text(p, PART_TEXT, refusal, e);
+	}
+	return rc;
+}
+
+static int
+on_delta(struct parser *p, const struct node *delta, struct err *e)
+{
+	const struct node *calls = node_get(delta, "tool_calls");
+	int rc = on_reasoning(p, delta, e);
+
+	if (rc == 0)
+		rc = on_content(p, delta, e);
+	if (rc != 0)
+		return rc;
 	for (size_t i = 0; i < node_len(calls); i++) {
 		rc = on_call(p, node_at(calls, i), e);
 		if (rc != 0)

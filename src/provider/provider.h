@@ -101,6 +101,16 @@ struct model_answer {
 	struct model_usage usage;
 };
 
+/* ---- calls as text ---- */
+
+/* For models whose server does not know their way of calling tools: finds calls that a finished
+ * answer has as text, in the forms that open models write (see docs/internals/provider.md). Only a
+ * block that parses whole and names offered tools alone becomes calls; everything else stays text,
+ * and an answer with native calls, or of an API's own server in TOOLS_NATIVE, stays as it is. *out
+ * borrows from the answer and lives in a. Returns how many calls were found. */
+size_t answer_text_calls(const struct model_answer *answer, const struct model_request *r,
+	struct arena *a, struct model_answer *out);
+
 /* ---- one API ---- */
 
 struct http_request {

@@ -2,6 +2,7 @@
  * Arguments as models write them: parsed strictly, and where that fails, repaired only where one
  * reading is possible. Never guesses a value, a missing brace or a name: those go back to the model
  * with the field that is wrong. */
+#include "base/json.h"
 #include "tool/internal.h"
 
 /* The object that a text is about: fences and words around a single pair of braces are left out. */
@@ -33,43 +34,6 @@ find_object(struct str s)
 	return s;
 }
 
-/* Whether only white space stands between p[i] and a closing bracket. */
-static bool
-closes_next(struct str s, size_t i)
-{
-	while (i < s.n && (s.p[i] == ' ' || s.p[i] == '\t' || s.p[i] == '\n' || s.p[i] == '\r'))
-		i++;
-	return i < s.n && (s.p[i] == '}' || s.p[i] == ']');
-}
-
-/* Leaves out commas before a closing bracket, and writes control characters inside strings as
- * escapes. */
-static struct str
-mend(struct arena *a, struct str s)
-{
-	struct buf b;
-	bool in_string = false;
-
-	buf_init(&b, 6 * s.n + 1);
-	for (size_t i = 0; i < s.n; i++) {
-		unsigned char c = (unsigned char)s.p[i];
-		if (!in_string && c == ',' && closes_next(s, i + 1))
-			continue;
-		if (in_string && c < 0x20) {
-			buf_printf(&b, "\\u%04x", c);
-			continue;
-		}
-		buf_add_char(&b, (char)c);
-		if (in_string && c == '\\' && i + 1 < s.n && (unsigned char)s.p[i + 1] >= 0x20)
-			buf_add_char(&b, s.p[++i]);
-		else if (c == '"')
-			in_string = !in_string;
-	}
-	struct str out = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return out;
-}
-
 /* Parses to a map: as it is, then around it, then mended; an object inside a string is opened once.
  */
 static int
@@ -83,9 +47,9 @@ parse_map(struct arena *a, struct str text, bool may_open, const struct node **o
 		struct str s = find_object(text);
 		rc = json_parse(a, s, &n, NULL);
 		if (rc != 0)
-			rc = json_parse(a, mend(a, s), &n, NULL);
+			rc = json_parse(a, json_mend(a, s), &n, NULL);
 		if (rc != 0)
-			rc = json_parse(a, find_object(mend(a, text)), &n, NULL);
+			rc = json_parse(a, find_object(json_mend(a, text)), &n, NULL);
 	}
 	if (rc != 0)
 		return err_copy(e, &first);

@@ -274,6 +274,189 @@ test_prefix_is_stable(void **state)
 	}
 }
 
+/* ---- attachments, thinking, schemas ---- */
+
+#define S(z) { z, sizeof(z) - 1 }
+
+static const struct part rich1[] = { { .type = PART_TEXT, .text = S("Look") },
+	{ .type = PART_MEDIA, .mime = S("image/png"), .data = S("\x00\xff\x10z"), .name = S("a.png") },
+	{ .type = PART_MEDIA, .mime = S("application/pdf"), .data = S("%PDF"), .name = S("d.pdf") },
+	{ .type = PART_MEDIA, .mime = S("text/csv"), .data = S("a,b"), .name = S("t.csv") },
+	{ .type = PART_MEDIA, .mime = S("image/bmp"), .data = S("B"), .name = S("b.bmp") },
+	{ .type = PART_MEDIA, .mime = S("audio/wav"), .data = S("R"), .name = S("s.wav") } };
+static const struct part rich2[] = {
+	{ .type = PART_REASONING, .text = S("hm"), .signature = S("S=="), .origin = S("acme") },
+	{ .type = PART_REASONING, .text = S("foreign"), .signature = S("F"), .origin = S("other") },
+	{ .type = PART_REASONING_REDACTED, .signature = S("D"), .origin = S("acme") },
+	{ .type = PART_CALL, .call_id = S("c1"), .tool = S("read"), .args = S("{}"), .signature = S("G"),
+		.origin = S("other") },
+};
+static const struct part rich3[] = { { .type = PART_RESULT, .call_id = S("c1"), .text = S("ok") },
+	{ .type = PART_MEDIA, .mime = S("image/png"), .data = S("p") } };
+static const struct part rich4[] = { { .type = PART_CALL, .call_id = S("c2"), .tool = S("read"), .args = S("{}") } };
+static const struct part rich5[] = { { .type = PART_RESULT, .call_id = S("c2"), .text = S("ok") } };
+static const struct message rich[] = {
+	{ MSG_USER, rich1, ARRAY_LEN(rich1) },
+	{ MSG_ASSISTANT, rich2, ARRAY_LEN(rich2) },
+	{ MSG_USER, rich3, ARRAY_LEN(rich3) },
+	{ MSG_ASSISTANT, rich4, ARRAY_LEN(rich4) },
+	{ MSG_USER, rich5, ARRAY_LEN(rich5) },
+};
+
+static void
+build_rich(const struct model_request *options, size_t n, struct buf *body)
+{
+	struct model_request r = *options;
+	struct http_request out = { .body = body };
+	struct arena *a = arena_new(MIB);
+	struct err e = { 0 };
+
+	r.provider = STR("acme");
+	r.messages = rich;
+	r.messages_n = n;
+	buf_init(body, REQUEST_BODY_MAX);
+	assert_int_equal(api()->build(&r, &out, a, &e), 0);
+	arena_free(a);
+}
+
+static void
+test_attachments_and_origin(void **state)
+{
+	const struct model_request options = { .model = STR("m") };
+	struct buf body;
+
+	build_rich(&options, 3, &body);
+	assert_string_equal(buf_z(&body),
+		"{\"model\":\"m\",\"stream\":true,\"max_tokens\":4096,\"messages\":[{\"role\":"
+		"\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Look\"},{\"type\":\"image\","
+		"\"source\":{\"type\":\"base64\",\"media_type\":\"image/png\",\"data\":\"AP8Qeg==\"}},"
+		"{\"type\":\"document\",\"source\":{\"type\":\"base64\",\"media_type\":"
+		"\"application/pdf\",\"data\":\"JVBERg==\"},\"title\":\"d.pdf\"},{\"type\":"
+		"\"document\",\"source\":{\"type\":\"text\",\"media_type\":\"text/plain\",\"data\":"
+		"\"a,b\"},\"title\":\"t.csv\"},{\"type\":\"text\",\"text\":\"(The file b.bmp, "
+		"image/bmp, 1 bytes, is attached, but this model's API cannot take such files.)\"},"
+		"{\"type\":\"text\",\"text\":\"(The file s.wav, audio/wav, 1 bytes, is attached, but "
+		"this model's API cannot take such files.)\"}]},{\"role\":\"assistant\",\"content\":"
+		"[{\"type\":\"thinking\",\"thinking\":\"hm\",\"signature\":\"S==\"},{\"type\":"
+		"\"redacted_thinking\",\"data\":\"D\"},{\"type\":\"tool_use\",\"id\":\"c1\",\"name\":"
+		"\"read\",\"input\":{}}]},{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\","
+		"\"tool_use_id\":\"c1\",\"content\":\"ok\"},{\"type\":\"image\",\"source\":{\"type\":"
+		"\"base64\",\"media_type\":\"image/png\",\"data\":\"cA==\"}" MARK "}]}]}");
+	buf_fini(&body);
+	for (size_t n = 1; n + 2 <= ARRAY_LEN(rich); n += 2) {
+		struct buf a, b;
+
+		build_rich(&options, n, &a);
+		build_rich(&options, n + 2, &b);
+		a.n -= strlen(MARK "}]}]}");
+		assert_true(str_starts(buf_str(&b), buf_z(&a)));
+		buf_fini(&a);
+		buf_fini(&b);
+	}
+}
+
+static void
+test_thinking_options(void **state)
+{
+	static const struct {
+		const char *model;
+		enum effort effort;
+		int64_t max;
+		size_t messages;
+		const char *want; /* NULL: nothing about thinking */
+	} rows[] = {
+		{ "claude-sonnet-4-5", EFFORT_AUTO, 64000, 1, NULL },
+		{ "claude-sonnet-4-5", EFFORT_LOW, 64000, 1, "\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":4096}" },
+		{ "claude-sonnet-4-5-20250929", EFFORT_HIGH, 64000, 1, "\"budget_tokens\":32000}" },
+		{ "claude-opus-4-20250514", EFFORT_MEDIUM, 32000, 1, "\"budget_tokens\":12288}" },
+		{ "claude-3-7-sonnet-20250219", EFFORT_HIGH, 0, 1, "\"budget_tokens\":3072}" },
+		{ "claude-sonnet-4-5", EFFORT_HIGH, 1500, 1, "\"thinking\":{\"type\":\"disabled\"}" },
+		{ "claude-sonnet-4-5", EFFORT_HIGH, 64000, 3, "\"budget_tokens\":32000}" },
+		/* the turn goes on after a call that began without thinking */
+		{ "claude-sonnet-4-5", EFFORT_HIGH, 64000, 5, "\"thinking\":{\"type\":\"disabled\"}" },
+		{ "claude-sonnet-4-5", EFFORT_OFF, 64000, 1, "\"thinking\":{\"type\":\"disabled\"}" },
+		{ "claude-opus-4-6", EFFORT_LOW, 64000, 5, "\"thinking\":{\"type\":\"adaptive\"},\"output_config\":{\"effort\":\"low\"}" },
+		{ "vendor/claude-opus-5.5", EFFORT_HIGH, 64000, 1, "\"output_config\":{\"effort\":\"high\"}" },
+		{ "claude-haiku-5-5", EFFORT_OFF, 64000, 1, "\"thinking\":{\"type\":\"disabled\"}" },
+		{ "other-model", EFFORT_LOW, 64000, 1, "\"budget_tokens\":4096}" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct model_request r = { .model = str_of(rows[i].model),
+			.effort = rows[i].effort,
+			.max_output_tokens = rows[i].max,
+			.has_reasoning = true };
+		struct buf body;
+
+		build_rich(&r, rows[i].messages, &body);
+		if (rows[i].want && !strstr(buf_z(&body), rows[i].want))
+			fail_msg("%s: %s", rows[i].want, buf_z(&body));
+		if (!rows[i].want)
+			assert_null(strstr(buf_z(&body), "\"thinking\":{"));
+		buf_fini(&body);
+		r.has_reasoning = false;
+		build_rich(&r, 1, &body);
+		assert_null(strstr(buf_z(&body), "\"thinking\":{"));
+		assert_null(strstr(buf_z(&body), "output_config"));
+		buf_fini(&body);
+	}
+}
+
+static void
+test_schema(void **state)
+{
+	static const struct {
+		const char *schema, *want;
+		bool is_own;
+	} rows[] = {
+		{ "{\"type\":\"object\",\"properties\":{\"minimum\":{\"type\":\"integer\",\"minimum\":1},"
+		  "\"list\":{\"type\":\"array\",\"minItems\":2,\"items\":{\"type\":\"object\","
+		  "\"properties\":{\"k\":{\"enum\":[{\"minimum\":1}]}}}}},\"required\":[\"list\"]}",
+			"\"output_config\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":"
+			"\"object\",\"properties\":{\"minimum\":{\"type\":\"integer\"},\"list\":{\"type\":"
+			"\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"k\":{\"enum\":[{"
+			"\"minimum\":1}]}},\"additionalProperties\":false}}},\"required\":[\"list\"],"
+			"\"additionalProperties\":false}}},\"messages\"",
+			true },
+		/* what cannot be closed, and what another server may not know, is asked for in words */
+		{ "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\"}}",
+			"\"max_tokens\":4096,\"system\":[{\"type\":\"text\",\"text\":\"Your final answer must be", true },
+		{ "{\"type\":\"object\",\"properties\":{\"a\":{}}}",
+			"\"max_tokens\":4096,\"system\":[{\"type\":\"text\",\"text\":\"Your final answer must be", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct model_request r = { .model = STR("claude-sonnet-4-5"),
+			.schema = str_of(rows[i].schema),
+			.is_own_server = rows[i].is_own };
+		struct buf body;
+
+		build_rich(&r, 1, &body);
+		if (!strstr(buf_z(&body), rows[i].want))
+			fail_msg("%s", buf_z(&body));
+		buf_fini(&body);
+	}
+}
+
+/* Four marks are allowed. */
+static void
+test_cache_marks(void **state)
+{
+	const struct model_request r = { .model = STR("m"),
+		.system = STR("s"),
+		.schema = STR("{}"),
+		.tools = tools,
+		.tools_n = 2 };
+	struct buf body;
+	size_t marks = 0;
+
+	build_rich(&r, 5, &body);
+	for (const char *p = buf_z(&body); (p = strstr(p, MARK)) != NULL; p++)
+		marks++;
+	assert_int_equal(marks, 3);
+	buf_fini(&body);
+}
+
 int
 main(void)
 {
@@ -289,6 +472,10 @@ main(void)
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_request),
 		cmocka_unit_test(test_prefix_is_stable),
+		cmocka_unit_test(test_attachments_and_origin),
+		cmocka_unit_test(test_thinking_options),
+		cmocka_unit_test(test_schema),
+		cmocka_unit_test(test_cache_marks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

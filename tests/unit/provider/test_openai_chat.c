@@ -112,10 +112,17 @@ test_reasoning(void **state)
 		STR(DELTA("{\"reasoning_content\":\"hm\"}")
 				DELTA("{\"reasoning_content\":\"m\",\"reasoning\":\"m\"}")
 					DELTA("{\"content\":\"yes\"}") FINISH("stop") DONE),
-		"reasoning[hmm|] text[yes] end" NO_USAGE, "R(hm)R(m)T(yes)");
+		"reasoning[hmm|] id[reasoning_content] text[yes] end" NO_USAGE, "R(hm)R(m)T(yes)");
 	expect_answer(api(),
 		STR(DELTA("{\"reasoning\":\"hm\",\"content\":\"yes\"}") FINISH("stop") DONE),
-		"reasoning[hm|] text[yes] end" NO_USAGE, NULL);
+		"reasoning[hm|] id[reasoning] text[yes] end" NO_USAGE, NULL);
+	/* content as a list of blocks */
+	expect_answer(api(),
+		STR(DELTA("{\"content\":[{\"type\":\"thinking\",\"thinking\":[{\"type\":\"text\","
+			  "\"text\":\"hm\"}]}]}") DELTA("{\"content\":[{\"type\":\"text\",\"text\":"
+							    "\"yes\"}]}") DELTA("{\"content\":\"!\"}")
+				"data: [DONE]\n\n"),
+		"reasoning[hm|] text[yes!] end" NO_USAGE, "R(hm)T(yes)T(!)");
 }
 
 static void
@@ -166,7 +173,7 @@ test_errors(void **state)
 		"event 2 of the openai-chat stream: expected an object");
 	expect_error(api(), STR(DELTA("{\"content\":\"\xC3(\"}")), ERR_PROTO, "invalid UTF-8");
 	expect_error(api(), STR(DELTA("{\"content\":[1]}")), ERR_PROTO,
-		"content: expected a string, found a list");
+		"content: expected a list of objects, found");
 	expect_error(api(),
 		STR(CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"arguments\":\"{}\"}}") DONE),
 		ERR_PROTO, "without a name");
@@ -355,6 +362,128 @@ test_request_variants(void **state)
 
 /* The prompt cache: what was sent is a prefix of what is sent next, up to the brackets at the end.
  */
+#define S(z) { z, sizeof(z) - 1 }
+
+static const struct part rich1[] = { { .type = PART_TEXT, .text = S("Look") },
+	{ .type = PART_MEDIA, .mime = S("image/jpg"), .data = S("\x00\xff\x10"), .name = S("a.jpg") },
+	{ .type = PART_MEDIA, .mime = S("application/pdf"), .data = S("%PDF"), .name = S("d.pdf") },
+	{ .type = PART_MEDIA, .mime = S("audio/mp3"), .data = S("ID") },
+	{ .type = PART_MEDIA, .mime = S("application/json"), .data = S("[]") },
+	{ .type = PART_MEDIA, .mime = S("a\"/b"), .data = S("z"), .name = S("x.bin") } };
+static const struct part rich2[] = {
+	{ .type = PART_REASONING, .text = S("own"), .item_id = S("reasoning_content"), .origin = S("acme") },
+	{ .type = PART_REASONING, .text = S("foreign"), .item_id = S("reasoning_content"), .origin = S("other") },
+	{ .type = PART_REASONING, .text = S("signed"), .item_id = S("rs_1"), .origin = S("acme") },
+	{ .type = PART_REASONING, .text = S("more"), .item_id = S("reasoning_content"), .origin = S("acme") },
+	{ .type = PART_CALL, .call_id = S("c1"), .tool = S("read"), .args = S("{}") },
+};
+static const struct part rich3[] = { { .type = PART_RESULT, .call_id = S("c1"), .text = S("ok") } };
+static const struct part rich4[] = {
+	{ .type = PART_REASONING, .text = S("last"), .item_id = S("reasoning_content"), .origin = S("acme") },
+	{ .type = PART_TEXT, .text = S("Done.") },
+};
+static const struct part rich5[] = { { .type = PART_TEXT, .text = S("Thanks") } };
+static const struct message rich[] = {
+	{ MSG_USER, rich1, ARRAY_LEN(rich1) },
+	{ MSG_ASSISTANT, rich2, ARRAY_LEN(rich2) },
+	{ MSG_USER, rich3, ARRAY_LEN(rich3) },
+	{ MSG_ASSISTANT, rich4, ARRAY_LEN(rich4) },
+	{ MSG_USER, rich5, ARRAY_LEN(rich5) },
+};
+
+static struct model_request
+rich_request(size_t n)
+{
+	return (struct model_request){
+		.model = STR("m"), .provider = STR("acme"), .messages = rich, .messages_n = n
+	};
+}
+
+#define RICH1                                                                                      \
+	"{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Look\"},{\"type\":"          \
+	"\"image_url\",\"image_url\":{\"url\":\"data:image/jpeg;base64,AP8Q\"}},{\"type\":"       \
+	"\"file\",\"file\":{\"filename\":\"d.pdf\",\"file_data\":\"data:application/pdf;"        \
+	"base64,JVBERg==\"}},{\"type\":\"input_audio\",\"input_audio\":{\"data\":\"SUQ=\","     \
+	"\"format\":\"mp3\"}},{\"type\":\"text\",\"text\":\"File attachment:\\n[]\"},{\"type\":"    \
+	"\"text\",\"text\":\"(The file x.bin, application/octet-stream, 1 bytes, is attached, "    \
+	"but this model's API cannot take such files.)\"}]}"
+
+static void
+test_attachments_and_reasoning(void **state)
+{
+	struct model_request r = rich_request(5);
+	struct buf body;
+
+	build(&r, &body);
+	assert_string_equal(buf_z(&body),
+		"{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+		"\"messages\":[" RICH1 ",{\"role\":\"assistant\",\"reasoning_content\":"
+		"\"own\\n\\nmore\",\"content\":null,\"tool_calls\":[{\"id\":\"c1\",\"type\":"
+		"\"function\",\"function\":{\"name\":\"read\",\"arguments\":\"{}\"}}]},{\"role\":"
+		"\"tool\",\"tool_call_id\":\"c1\",\"content\":\"ok\"},{\"role\":\"assistant\","
+		"\"content\":\"Done.\"},{\"role\":\"user\",\"content\":\"Thanks\"}]}");
+	buf_fini(&body);
+	for (size_t n = 1; n < ARRAY_LEN(rich); n++) {
+		struct model_request shorter = rich_request(n), longer = rich_request(n + 1);
+		struct buf a, b;
+
+		build(&shorter, &a);
+		build(&longer, &b);
+		a.n -= 2;
+		assert_true(str_starts(buf_str(&b), buf_z(&a)));
+		buf_fini(&a);
+		buf_fini(&b);
+	}
+}
+
+static void
+test_options(void **state)
+{
+	static const struct {
+		const char *model;
+		enum effort effort;
+		const char *want;
+	} efforts[] = {
+		{ "gpt-5.2", EFFORT_HIGH, "\"reasoning_effort\":\"high\"" },
+		{ "gpt-5.2", EFFORT_OFF, "\"reasoning_effort\":\"none\"" },
+		{ "gpt-5", EFFORT_OFF, "\"reasoning_effort\":\"minimal\"" },
+		{ "gpt-5-mini", EFFORT_OFF, "\"reasoning_effort\":\"minimal\"" },
+		{ "o4-mini", EFFORT_OFF, "\"reasoning_effort\":\"low\"" },
+		{ "qwen3", EFFORT_MEDIUM, "\"reasoning_effort\":\"medium\"" },
+	};
+	struct model_request r = request(1);
+	struct buf body;
+
+	for (size_t i = 0; i < ARRAY_LEN(efforts); i++) {
+		r.model = str_of(efforts[i].model);
+		r.effort = efforts[i].effort;
+		r.has_reasoning = true;
+		build(&r, &body);
+		assert_non_null(strstr(buf_z(&body), efforts[i].want));
+		buf_fini(&body);
+		r.has_reasoning = false;
+		build(&r, &body);
+		assert_null(strstr(buf_z(&body), "reasoning_effort"));
+		buf_fini(&body);
+	}
+	r.cache_key = STR("k\"1");
+	r.schema = STR("{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[],"
+		       "\"additionalProperties\":false}");
+	build(&r, &body);
+	assert_non_null(strstr(buf_z(&body),
+		"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"answer\","
+		"\"strict\":false,\"schema\":{\"type\":\"object\","));
+	assert_null(strstr(buf_z(&body), "prompt_cache_key"));
+	buf_fini(&body);
+	r.is_own_server = true;
+	r.schema = STR("{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[\"a\"],"
+		       "\"additionalProperties\":false}");
+	build(&r, &body);
+	assert_non_null(strstr(buf_z(&body), "\"prompt_cache_key\":\"k\\\"1\""));
+	assert_non_null(strstr(buf_z(&body), "\"strict\":true"));
+	buf_fini(&body);
+}
+
 static void
 test_prefix_is_stable(void **state)
 {
@@ -389,6 +518,8 @@ main(void)
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_request),
 		cmocka_unit_test(test_request_variants),
+		cmocka_unit_test(test_attachments_and_reasoning),
+		cmocka_unit_test(test_options),
 		cmocka_unit_test(test_prefix_is_stable),
 	};
 
