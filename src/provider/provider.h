@@ -166,10 +166,12 @@ enum failure_kind {
 	FAIL_QUOTA,    /* insufficient_quota: no retry helps */
 	FAIL_REQUEST,  /* other 4xx: no retry helps */
 	FAIL_CONTEXT,  /* the request does not fit the model's context window */
-	FAIL_STREAM,   /* malformed or error event */
+	FAIL_CONTENT,  /* a filter of the provider refused the request */
+	FAIL_PROTOCOL, /* malformed, or an event that nobody understands */
+	FAIL_STREAM = FAIL_PROTOCOL, /* its former name */
 };
-const char *failure_kind_name(
-	enum failure_kind k); /* network rate overload auth quota request context stream */
+/* network rate overload auth quota request context content protocol */
+const char *failure_kind_name(enum failure_kind k);
 struct failure {
 	enum failure_kind kind;
 	bool may_retry;

@@ -23,6 +23,8 @@ check(int status, const char *headers, const char *body, enum failure_kind kind,
 	assert_true(f.e.code < 0);
 }
 
+#define GEM(status, text, details)                                                                 \
+	"{\"error\":{\"code\":0,\"message\":\"" text "\",\"status\":\"" status "\",\"details\":[" details "]}}"
 #define ANT(type, text)                                                                            \
 	"{\"type\":\"error\",\"error\":{\"type\":\"" type "\",\"message\":\"" text "\"}}"
 #define OAI(type, code, text)                                                                      \
@@ -50,7 +52,7 @@ test_kinds(void **state)
 	check(503, "", "", FAIL_OVERLOAD, true, -1, "HTTP 503");
 	check(408, "", "", FAIL_OVERLOAD, true, -1, "HTTP 408");
 	check(409, "", ANT("conflict_error", "x"), FAIL_OVERLOAD, true, -1, "HTTP 409");
-	check(302, "", "", FAIL_STREAM, false, -1, "HTTP 302");
+	check(302, "", "", FAIL_PROTOCOL, false, -1, "HTTP 302");
 }
 
 static void
@@ -71,6 +73,91 @@ test_words_outrank_the_status(void **state)
 		false, -1, "413");
 	check(200, "", ANT("overloaded_error", "Overloaded"), FAIL_OVERLOAD, true, -1,
 		"overloaded_error");
+}
+
+/* Names and words of four vendors and of servers that imitate them. */
+static void
+test_vendors(void **state)
+{
+	static const struct {
+		int status;
+		const char *body;
+		enum failure_kind kind;
+		bool may_retry;
+	} rows[] = {
+		{ 400, OAI("invalid_request_error", "content_policy_violation", "x"), FAIL_CONTENT, false },
+		{ 400, OAI("invalid_request_error", "invalid_prompt", "x"), FAIL_CONTENT, false },
+		{ 400, OAI("x", "content_filter", "The response was filtered"), FAIL_CONTENT, false },
+		{ 400, OAI("invalid_request_error", "model_not_found", "no"), FAIL_REQUEST, false },
+		{ 429, OAI("tokens", "rate_limit_exceeded", "Limit 30000"), FAIL_RATE, true },
+		{ 503, OAI("x", "slow_down", "Slow down"), FAIL_OVERLOAD, true },
+		{ 401, OAI("x", "account_deactivated", "gone"), FAIL_AUTH, false },
+		{ 422, OAI("invalid_request_error", "x", "no"), FAIL_REQUEST, false },
+		{ 425, "", FAIL_REQUEST, false },
+		{ 418, "", FAIL_REQUEST, false },
+		{ 400, ANT("invalid_request_error", "Output blocked by content filtering policy"), FAIL_CONTENT, false },
+		{ 504, ANT("timeout_error", "x"), FAIL_OVERLOAD, true },
+		{ 404, ANT("not_found_error", "x"), FAIL_REQUEST, false },
+		{ 400, GEM("INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", ""), FAIL_AUTH, false },
+		{ 400, GEM("INVALID_ARGUMENT", "The input token count (9) exceeds the maximum", ""), FAIL_CONTEXT, false },
+		{ 400, GEM("FAILED_PRECONDITION", "User location is not supported", ""), FAIL_REQUEST, false },
+		{ 403, GEM("PERMISSION_DENIED", "x", ""), FAIL_AUTH, false },
+		{ 503, GEM("UNAVAILABLE", "The model is overloaded.", ""), FAIL_OVERLOAD, true },
+		{ 500, GEM("INTERNAL", "x", ""), FAIL_OVERLOAD, true },
+		{ 504, GEM("DEADLINE_EXCEEDED", "x", ""), FAIL_OVERLOAD, true },
+		{ 429, GEM("RESOURCE_EXHAUSTED", "You exceeded your current quota, please check your plan and billing", ""), FAIL_RATE, true },
+		{ 429, GEM("RESOURCE_EXHAUSTED", "You exceeded your current quota", "{\"violations\":[{\"quotaId\":\"GenerateRequestsPerDayPerProject\"}]}"), FAIL_QUOTA, false },
+		{ 429, GEM("RESOURCE_EXHAUSTED", "Your prepayment credits are depleted.", ""), FAIL_QUOTA, false },
+		{ 400, "{\"error\":{\"code\":400,\"type\":\"exceed_context_size_error\",\"message\":\"x\"}}", FAIL_CONTEXT, false },
+		{ 400, "{\"error\":\"the request exceeds the available context size\"}", FAIL_CONTEXT, false },
+		{ 404, "{\"error\":\"model 'x' not found\"}", FAIL_REQUEST, false },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		check(rows[i].status, "", rows[i].body, rows[i].kind, rows[i].may_retry, -1, "");
+}
+
+#define RETRY(delay)                                                                               \
+	GEM("RESOURCE_EXHAUSTED", "x",                                                             \
+		"{\"@type\":\"type.googleapis.com/google.rpc.Help\"},{\"@type\":"                    \
+		"\"type.googleapis.com/google.rpc.RetryInfo\",\"retryDelay\":\"" delay "\"}")
+
+static void
+test_other_delays(void **state)
+{
+	check(429, "", RETRY("34s"), FAIL_RATE, true, 34000, "");
+	check(429, "", RETRY("34.074824224s"), FAIL_RATE, true, 34074, "");
+	check(429, "", "[" RETRY("0.5s") "]", FAIL_RATE, true, 500, "");
+	check(429, "", RETRY("soon"), FAIL_RATE, true, -1, "");
+	check(429, "retry-after: 2\n", RETRY("34s"), FAIL_RATE, true, 2000, "");
+	/* the limit of which nothing is left */
+	check(429,
+		"x-ratelimit-remaining-requests: 10\nx-ratelimit-reset-requests: 6m0s\n"
+		"x-ratelimit-remaining-tokens: 0\nx-ratelimit-reset-tokens: 1.5s\n",
+		"", FAIL_RATE, true, 1500, "");
+	check(429,
+		"X-RateLimit-Remaining-Requests: 0\nX-RateLimit-Reset-Requests: 1m2s\n"
+		"x-ratelimit-remaining-tokens: 5\nx-ratelimit-reset-tokens: 20ms\n",
+		"", FAIL_RATE, true, 62000, "");
+	check(429,
+		"x-ratelimit-remaining-requests: 10\nx-ratelimit-reset-requests: 6m0s\n"
+		"x-ratelimit-remaining-tokens: 7\nx-ratelimit-reset-tokens: 250ms\n",
+		"", FAIL_RATE, true, 250, "");
+	check(429, "x-ratelimit-reset-requests: 1h\n", "", FAIL_RATE, true, RETRY_AFTER_MAX_MS, "");
+	check(429, "x-ratelimit-reset-tokens: 12us\n", "", FAIL_RATE, true, 0, "");
+	check(429, "x-ratelimit-reset-tokens: 1.5\n", "", FAIL_RATE, true, -1, "");
+	check(429, "x-ratelimit-reset-tokens: s\n", "", FAIL_RATE, true, -1, "");
+	/* now is 2023-11-14T22:13:20Z */
+	check(429, "anthropic-ratelimit-tokens-remaining: 0\nanthropic-ratelimit-tokens-reset: 2023-11-14T22:13:50Z\n",
+		"", FAIL_RATE, true, 30000, "");
+	check(429, "anthropic-ratelimit-requests-reset: 2023-11-14T23:13:21.5+01:00\n", "", FAIL_RATE, true,
+		1000, "");
+	check(429, "anthropic-ratelimit-requests-reset: 2023-11-14T20:13:22-02:00\n", "", FAIL_RATE, true,
+		2000, "");
+	check(429, "anthropic-ratelimit-requests-reset: 2023-11-14T20:13:22\n", "", FAIL_RATE, true, -1, "");
+	check(429, "anthropic-ratelimit-requests-reset: tomorrow\n", "", FAIL_RATE, true, -1, "");
+	/* limits are told with every answer: only a refusal is about them */
+	check(503, "x-ratelimit-reset-tokens: 30s\n", "", FAIL_OVERLOAD, true, -1, "");
 }
 
 static void
@@ -140,11 +227,15 @@ test_from_err(void **state)
 		{ ERR_NET, "cut", FAIL_NETWORK, true },
 		{ ERR_TIMEOUT, "silent", FAIL_NETWORK, true },
 		{ ERR_GONE, "broker restarted", FAIL_NETWORK, true },
-		{ ERR_PROTO, "not JSON", FAIL_STREAM, true },
+		{ ERR_PROTO, "not JSON", FAIL_PROTOCOL, true },
 		{ ERR_PROVIDER, "overloaded_error: Overloaded", FAIL_OVERLOAD, true },
 		{ ERR_PROVIDER, "rate_limit_error: slow", FAIL_RATE, true },
 		{ ERR_PROVIDER, "insufficient_quota: pay", FAIL_QUOTA, false },
-		{ ERR_PROVIDER, "odd: x", FAIL_STREAM, true },
+		{ ERR_PROVIDER, "odd: x", FAIL_PROTOCOL, true },
+		{ ERR_PROVIDER, "UNAVAILABLE: x", FAIL_OVERLOAD, true },
+		{ ERR_PROVIDER, "MALFORMED_FUNCTION_CALL: x", FAIL_PROTOCOL, true },
+		{ ERR_PROVIDER, "content_filter: x", FAIL_CONTENT, false },
+		{ ERR_PROVIDER, "server_error: x", FAIL_OVERLOAD, true },
 		{ ERR_AUTH, "no key: set ACME_KEY", FAIL_AUTH, false },
 		{ ERR_LIMIT, "too large", FAIL_REQUEST, false },
 		{ ERR_DENIED, "address", FAIL_REQUEST, false },
@@ -207,6 +298,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_kinds),
 		cmocka_unit_test(test_words_outrank_the_status),
+		cmocka_unit_test(test_vendors),
+		cmocka_unit_test(test_other_delays),
 		cmocka_unit_test(test_header_wins),
 		cmocka_unit_test(test_retry_after),
 		cmocka_unit_test(test_bodies),
