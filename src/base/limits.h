@@ -42,6 +42,10 @@
 #define MODEL_NAME_MAX        256u         /* of a tool, in an answer */
 #define MODEL_EVENT_TREE_MAX  (8 * SSE_EVENT_MAX) /* memory for the tree of one event */
 #define TEXT_CALLS_TRIED_MAX  256u         /* places in one answer that may begin a call written as text */
+#define EMBED_TEXTS_MAX       128u         /* of one request for vectors */
+#define EMBED_DIMENSIONS_MAX  8192u        /* of one vector */
+#define EMBED_ANSWER_MAX      (32u * MIB)  /* body of an answer with vectors */
+#define EMBED_TREE_MAX        (512u * MIB) /* memory for the tree of one */
 #define USAGE_TOKENS_MAX      1000000000000 /* of one answer, so that prices cannot overflow */
 #define OFFLINE_STEPS_MAX     100000u      /* of one answer of the offline model */
 #define CATALOG_TEXT_MAX      (16u * MIB)  /* of a model catalog that is fetched */

@@ -14,6 +14,8 @@
 #define SIGNED_GENERATION 3
 #define NO_SIGNATURE      "skip_thought_signature_validator"
 
+#define GEMINI_EMBED_MAX 100 /* requests in a batch */
+
 static bool
 is_signing(const struct model_request *r)
 {
@@ -23,8 +25,8 @@ is_signing(const struct model_request *r)
 /* ---- request ---- */
 
 /* Everything that is not unreserved (RFC 3986) is escaped: a name cannot leave its place. */
-static struct str
-path_of(struct str model, const char *verb, struct arena *a)
+struct str
+gemini_path(struct str model, const char *verb, struct arena *a)
 {
 	struct buf b;
 	struct str out;
@@ -320,7 +322,7 @@ build(const struct model_request *r, struct http_request *out, struct arena *a, 
 	if (r->messages_n == 0)
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "a request without messages");
 	r = request_prepare(r, a);
-	out->path = path_of(r->model, ":streamGenerateContent?alt=sse", a);
+	out->path = gemini_path(r->model, ":streamGenerateContent?alt=sse", a);
 	out->headers = STR("content-type: application/json\naccept: text/event-stream\n");
 	json_init(&j, out->body);
 	json_obj(&j);
@@ -503,4 +505,7 @@ const struct provider_api provider_gemini = {
 	.build = build,
 	.event = event,
 	.error = error_object,
+	.embed_build = embed_build_gemini,
+	.embed_parse = embed_parse_gemini,
+	.embed_max = GEMINI_EMBED_MAX,
 };

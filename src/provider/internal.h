@@ -118,6 +118,23 @@ void write_data_url(struct json *j, const struct part *p);
 /* A text file with its name above it; or that there was a file which this API cannot take. */
 struct str media_text(const struct part *p, struct arena *a);
 
+/* embed.c: vectors, in the forms of three APIs */
+int embed_build_openai(const struct embed_request *q, struct http_request *out, struct arena *a,
+	struct err *e) MUST_USE;
+int embed_parse_openai(const struct embed_request *q, struct str body, struct arena *a,
+	struct embed_result *out, struct err *e) MUST_USE;
+int embed_build_gemini(const struct embed_request *q, struct http_request *out, struct arena *a,
+	struct err *e) MUST_USE;
+int embed_parse_gemini(const struct embed_request *q, struct str body, struct arena *a,
+	struct embed_result *out, struct err *e) MUST_USE;
+int embed_build_ollama(const struct embed_request *q, struct http_request *out, struct arena *a,
+	struct err *e) MUST_USE;
+int embed_parse_ollama(const struct embed_request *q, struct str body, struct arena *a,
+	struct embed_result *out, struct err *e) MUST_USE;
+
+/* gemini.c: "/models/NAME" and the verb, the name as one segment. */
+struct str gemini_path(struct str model, const char *verb, struct arena *a);
+
 /* Messages with one role in a row, which are sent as one. */
 size_t messages_run(const struct model_request *r, size_t from);
 struct str result_text(const struct part *p, struct arena *a);

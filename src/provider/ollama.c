@@ -3,6 +3,8 @@
  * below /api. The base URL has therefore neither. */
 #include "provider/internal.h"
 
+#include "base/limits.h"
+
 static int
 build(const struct model_request *r, struct http_request *out, struct arena *a, struct err *e)
 {
@@ -25,4 +27,7 @@ const struct provider_api provider_ollama = {
 	.build = build,
 	.event = event,
 	.error = error_object,
+	.embed_build = embed_build_ollama,
+	.embed_parse = embed_parse_ollama,
+	.embed_max = EMBED_TEXTS_MAX,
 };

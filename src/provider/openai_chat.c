@@ -556,4 +556,7 @@ const struct provider_api provider_openai_chat = {
 	.build = build,
 	.event = event,
 	.error = error_object,
+	.embed_build = embed_build_openai,
+	.embed_parse = embed_parse_openai,
+	.embed_max = EMBED_TEXTS_MAX,
 };

@@ -111,6 +111,21 @@ struct model_answer {
 size_t answer_text_calls(const struct model_answer *answer, const struct model_request *r,
 	struct arena *a, struct model_answer *out);
 
+/* ---- vectors ---- */
+
+struct embed_request {
+	struct str model;
+	const struct str *texts; /* none empty */
+	size_t n;                /* 1..EMBED_TEXTS_MAX, and the API's embed_max */
+	int64_t dimensions;      /* 0: the model's own */
+	bool is_query;           /* what is searched with, not for: some models differ */
+};
+struct embed_result {
+	const float *values; /* n rows, in the order of the texts, each of `dimensions`; all finite */
+	size_t n, dimensions;
+	int64_t input_tokens; /* 0 where the server does not say */
+};
+
 /* ---- one API ---- */
 
 struct http_request {
@@ -137,6 +152,14 @@ struct provider_api {
 		struct err *e);
 	/* Feeds one SSE event; the stream is complete when parser_is_done. */
 	int (*event)(struct parser *p, struct str event, struct str data, struct err *e);
+	/* Vectors of texts, not streamed; NULL: the API has none. Pure. ERR_INVALID and ERR_LIMIT for
+	 * a bad request; of an answer ERR_PROTO (not what was asked for, with what is wrong),
+	 * ERR_PROVIDER, ERR_LIMIT. The result lives in a. */
+	int (*embed_build)(const struct embed_request *q, struct http_request *out, struct arena *a,
+		struct err *e);
+	int (*embed_parse)(const struct embed_request *q, struct str body, struct arena *a,
+		struct embed_result *out, struct err *e);
+	size_t embed_max; /* texts in one request */
 	/* The message of an error body (status >= 400), or of an error inside a stream. */
 	void (*error)(struct str body, struct str *type, struct str *message, struct arena *a);
 };
