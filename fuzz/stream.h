@@ -25,7 +25,7 @@ fuzz_answer(uint64_t *h, const struct model_answer *a)
 			(p->type == PART_CALL && (!p->tool.n || !p->args.n || !p->call_id.n)))
 			abort();
 		*h = (*h ^ hash64(p->text) ^ hash64(p->args) ^ hash64(p->tool) ^
-			    hash64(p->signature) ^ hash64(p->item_id) ^ p->type) *
+			     hash64(p->signature) ^ hash64(p->item_id) ^ p->type) *
 		     1099511628211u;
 	}
 	*h ^= (uint64_t)(a->usage.input_tokens ^ a->usage.output_tokens) ^ a->stop;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The finder of calls in text: the first byte chooses the mode, the rest is the answer's text. Every
- * call names an offered tool and has an object as arguments; without calls nothing of the text is
- * lost; what is told to a model as text is the same each time. */
+ * The finder of calls in text: the first byte chooses the mode, the rest is the answer's text.
+ * Every call names an offered tool and has an object as arguments; without calls nothing of the
+ * text is lost; what is told to a model as text is the same each time. */
 #include <stdlib.h>
 #include "base/hash.h"
 #include "base/limits.h"
@@ -9,11 +9,15 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define S(z) { z, sizeof(z) - 1 }
+#define S(z)                                                                                       \
+	{                                                                                          \
+		z, sizeof(z) - 1                                                                   \
+	}
 
 static const struct tool_schema tools[] = {
 	{ "read", "Reads.",
-		S("{\"type\":\"object\",\"properties\":{\"path\":{\"type\":\"string\"},\"n\":{\"type\":"
+		S("{\"type\":\"object\",\"properties\":{\"path\":{\"type\":\"string\"},\"n\":{"
+		  "\"type\":"
 		  "\"integer\"}}}") },
 	{ "list", "Lists.", S("{}") },
 };

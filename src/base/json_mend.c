@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * JSON as models write it, made valid where only one reading is possible: no value, brace or name is
- * ever guessed. */
+ * JSON as models write it, made valid where only one reading is possible: no value, brace or name
+ * is ever guessed. */
 #include "base/json.h"
 
 /* Whether only white space stands between p[i] and a closing bracket. */

@@ -254,8 +254,8 @@ is_adaptive(struct str model)
 	return version[0] > 4 || (version[0] == 4 && version[1] >= 6);
 }
 
-/* With a budget, an answer that goes on after tools must begin with a thinking block of this server:
- * a turn that another model began, or that began without thinking, goes on without it. */
+/* With a budget, an answer that goes on after tools must begin with a thinking block of this
+ * server: a turn that another model began, or that began without thinking, goes on without it. */
 static bool
 may_think(const struct model_request *r)
 {
@@ -316,8 +316,8 @@ write_thinking(struct json *j, const struct model_request *r, int64_t max_tokens
 /* A schema is a field of the API, not a tool that must be called: with a forced tool the model can
  * neither think nor use other tools first. Where the field cannot be had, *words ask for it. */
 static void
-write_output_config(struct json *j, const struct model_request *r, struct str *words,
-	struct arena *a)
+write_output_config(
+	struct json *j, const struct model_request *r, struct str *words, struct arena *a)
 {
 	static const char *const efforts[] = {
 		[EFFORT_LOW] = "low", [EFFORT_MEDIUM] = "medium", [EFFORT_HIGH] = "high"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Vectors of texts: requests and answers of three APIs. What comes back is checked as a whole before
- * any of it is used: as many vectors as texts, each once, all of one length, nothing that is not a
- * finite number. */
+ * Vectors of texts: requests and answers of three APIs. What comes back is checked as a whole
+ * before any of it is used: as many vectors as texts, each once, all of one length, nothing that is
+ * not a finite number. */
 #include "provider/internal.h"
 
 #include <math.h>
@@ -47,8 +47,8 @@ write_texts(struct json *j, const struct embed_request *q)
 }
 
 int
-embed_build_openai(const struct embed_request *q, struct http_request *out, struct arena *a,
-	struct err *e)
+embed_build_openai(
+	const struct embed_request *q, struct http_request *out, struct arena *a, struct err *e)
 {
 	struct json j;
 	int rc = check_request(q, EMBED_TEXTS_MAX, e);
@@ -66,8 +66,8 @@ embed_build_openai(const struct embed_request *q, struct http_request *out, stru
 }
 
 int
-embed_build_ollama(const struct embed_request *q, struct http_request *out, struct arena *a,
-	struct err *e)
+embed_build_ollama(
+	const struct embed_request *q, struct http_request *out, struct arena *a, struct err *e)
 {
 	struct json j;
 	int rc = check_request(q, EMBED_TEXTS_MAX, e);
@@ -93,8 +93,8 @@ has_task(struct str model)
 }
 
 int
-embed_build_gemini(const struct embed_request *q, struct http_request *out, struct arena *a,
-	struct err *e)
+embed_build_gemini(
+	const struct embed_request *q, struct http_request *out, struct arena *a, struct err *e)
 {
 	struct json j;
 	struct str name;
@@ -143,8 +143,8 @@ struct rows {
 static int
 bad(struct err *e, const char *what, size_t row)
 {
-	return err_set(e, ERR_PROTO, ERR_TO_USER, "the answer with vectors is not usable: %s (vector %zu)",
-		what, row + 1);
+	return err_set(e, ERR_PROTO, ERR_TO_USER,
+		"the answer with vectors is not usable: %s (vector %zu)", what, row + 1);
 }
 
 static int
@@ -161,7 +161,8 @@ begin_rows(struct rows *r, size_t dimensions, struct err *e)
 	r->values = arena_try(r->a, r->q->n * dimensions * sizeof(*r->values));
 	r->is_set = arena_try(r->a, r->q->n * sizeof(*r->is_set));
 	if (!r->values || !r->is_set)
-		return err_set(e, ERR_LIMIT, ERR_TO_USER, "there is no room for %zu vectors", r->q->n);
+		return err_set(
+			e, ERR_LIMIT, ERR_TO_USER, "there is no room for %zu vectors", r->q->n);
 	r->dimensions = dimensions;
 	return 0;
 }
@@ -250,7 +251,8 @@ parse(const struct shape *shape, const struct embed_request *q, struct str body,
 		list = node_get(root, shape->list);
 		if (!node_is(list, NODE_LIST))
 			rc = err_set(e, ERR_PROTO, ERR_TO_USER,
-				"the answer with vectors has no list \"%s\" (does the model make vectors?)",
+				"the answer with vectors has no list \"%s\" (does the model make "
+				"vectors?)",
 				shape->list);
 	}
 	for (size_t i = 0; rc == 0 && i < node_len(list); i++) {

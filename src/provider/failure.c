@@ -240,8 +240,7 @@ duration_ms(struct str s, int64_t now_ms)
 
 		while (n < s.n && ((s.p[n] >= '0' && s.p[n] <= '9') || s.p[n] == '.'))
 			n++;
-		while (u < ARRAY_LEN(units) &&
-			!str_starts(str_sub(s, n, s.n), units[u].unit))
+		while (u < ARRAY_LEN(units) && !str_starts(str_sub(s, n, s.n), units[u].unit))
 			u++;
 		if (n == 0 || u == ARRAY_LEN(units))
 			return -1;
@@ -264,14 +263,15 @@ limit_reset(struct str headers, int64_t now_ms)
 		int64_t (*read)(struct str s, int64_t now_ms);
 		bool is_tokens;
 	} limits[] = {
-		{ "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", duration_ms, false },
+		{ "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", duration_ms,
+			false },
 		{ "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", duration_ms, true },
 		{ "anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset",
 			rfc3339_ms, false },
-		{ "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset", rfc3339_ms,
-			true },
-		{ "anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset",
+		{ "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset",
 			rfc3339_ms, true },
+		{ "anthropic-ratelimit-input-tokens-remaining",
+			"anthropic-ratelimit-input-tokens-reset", rfc3339_ms, true },
 		{ "anthropic-ratelimit-output-tokens-remaining",
 			"anthropic-ratelimit-output-tokens-reset", rfc3339_ms, true },
 	};

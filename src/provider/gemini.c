@@ -123,11 +123,11 @@ write_effort(struct json *j, const struct model_request *r)
 	if (r->effort == EFFORT_AUTO)
 		return;
 	if (is_signing(r))
-		json_kv_z(j, "thinkingLevel",
-			is_off && is_large ? "low" : efforts[r->effort].level);
+		json_kv_z(
+			j, "thinkingLevel", is_off && is_large ? "low" : efforts[r->effort].level);
 	else
-		json_kv_int(j, "thinkingBudget",
-			is_off && is_large ? 128 : efforts[r->effort].budget);
+		json_kv_int(
+			j, "thinkingBudget", is_off && is_large ? 128 : efforts[r->effort].budget);
 }
 
 static void
@@ -287,7 +287,8 @@ count_sendable(const struct model_request *r, size_t from, size_t to)
 
 /* One content out of messages [from, to) of one role; results stand before the rest. */
 static void
-write_content(struct json *j, const struct model_request *r, size_t from, size_t to, struct arena *a)
+write_content(
+	struct json *j, const struct model_request *r, size_t from, size_t to, struct arena *a)
 {
 	bool has_call = false;
 
@@ -432,7 +433,8 @@ on_finish(struct parser *p, const struct node *candidate, struct str reason, str
 		if (str_is(reason, broken[i]))
 			return err_set(e, ERR_PROVIDER, ERR_TO_USER, "%.*s: %.*s", STR_FMT(reason),
 				STR_FMT(node_str(candidate, "finishMessage",
-					STR("the model wrote a call that the server could not read"))));
+					STR("the model wrote a call that the server could not "
+					    "read"))));
 	parser_set_stop(p, stop_find(stops, ARRAY_LEN(stops), reason));
 	return 0;
 }

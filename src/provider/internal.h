@@ -84,8 +84,8 @@ enum model_stop stop_find(const struct stop_name *table, size_t n, struct str na
  * {"raw_arguments": "..."}, which servers that look into the arguments accept. Lives in a, or is
  * args itself. */
 struct str call_args(struct str args, struct arena *a);
-/* Whether this request goes to the provider that made the part: only that one gets its signature and
- * ids back. */
+/* Whether this request goes to the provider that made the part: only that one gets its signature
+ * and ids back. */
 bool part_is_own(const struct model_request *r, const struct part *p);
 /* The tool of a result, which has the call's id alone. */
 struct str result_tool(const struct model_request *r, const struct part *p);

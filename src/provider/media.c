@@ -143,8 +143,8 @@ add_base64(struct buf *b, struct str data)
 			*out++ = digits[v >> shift & 63];
 	}
 	if (i < data.n) {
-		uint32_t v = (uint32_t)in[i] << 16 |
-			     (i + 1 < data.n ? (uint32_t)in[i + 1] << 8 : 0);
+		uint32_t v =
+			(uint32_t)in[i] << 16 | (i + 1 < data.n ? (uint32_t)in[i + 1] << 8 : 0);
 
 		*out++ = digits[v >> 18];
 		*out++ = digits[v >> 12 & 63];

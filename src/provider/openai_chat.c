@@ -110,8 +110,8 @@ count_parts(const struct model_request *r, size_t from, size_t to, enum part_typ
 
 /* Content with attachments is a list; without, it stays a string, which every server takes. */
 static void
-write_contents(struct json *j, const struct model_request *r, size_t from, size_t to,
-	struct arena *a)
+write_contents(
+	struct json *j, const struct model_request *r, size_t from, size_t to, struct arena *a)
 {
 	json_arr(j);
 	for (size_t m = from; m < to; m++) {
@@ -437,7 +437,8 @@ on_blocks(struct parser *p, const struct node *list, enum part_type type, struct
 		const struct node *block = node_at(list, i), *inner = node_get(block, "thinking");
 
 		if (!node_is(block, NODE_MAP))
-			return parser_malformed(p, e, "content: expected a list of objects, found %s in it",
+			return parser_malformed(p, e,
+				"content: expected a list of objects, found %s in it",
 				node_type_name(block->type));
 		if (node_is(inner, NODE_LIST) && type == PART_TEXT)
 			rc = on_blocks(p, inner, PART_REASONING, e);

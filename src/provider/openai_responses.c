@@ -189,8 +189,8 @@ write_call(struct json *j, const struct part *p, bool is_own, struct arena *a)
 }
 
 static void
-write_assistant(struct json *j, const struct model_request *r, const struct message *m,
-	struct arena *a)
+write_assistant(
+	struct json *j, const struct model_request *r, const struct message *m, struct arena *a)
 {
 	for (size_t i = 0; i < m->n; i++) {
 		const struct part *p = &m->parts[i];
@@ -313,8 +313,8 @@ item_slot(struct parser *p, const struct node *item, int64_t index, struct err *
 
 /* The texts of a list of {type, text}; for a part whose pieces did not come as deltas. */
 static int
-take_texts(struct parser *p, struct slot *s, const struct node *list, const char *gap,
-	struct err *e)
+take_texts(
+	struct parser *p, struct slot *s, const struct node *list, const char *gap, struct err *e)
 {
 	int rc = 0;
 

@@ -446,7 +446,8 @@ parser_end(struct parser *p, const struct model_answer **out, struct err *e)
 	for (size_t i = 0; i < p->n; i++) {
 		const struct slot *s = &p->slots[i];
 
-		if (s->is_ignored || (s->type != PART_CALL && s->body.n == 0 && s->signature.n == 0))
+		if (s->is_ignored ||
+			(s->type != PART_CALL && s->body.n == 0 && s->signature.n == 0))
 			continue;
 		rc = s->type == PART_CALL ? complete_call(p, i, e) : 0;
 		if (rc != 0)

@@ -121,7 +121,8 @@ struct embed_request {
 	bool is_query;           /* what is searched with, not for: some models differ */
 };
 struct embed_result {
-	const float *values; /* n rows, in the order of the texts, each of `dimensions`; all finite */
+	const float
+		*values; /* n rows, in the order of the texts, each of `dimensions`; all finite */
 	size_t n, dimensions;
 	int64_t input_tokens; /* 0 where the server does not say */
 };
@@ -140,9 +141,9 @@ struct provider_api {
 	const char *name;     /* "openai-chat" */
 	const char *base_url; /* default */
 	const char *version;  /* that a base URL ends with when it names none: "/v1"; NULL: none */
-	bool is_hosted; /* base_url is the vendor's service: its models are in the catalog */
-	bool ends_with_body; /* the stream has no end mark: an answer with a stop reason is whole
-				when the body ends */
+	bool is_hosted;       /* base_url is the vendor's service: its models are in the catalog */
+	bool ends_with_body;  /* the stream has no end mark: an answer with a stop reason is whole
+				 when the body ends */
 	const char *key_header; /* "Authorization: Bearer " or "x-api-key: ": how the broker sends
 				   the key; NULL: none */
 	/* Pure: the same request gives the same bytes, and a conversation that goes on gives a body
@@ -152,8 +153,8 @@ struct provider_api {
 		struct err *e);
 	/* Feeds one SSE event; the stream is complete when parser_is_done. */
 	int (*event)(struct parser *p, struct str event, struct str data, struct err *e);
-	/* Vectors of texts, not streamed; NULL: the API has none. Pure. ERR_INVALID and ERR_LIMIT for
-	 * a bad request; of an answer ERR_PROTO (not what was asked for, with what is wrong),
+	/* Vectors of texts, not streamed; NULL: the API has none. Pure. ERR_INVALID and ERR_LIMIT
+	 * for a bad request; of an answer ERR_PROTO (not what was asked for, with what is wrong),
 	 * ERR_PROVIDER, ERR_LIMIT. The result lives in a. */
 	int (*embed_build)(const struct embed_request *q, struct http_request *out, struct arena *a,
 		struct err *e);
@@ -182,15 +183,15 @@ int parser_end(struct parser *p, const struct model_answer **out, struct err *e)
 /* ---- errors and retry ---- */
 
 enum failure_kind {
-	FAIL_NETWORK,  /* could not connect, cut, idle too long */
-	FAIL_RATE,     /* 429 */
-	FAIL_OVERLOAD, /* 503, 529, 5xx */
-	FAIL_AUTH,     /* 401, 403 */
-	FAIL_QUOTA,    /* insufficient_quota: no retry helps */
-	FAIL_REQUEST,  /* other 4xx: no retry helps */
-	FAIL_CONTEXT,  /* the request does not fit the model's context window */
-	FAIL_CONTENT,  /* a filter of the provider refused the request */
-	FAIL_PROTOCOL, /* malformed, or an event that nobody understands */
+	FAIL_NETWORK,                /* could not connect, cut, idle too long */
+	FAIL_RATE,                   /* 429 */
+	FAIL_OVERLOAD,               /* 503, 529, 5xx */
+	FAIL_AUTH,                   /* 401, 403 */
+	FAIL_QUOTA,                  /* insufficient_quota: no retry helps */
+	FAIL_REQUEST,                /* other 4xx: no retry helps */
+	FAIL_CONTEXT,                /* the request does not fit the model's context window */
+	FAIL_CONTENT,                /* a filter of the provider refused the request */
+	FAIL_PROTOCOL,               /* malformed, or an event that nobody understands */
 	FAIL_STREAM = FAIL_PROTOCOL, /* its former name */
 };
 /* network rate overload auth quota request context content protocol */

@@ -135,9 +135,9 @@ write_closed(struct json *j, const struct node *n, bool has_names)
 			json_node(j, &p->value); /* values, not schemas */
 		else
 			is_ok = write_closed(j, &p->value,
-				!has_names && (str_is(p->key, "properties") ||
-						      str_is(p->key, "$defs") ||
-						      str_is(p->key, "definitions")));
+				!has_names &&
+					(str_is(p->key, "properties") || str_is(p->key, "$defs") ||
+						str_is(p->key, "definitions")));
 	}
 	if (!has_names && is_object_schema(n))
 		json_kv_bool(j, "additionalProperties", false);

@@ -239,8 +239,8 @@ take_pairs(struct search *s, struct str *rest, struct str tool, const struct pai
 	return !b->overflow;
 }
 
-/* <function=NAME><parameter=KEY>VALUE</parameter></function>; the marker is "<function=". A key that
- * comes twice makes an object that does not parse, and so no call. */
+/* <function=NAME><parameter=KEY>VALUE</parameter></function>; the marker is "<function=". A key
+ * that comes twice makes an object that does not parse, and so no call. */
 static bool
 read_function_tag(struct search *s, struct str *rest)
 {
@@ -265,7 +265,8 @@ read_function_tag(struct search *s, struct str *rest)
 static bool
 read_arg_tags(struct search *s, struct str *rest)
 {
-	static const struct pair_tags tags = { "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>" };
+	static const struct pair_tags tags = { "<arg_key>", "</arg_key>", "<arg_value>",
+		"</arg_value>" };
 	struct str t = skip_space(*rest), name;
 	struct buf b;
 	size_t n = 0;
@@ -284,8 +285,8 @@ read_arg_tags(struct search *s, struct str *rest)
 	return is_call;
 }
 
-/* Between "<tool_call>" and its end: one or more objects, or one of the tagged forms. The end may be
- * missing where the text ends. */
+/* Between "<tool_call>" and its end: one or more objects, or one of the tagged forms. The end may
+ * be missing where the text ends. */
 static bool
 read_tool_call(struct search *s, struct str *rest)
 {
@@ -416,8 +417,9 @@ find_marker(struct search *s, struct str text, size_t from, size_t *at, size_t *
 
 	for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
 		/* Only the part before the best place so far can change it. */
-		struct str part = best < 0 ? after(text, from)
-					   : str_sub(text, from, (size_t)best + strlen(forms[i].marker));
+		struct str part =
+			best < 0 ? after(text, from)
+				 : str_sub(text, from, (size_t)best + strlen(forms[i].marker));
 		ptrdiff_t k = s->absent >> i & 1 ? -1 : str_find(part, str_of(forms[i].marker));
 
 		if (k < 0 && best < 0)
@@ -519,7 +521,8 @@ read_text(struct search *s, const struct part *p, struct output *o)
 		put_calls(o, s, before);
 		return;
 	}
-	for (size_t tried = 0; tried < TEXT_CALLS_TRIED_MAX && find_marker(s, p->text, from, &at, &form);
+	for (size_t tried = 0;
+		tried < TEXT_CALLS_TRIED_MAX && find_marker(s, p->text, from, &at, &form);
 		tried++) {
 		struct str rest = after(p->text, at + strlen(forms[form].marker));
 

@@ -10,7 +10,8 @@
 /* ---- description ---- */
 
 static const char how_text[] =
-	"To call a tool, write a block like this one, and nothing after it; the result comes in the "
+	"To call a tool, write a block like this one, and nothing after it; the result comes in "
+	"the "
 	"next message:\n"
 	"<tool_call>\n{\"name\": \"NAME\", \"arguments\": {\"KEY\": VALUE}}\n</tool_call>\n"
 	"Several blocks may follow each other. To answer without a tool, write no block.\n";
@@ -74,8 +75,8 @@ add_tool(struct buf *b, const struct tool_schema *t)
 		add_type(b, &p->value);
 		buf_add_z(b, is_required(schema, p->key) ? ", required)" : ")");
 		if (node_str(&p->value, "description", STR("")).n > 0)
-			buf_printf(b, ": %.*s",
-				STR_FMT(node_str(&p->value, "description", STR(""))));
+			buf_printf(
+				b, ": %.*s", STR_FMT(node_str(&p->value, "description", STR(""))));
 		buf_add_char(b, '\n');
 	}
 	arena_free(scratch);
@@ -91,8 +92,8 @@ describe(const struct model_request *r, struct arena *a)
 	buf_add_str(&b, r->system);
 	buf_add_z(&b, r->system.n > 0 ? "\n\n# Tools\n" : "# Tools\n");
 	if (r->tool_mode == TOOLS_SCHEMA)
-		buf_printf(&b, how_schema,
-			r->schema.n > 0 ? ", or the value that was asked for" : "");
+		buf_printf(
+			&b, how_schema, r->schema.n > 0 ? ", or the value that was asked for" : "");
 	else
 		buf_add_z(&b, how_text);
 	for (size_t i = 0; i < r->tools_n; i++)
@@ -288,7 +289,8 @@ text_part(struct buf *b, struct arena *a)
 }
 
 static struct message
-plain_message(const struct model_request *r, const struct message *m, struct buf *b, struct arena *a)
+plain_message(
+	const struct model_request *r, const struct message *m, struct buf *b, struct arena *a)
 {
 	struct part *parts = arena_alloc(a, (m->n + 1) * sizeof(*parts));
 	struct message out = { .role = m->role, .parts = parts };

@@ -28,24 +28,30 @@ test_requests(void **state)
 	struct embed_request q = { .model = STR("gemini-embedding-001"), .texts = two, .n = 2 };
 
 	built("openai-chat", &q, "/embeddings",
-		"{\"model\":\"gemini-embedding-001\",\"input\":[\"one\",\"t\\\"wo\"],\"encoding_format\":"
+		"{\"model\":\"gemini-embedding-001\",\"input\":[\"one\",\"t\\\"wo\"],\"encoding_"
+		"format\":"
 		"\"float\"}");
 	built("ollama", &q, "/api/embed",
-		"{\"model\":\"gemini-embedding-001\",\"input\":[\"one\",\"t\\\"wo\"],\"truncate\":true}");
+		"{\"model\":\"gemini-embedding-001\",\"input\":[\"one\",\"t\\\"wo\"],\"truncate\":"
+		"true}");
 	built("gemini", &q, "/models/gemini-embedding-001:batchEmbedContents",
-		"{\"requests\":[{\"model\":\"models/gemini-embedding-001\",\"content\":{\"parts\":[{"
-		"\"text\":\"one\"}]},\"taskType\":\"RETRIEVAL_DOCUMENT\"},{\"model\":\"models/gemini-"
+		"{\"requests\":[{\"model\":\"models/"
+		"gemini-embedding-001\",\"content\":{\"parts\":[{"
+		"\"text\":\"one\"}]},\"taskType\":\"RETRIEVAL_DOCUMENT\"},{\"model\":\"models/"
+		"gemini-"
 		"embedding-001\",\"content\":{\"parts\":[{\"text\":\"t\\\"wo\"}]},\"taskType\":"
 		"\"RETRIEVAL_DOCUMENT\"}]}");
 	q = (struct embed_request){
 		.model = STR("m"), .texts = two, .n = 1, .dimensions = 256, .is_query = true
 	};
 	built("openai-responses", &q, "/embeddings",
-		"{\"model\":\"m\",\"input\":[\"one\"],\"encoding_format\":\"float\",\"dimensions\":256}");
+		"{\"model\":\"m\",\"input\":[\"one\"],\"encoding_format\":\"float\",\"dimensions\":"
+		"256}");
 	built("ollama", &q, "/api/embed",
 		"{\"model\":\"m\",\"input\":[\"one\"],\"truncate\":true,\"dimensions\":256}");
 	built("gemini", &q, "/models/m:batchEmbedContents",
-		"{\"requests\":[{\"model\":\"models/m\",\"content\":{\"parts\":[{\"text\":\"one\"}]},"
+		"{\"requests\":[{\"model\":\"models/"
+		"m\",\"content\":{\"parts\":[{\"text\":\"one\"}]},"
 		"\"outputDimensionality\":256}]}");
 	assert_null(provider_api_find(STR("anthropic"))->embed_build);
 }
@@ -71,7 +77,8 @@ test_bad_requests(void **state)
 			{ { .texts = two }, ERR_INVALID },
 			{ { .texts = blank, .n = 2 }, ERR_INVALID },
 			{ { .texts = many, .n = api->embed_max + 1 }, ERR_LIMIT },
-			{ { .texts = two, .n = 2, .dimensions = EMBED_DIMENSIONS_MAX + 1 }, ERR_LIMIT },
+			{ { .texts = two, .n = 2, .dimensions = EMBED_DIMENSIONS_MAX + 1 },
+				ERR_LIMIT },
 			{ { .texts = two, .n = 2, .dimensions = -1 }, ERR_LIMIT },
 		};
 
@@ -117,12 +124,16 @@ test_answers(void **state)
 		const char *api, *body, *want;
 	} rows[] = {
 		{ "openai-chat",
-			"{\"object\":\"list\",\"data\":[{\"index\":1,\"embedding\":[3,-4e-1]},{\"index\":0,"
+			"{\"object\":\"list\",\"data\":[{\"index\":1,\"embedding\":[3,-4e-1]},{"
+			"\"index\":0,"
 			"\"embedding\":[0.5,1]}],\"usage\":{\"prompt_tokens\":7}}",
 			"0.5 1 3 -0.4 2 x 2, 7" },
-		{ "openai-chat", "{\"data\":[{\"embedding\":[1]},{\"embedding\":[2]}]}", "1 2 2 x 1, 0" },
-		{ "gemini", "{\"embeddings\":[{\"values\":[1,2]},{\"values\":[3,4]}]}", "1 2 3 4 2 x 2, 0" },
-		{ "ollama", "{\"embeddings\":[[1,2],[3,4]],\"prompt_eval_count\":5}", "1 2 3 4 2 x 2, 5" },
+		{ "openai-chat", "{\"data\":[{\"embedding\":[1]},{\"embedding\":[2]}]}",
+			"1 2 2 x 1, 0" },
+		{ "gemini", "{\"embeddings\":[{\"values\":[1,2]},{\"values\":[3,4]}]}",
+			"1 2 3 4 2 x 2, 0" },
+		{ "ollama", "{\"embeddings\":[[1,2],[3,4]],\"prompt_eval_count\":5}",
+			"1 2 3 4 2 x 2, 5" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -149,25 +160,36 @@ test_bad_answers(void **state)
 		{ "ollama", "{", 0, ERR_PROTO, "not JSON" },
 		{ "ollama", "[]", 0, ERR_PROTO, "no list \"embeddings\"" },
 		{ "ollama", "{\"embeddings\":{}}", 0, ERR_PROTO, "no list" },
-		{ "ollama", "{\"error\":\"model \\\"x\\\" not found\"}", 0, ERR_PROVIDER, "not found" },
-		{ "openai-chat", "{\"error\":{\"type\":\"t\",\"message\":\"m\"}}", 0, ERR_PROVIDER, "t: m" },
+		{ "ollama", "{\"error\":\"model \\\"x\\\" not found\"}", 0, ERR_PROVIDER,
+			"not found" },
+		{ "openai-chat", "{\"error\":{\"type\":\"t\",\"message\":\"m\"}}", 0, ERR_PROVIDER,
+			"t: m" },
 		{ "ollama", "{\"embeddings\":[[1]]}", 0, ERR_PROTO, "1 vectors for 2 texts" },
 		{ "ollama", "{\"embeddings\":[]}", 0, ERR_PROTO, "0 vectors for 2 texts" },
-		{ "ollama", "{\"embeddings\":[[1],[2],[3]]}", 0, ERR_PROTO, "more vectors than texts" },
+		{ "ollama", "{\"embeddings\":[[1],[2],[3]]}", 0, ERR_PROTO,
+			"more vectors than texts" },
 		{ "ollama", "{\"embeddings\":[[1,2],[3]]}", 0, ERR_PROTO, "another length" },
 		{ "ollama", "{\"embeddings\":[[],[]]}", 0, ERR_PROTO, "0 dimensions" },
-		{ "ollama", "{\"embeddings\":[[1],[null]]}", 0, ERR_PROTO, "not a finite number (vector 2)" },
-		{ "ollama", "{\"embeddings\":[[1e39],[1]]}", 0, ERR_PROTO, "not a finite number (vector 1)" },
+		{ "ollama", "{\"embeddings\":[[1],[null]]}", 0, ERR_PROTO,
+			"not a finite number (vector 2)" },
+		{ "ollama", "{\"embeddings\":[[1e39],[1]]}", 0, ERR_PROTO,
+			"not a finite number (vector 1)" },
 		{ "ollama", "{\"embeddings\":[[1e999],[1]]}", 0, ERR_PROTO, "" },
 		{ "ollama", "{\"embeddings\":[[\"1\"],[1]]}", 0, ERR_PROTO, "not a finite number" },
 		{ "ollama", "{\"embeddings\":[\"AAAA\",[1]]}", 0, ERR_PROTO, "no list of numbers" },
-		{ "ollama", "{\"embeddings\":[[1,2],[3,4]]}", 3, ERR_PROTO, "2 dimensions, 3 were asked for" },
-		{ "openai-chat", "{\"data\":[{\"index\":0,\"embedding\":[1]},{\"index\":0,\"embedding\":[1]}]}", 0,
-			ERR_PROTO, "came twice" },
-		{ "openai-chat", "{\"data\":[{\"index\":-1,\"embedding\":[1]}]}", 0, ERR_PROTO, "negative" },
-		{ "openai-chat", "{\"data\":[{\"index\":9,\"embedding\":[1]}]}", 0, ERR_PROTO, "more vectors" },
+		{ "ollama", "{\"embeddings\":[[1,2],[3,4]]}", 3, ERR_PROTO,
+			"2 dimensions, 3 were asked for" },
+		{ "openai-chat",
+			"{\"data\":[{\"index\":0,\"embedding\":[1]},{\"index\":0,\"embedding\":[1]}"
+			"]}",
+			0, ERR_PROTO, "came twice" },
+		{ "openai-chat", "{\"data\":[{\"index\":-1,\"embedding\":[1]}]}", 0, ERR_PROTO,
+			"negative" },
+		{ "openai-chat", "{\"data\":[{\"index\":9,\"embedding\":[1]}]}", 0, ERR_PROTO,
+			"more vectors" },
 		{ "openai-chat", "{\"data\":[7,8]}", 0, ERR_PROTO, "no list of numbers" },
-		{ "gemini", "{\"embeddings\":[{\"values\":[1]},{}]}", 0, ERR_PROTO, "no list of numbers" },
+		{ "gemini", "{\"embeddings\":[{\"values\":[1]},{}]}", 0, ERR_PROTO,
+			"no list of numbers" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -217,7 +239,8 @@ test_limits(void **state)
 	assert_int_equal(parse("ollama", buf_z(&body), 0, &shown, &e), ERR_LIMIT);
 	buf_reset(&body);
 	while (body.n <= EMBED_ANSWER_MAX)
-		buf_add_z(&body, "                                                                ");
+		buf_add_z(
+			&body, "                                                                ");
 	assert_int_equal(parse("ollama", buf_z(&body), 0, &shown, &e), ERR_LIMIT);
 	buf_fini(&body);
 	buf_fini(&shown);

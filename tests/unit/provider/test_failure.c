@@ -24,7 +24,8 @@ check(int status, const char *headers, const char *body, enum failure_kind kind,
 }
 
 #define GEM(status, text, details)                                                                 \
-	"{\"error\":{\"code\":0,\"message\":\"" text "\",\"status\":\"" status "\",\"details\":[" details "]}}"
+	"{\"error\":{\"code\":0,\"message\":\"" text "\",\"status\":\"" status                     \
+	"\",\"details\":[" details "]}}"
 #define ANT(type, text)                                                                            \
 	"{\"type\":\"error\",\"error\":{\"type\":\"" type "\",\"message\":\"" text "\"}}"
 #define OAI(type, code, text)                                                                      \
@@ -85,9 +86,11 @@ test_vendors(void **state)
 		enum failure_kind kind;
 		bool may_retry;
 	} rows[] = {
-		{ 400, OAI("invalid_request_error", "content_policy_violation", "x"), FAIL_CONTENT, false },
+		{ 400, OAI("invalid_request_error", "content_policy_violation", "x"), FAIL_CONTENT,
+			false },
 		{ 400, OAI("invalid_request_error", "invalid_prompt", "x"), FAIL_CONTENT, false },
-		{ 400, OAI("x", "content_filter", "The response was filtered"), FAIL_CONTENT, false },
+		{ 400, OAI("x", "content_filter", "The response was filtered"), FAIL_CONTENT,
+			false },
 		{ 400, OAI("invalid_request_error", "model_not_found", "no"), FAIL_REQUEST, false },
 		{ 429, OAI("tokens", "rate_limit_exceeded", "Limit 30000"), FAIL_RATE, true },
 		{ 503, OAI("x", "slow_down", "Slow down"), FAIL_OVERLOAD, true },
@@ -95,21 +98,41 @@ test_vendors(void **state)
 		{ 422, OAI("invalid_request_error", "x", "no"), FAIL_REQUEST, false },
 		{ 425, "", FAIL_REQUEST, false },
 		{ 418, "", FAIL_REQUEST, false },
-		{ 400, ANT("invalid_request_error", "Output blocked by content filtering policy"), FAIL_CONTENT, false },
+		{ 400, ANT("invalid_request_error", "Output blocked by content filtering policy"),
+			FAIL_CONTENT, false },
 		{ 504, ANT("timeout_error", "x"), FAIL_OVERLOAD, true },
 		{ 404, ANT("not_found_error", "x"), FAIL_REQUEST, false },
-		{ 400, GEM("INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", ""), FAIL_AUTH, false },
-		{ 400, GEM("INVALID_ARGUMENT", "The input token count (9) exceeds the maximum", ""), FAIL_CONTEXT, false },
-		{ 400, GEM("FAILED_PRECONDITION", "User location is not supported", ""), FAIL_REQUEST, false },
+		{ 400,
+			GEM("INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.",
+				""),
+			FAIL_AUTH, false },
+		{ 400, GEM("INVALID_ARGUMENT", "The input token count (9) exceeds the maximum", ""),
+			FAIL_CONTEXT, false },
+		{ 400, GEM("FAILED_PRECONDITION", "User location is not supported", ""),
+			FAIL_REQUEST, false },
 		{ 403, GEM("PERMISSION_DENIED", "x", ""), FAIL_AUTH, false },
 		{ 503, GEM("UNAVAILABLE", "The model is overloaded.", ""), FAIL_OVERLOAD, true },
 		{ 500, GEM("INTERNAL", "x", ""), FAIL_OVERLOAD, true },
 		{ 504, GEM("DEADLINE_EXCEEDED", "x", ""), FAIL_OVERLOAD, true },
-		{ 429, GEM("RESOURCE_EXHAUSTED", "You exceeded your current quota, please check your plan and billing", ""), FAIL_RATE, true },
-		{ 429, GEM("RESOURCE_EXHAUSTED", "You exceeded your current quota", "{\"violations\":[{\"quotaId\":\"GenerateRequestsPerDayPerProject\"}]}"), FAIL_QUOTA, false },
-		{ 429, GEM("RESOURCE_EXHAUSTED", "Your prepayment credits are depleted.", ""), FAIL_QUOTA, false },
-		{ 400, "{\"error\":{\"code\":400,\"type\":\"exceed_context_size_error\",\"message\":\"x\"}}", FAIL_CONTEXT, false },
-		{ 400, "{\"error\":\"the request exceeds the available context size\"}", FAIL_CONTEXT, false },
+		{ 429,
+			GEM("RESOURCE_EXHAUSTED",
+				"You exceeded your current quota, please check your plan and "
+				"billing",
+				""),
+			FAIL_RATE, true },
+		{ 429,
+			GEM("RESOURCE_EXHAUSTED", "You exceeded your current quota",
+				"{\"violations\":[{\"quotaId\":"
+				"\"GenerateRequestsPerDayPerProject\"}]}"),
+			FAIL_QUOTA, false },
+		{ 429, GEM("RESOURCE_EXHAUSTED", "Your prepayment credits are depleted.", ""),
+			FAIL_QUOTA, false },
+		{ 400,
+			"{\"error\":{\"code\":400,\"type\":\"exceed_context_size_error\","
+			"\"message\":\"x\"}}",
+			FAIL_CONTEXT, false },
+		{ 400, "{\"error\":\"the request exceeds the available context size\"}",
+			FAIL_CONTEXT, false },
 		{ 404, "{\"error\":\"model 'x' not found\"}", FAIL_REQUEST, false },
 	};
 
@@ -119,7 +142,7 @@ test_vendors(void **state)
 
 #define RETRY(delay)                                                                               \
 	GEM("RESOURCE_EXHAUSTED", "x",                                                             \
-		"{\"@type\":\"type.googleapis.com/google.rpc.Help\"},{\"@type\":"                    \
+		"{\"@type\":\"type.googleapis.com/google.rpc.Help\"},{\"@type\":"                  \
 		"\"type.googleapis.com/google.rpc.RetryInfo\",\"retryDelay\":\"" delay "\"}")
 
 static void
@@ -148,13 +171,16 @@ test_other_delays(void **state)
 	check(429, "x-ratelimit-reset-tokens: 1.5\n", "", FAIL_RATE, true, -1, "");
 	check(429, "x-ratelimit-reset-tokens: s\n", "", FAIL_RATE, true, -1, "");
 	/* now is 2023-11-14T22:13:20Z */
-	check(429, "anthropic-ratelimit-tokens-remaining: 0\nanthropic-ratelimit-tokens-reset: 2023-11-14T22:13:50Z\n",
+	check(429,
+		"anthropic-ratelimit-tokens-remaining: 0\nanthropic-ratelimit-tokens-reset: "
+		"2023-11-14T22:13:50Z\n",
 		"", FAIL_RATE, true, 30000, "");
-	check(429, "anthropic-ratelimit-requests-reset: 2023-11-14T23:13:21.5+01:00\n", "", FAIL_RATE, true,
-		1000, "");
-	check(429, "anthropic-ratelimit-requests-reset: 2023-11-14T20:13:22-02:00\n", "", FAIL_RATE, true,
-		2000, "");
-	check(429, "anthropic-ratelimit-requests-reset: 2023-11-14T20:13:22\n", "", FAIL_RATE, true, -1, "");
+	check(429, "anthropic-ratelimit-requests-reset: 2023-11-14T23:13:21.5+01:00\n", "",
+		FAIL_RATE, true, 1000, "");
+	check(429, "anthropic-ratelimit-requests-reset: 2023-11-14T20:13:22-02:00\n", "", FAIL_RATE,
+		true, 2000, "");
+	check(429, "anthropic-ratelimit-requests-reset: 2023-11-14T20:13:22\n", "", FAIL_RATE, true,
+		-1, "");
 	check(429, "anthropic-ratelimit-requests-reset: tomorrow\n", "", FAIL_RATE, true, -1, "");
 	/* limits are told with every answer: only a refusal is about them */
 	check(503, "x-ratelimit-reset-tokens: 30s\n", "", FAIL_OVERLOAD, true, -1, "");

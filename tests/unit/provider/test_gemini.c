@@ -2,18 +2,19 @@
  * The Gemini API: streams and requests. */
 #include "streams.h"
 
-#define EV(json)       "data: " json "\r\n\r\n"
-#define PARTS(parts)   "\"content\":{\"role\":\"model\",\"parts\":[" parts "]}"
-#define CAND(parts)    EV("{\"candidates\":[{" PARTS(parts) ",\"index\":0}],\"modelVersion\":\"m\"}")
+#define EV(json)     "data: " json "\r\n\r\n"
+#define PARTS(parts) "\"content\":{\"role\":\"model\",\"parts\":[" parts "]}"
+#define CAND(parts)  EV("{\"candidates\":[{" PARTS(parts) ",\"index\":0}],\"modelVersion\":\"m\"}")
 #define LAST(parts, why)                                                                           \
 	EV("{\"candidates\":[{" PARTS(parts) ",\"finishReason\":\"" why                            \
-	   "\",\"index\":0}],\"usageMetadata\":" COUNTS ",\"responseId\":\"r\"}")
+					     "\",\"index\":0}],\"usageMetadata\":" COUNTS          \
+					     ",\"responseId\":\"r\"}")
 #define COUNTS                                                                                     \
 	"{\"promptTokenCount\":90,\"toolUsePromptTokenCount\":10,\"cachedContentTokenCount\":60,"  \
 	"\"candidatesTokenCount\":18,\"thoughtsTokenCount\":7,\"totalTokenCount\":125}"
-#define TEXT(s)        "{\"text\":\"" s "\"}"
-#define USAGE          " in=100 out=25 cached=60 written=0 reasoning=7"
-#define NO_USAGE       " in=0 out=0 cached=0 written=0 reasoning=0"
+#define TEXT(s)  "{\"text\":\"" s "\"}"
+#define USAGE    " in=100 out=25 cached=60 written=0 reasoning=7"
+#define NO_USAGE " in=0 out=0 cached=0 written=0 reasoning=0"
 
 static const struct provider_api *
 api(void)
@@ -25,22 +26,24 @@ static void
 test_text(void **state)
 {
 	expect_answer(api(),
-		STR(CAND(TEXT("H\xC3\xA9")) CAND(TEXT("y \xF0\x9F\x98\x80")) LAST(TEXT("!"), "STOP")),
-		"text[H\xC3\xA9y \xF0\x9F\x98\x80!] end" USAGE, "T(H\xC3\xA9)T(y \xF0\x9F\x98\x80)T(!)");
+		STR(CAND(TEXT("H\xC3\xA9")) CAND(TEXT("y \xF0\x9F\x98\x80"))
+				LAST(TEXT("!"), "STOP")),
+		"text[H\xC3\xA9y \xF0\x9F\x98\x80!] end" USAGE,
+		"T(H\xC3\xA9)T(y \xF0\x9F\x98\x80)T(!)");
 }
 
 static void
 test_thoughts_and_signatures(void **state)
 {
 	expect_answer(api(),
-		STR(CAND("{\"text\":\"hm\",\"thought\":true}") CAND("{\"text\":\"..\",\"thought\":true}")
-				CAND("{\"text\":\"T\",\"thought\":true,\"thoughtSignature\":\"S0\"}")
-					CAND(TEXT("a")) CAND("{\"text\":\"b\",\"thoughtSignature\":"
-							     "\"S1\"}")
-						CAND(TEXT("c")) CAND(TEXT("d"))
-							LAST("{\"text\":\"\",\"thoughtSignature\":"
-							     "\"S2==\"}",
-								"STOP")),
+		STR(CAND("{\"text\":\"hm\",\"thought\":true}") CAND("{\"text\":\"..\",\"thought\":"
+								    "true}") CAND(
+			"{\"text\":\"T\",\"thought\":true,\"thoughtSignature\":\"S0\"}")
+				CAND(TEXT("a")) CAND("{\"text\":\"b\",\"thoughtSignature\":"
+						     "\"S1\"}") CAND(TEXT("c")) CAND(TEXT("d"))
+					LAST("{\"text\":\"\",\"thoughtSignature\":"
+					     "\"S2==\"}",
+						"STOP")),
 		"reasoning[hm..|] reasoning[T|S0] text[a] text[b] signed[S1] text[cd] text[] "
 		"signed[S2==] end" USAGE,
 		"R(hm)R(..)R(T)T(a)T(b)T(c)T(d)");
@@ -50,10 +53,11 @@ static void
 test_calls(void **state)
 {
 	expect_answer(api(),
-		STR(CAND(TEXT("ok") ",{\"functionCall\":{\"name\":\"read\",\"args\":{\"a\":1.50}},"
-				    "\"thoughtSignature\":\"Sig\"},{\"functionCall\":{\"id\":\"f7\","
-				    "\"name\":\"list\"}}") LAST("{\"functionCall\":{\"name\":\"grep\","
-								"\"args\":null}}",
+		STR(CAND(TEXT(
+			"ok") ",{\"functionCall\":{\"name\":\"read\",\"args\":{\"a\":1.50}},"
+			      "\"thoughtSignature\":\"Sig\"},{\"functionCall\":{\"id\":\"f7\","
+			      "\"name\":\"list\"}}") LAST("{\"functionCall\":{\"name\":\"grep\","
+							  "\"args\":null}}",
 			"STOP")),
 		"text[ok] call[made read {\"a\":1.50}] signed[Sig] call[f7 list {}] id[f7] "
 		"call[made grep {}] tools" USAGE,
@@ -66,9 +70,9 @@ static void
 test_what_is_ignored(void **state)
 {
 	expect_answer(api(),
-		STR(": keep-alive\n\n" CAND(
-			"{\"executableCode\":{\"code\":\"1\"}},{\"inlineData\":{\"data\":\"AA==\"}},"
-			"{\"brandNew\":1}")
+		STR(": keep-alive\n\n" CAND("{\"executableCode\":{\"code\":\"1\"}},{\"inlineData\":"
+					    "{\"data\":\"AA==\"}},"
+					    "{\"brandNew\":1}")
 				EV("{\"candidates\":[{\"index\":1,\"finishReason\":\"STOP\"," PARTS(
 					TEXT("other")) "}]}")
 					EV("{\"usageMetadata\":{\"promptTokenCount\":1}}")
@@ -118,7 +122,8 @@ test_errors(void **state)
 	expect_error(api(), STR(CAND("{\"functionCall\":7}")), ERR_PROTO, "functionCall: expected");
 	expect_error(api(), STR(CAND("{\"text\":7}")), ERR_PROTO, "text: expected a string");
 	expect_error(api(), STR(CAND("7")), ERR_PROTO, "not an object");
-	expect_error(api(), STR(LAST("{\"functionCall\":{}}", "STOP")), ERR_PROTO, "without a name");
+	expect_error(
+		api(), STR(LAST("{\"functionCall\":{}}", "STOP")), ERR_PROTO, "without a name");
 	expect_error(api(), STR(CAND(TEXT("\xE2\x28\xA1"))), ERR_PROTO, "invalid UTF-8");
 	expect_error(api(), STR("data: [\n\n"), ERR_PROTO, "event 1 of the gemini stream");
 	/* without alt=sse the answer is one list */
@@ -172,7 +177,10 @@ test_limits(void **state)
 static const struct tool_schema tools[] = { { "read", "Reads.", { "{\"type\":\"object\"}", 17 } },
 	{ "list", "Lists.", { "{}", 2 } } };
 
-#define S(z) { z, sizeof(z) - 1 }
+#define S(z)                                                                                       \
+	{                                                                                          \
+		z, sizeof(z) - 1                                                                   \
+	}
 
 static const struct part user1[] = { { .type = PART_TEXT, .text = S("Hi") },
 	{ .type = PART_MEDIA, .mime = S("image/png"), .data = S("\x00\xff\x10z") },
@@ -184,9 +192,17 @@ static const struct part model1[] = {
 	{ .type = PART_REASONING, .text = S("foreign"), .signature = S("x"), .origin = S("other") },
 	{ .type = PART_REASONING_REDACTED, .signature = S("x"), .origin = S("other") },
 	{ .type = PART_TEXT, .text = S(""), .signature = S("S1"), .origin = S("acme") },
-	{ .type = PART_CALL, .call_id = S("call_1"), .tool = S("read"), .args = S("{\"p\": 1}"),
-		.signature = S("S2"), .origin = S("acme") },
-	{ .type = PART_CALL, .call_id = S("f7"), .tool = S("list"), .args = S("[1]"), .item_id = S("f7"),
+	{ .type = PART_CALL,
+		.call_id = S("call_1"),
+		.tool = S("read"),
+		.args = S("{\"p\": 1}"),
+		.signature = S("S2"),
+		.origin = S("acme") },
+	{ .type = PART_CALL,
+		.call_id = S("f7"),
+		.tool = S("list"),
+		.args = S("[1]"),
+		.item_id = S("f7"),
 		.origin = S("acme") },
 };
 static const struct part user2[] = {
@@ -195,10 +211,23 @@ static const struct part user2[] = {
 	{ .type = PART_RESULT, .call_id = S("f7"), .text = S("bad"), .is_error = true },
 };
 static const struct part model2[] = {
-	{ .type = PART_TEXT, .text = S("Well"), .signature = S("x"), .item_id = S("m2"), .origin = S("other") },
-	{ .type = PART_CALL, .call_id = S("o1"), .tool = S("read"), .args = S("{}"), .signature = S("x"),
-		.item_id = S("fc_9"), .origin = S("other") },
-	{ .type = PART_CALL, .call_id = S("o2"), .tool = S("read"), .args = S("{}"), .origin = S("other") },
+	{ .type = PART_TEXT,
+		.text = S("Well"),
+		.signature = S("x"),
+		.item_id = S("m2"),
+		.origin = S("other") },
+	{ .type = PART_CALL,
+		.call_id = S("o1"),
+		.tool = S("read"),
+		.args = S("{}"),
+		.signature = S("x"),
+		.item_id = S("fc_9"),
+		.origin = S("other") },
+	{ .type = PART_CALL,
+		.call_id = S("o2"),
+		.tool = S("read"),
+		.args = S("{}"),
+		.origin = S("other") },
 };
 static const struct part user3[] = { { .type = PART_RESULT, .call_id = S("o1") },
 	{ .type = PART_RESULT, .call_id = S("o2") } };
@@ -272,15 +301,17 @@ test_request(void **state)
 		",\"generationConfig\":{\"maxOutputTokens\":100,\"thinkingConfig\":{"
 		"\"includeThoughts\":true,\"thinkingLevel\":\"high\"},\"responseMimeType\":"
 		"\"application/json\",\"responseJsonSchema\":{\"type\":\"object\"}},\"contents\":"
-		"[" USER1 "," MODEL1 "," USER2 "," MODEL2(
-			",\"thoughtSignature\":\"skip_thought_signature_validator\"") "," USER3 "]}");
+		"[" USER1 "," MODEL1 "," USER2
+		"," MODEL2(",\"thoughtSignature\":\"skip_thought_signature_validator\"") "," USER3
+											 "]}");
 	buf_fini(&body);
 	/* the generation before: budgets, no word for a missing signature, the schema in words */
 	options.model = STR("gemini-2.5-flash");
 	options.effort = EFFORT_LOW;
 	build(&options, 5, &body);
 	assert_string_equal(buf_z(&body),
-		"{\"systemInstruction\":{\"parts\":[{\"text\":\"Be brief.\"},{\"text\":\"Your final "
+		"{\"systemInstruction\":{\"parts\":[{\"text\":\"Be brief.\"},{\"text\":\"Your "
+		"final "
 		"answer must be JSON alone, without a fence around it, and match this JSON "
 		"Schema:\\n{\\\"type\\\":\\\"object\\\"}\"}]}," TOOLS
 		",\"generationConfig\":{\"maxOutputTokens\":100,\"thinkingConfig\":{"
@@ -296,12 +327,17 @@ test_request_variants(void **state)
 		const char *model, *want;
 		enum effort effort;
 	} efforts[] = {
-		{ "gemini-3-flash", "{\"includeThoughts\":false,\"thinkingLevel\":\"minimal\"}", EFFORT_OFF },
-		{ "gemini-3.1-pro", "{\"includeThoughts\":false,\"thinkingLevel\":\"low\"}", EFFORT_OFF },
-		{ "gemini-2.5-pro", "{\"includeThoughts\":false,\"thinkingBudget\":128}", EFFORT_OFF },
-		{ "gemini-2.5-flash", "{\"includeThoughts\":false,\"thinkingBudget\":0}", EFFORT_OFF },
+		{ "gemini-3-flash", "{\"includeThoughts\":false,\"thinkingLevel\":\"minimal\"}",
+			EFFORT_OFF },
+		{ "gemini-3.1-pro", "{\"includeThoughts\":false,\"thinkingLevel\":\"low\"}",
+			EFFORT_OFF },
+		{ "gemini-2.5-pro", "{\"includeThoughts\":false,\"thinkingBudget\":128}",
+			EFFORT_OFF },
+		{ "gemini-2.5-flash", "{\"includeThoughts\":false,\"thinkingBudget\":0}",
+			EFFORT_OFF },
 		{ "gemini-2.5-flash", "{\"includeThoughts\":true}", EFFORT_AUTO },
-		{ "gemini-2.5-flash", "{\"includeThoughts\":true,\"thinkingBudget\":8192}", EFFORT_MEDIUM },
+		{ "gemini-2.5-flash", "{\"includeThoughts\":true,\"thinkingBudget\":8192}",
+			EFFORT_MEDIUM },
 	};
 	struct model_request options = { .model = STR("gemma"), .effort = EFFORT_HIGH };
 	struct buf body;

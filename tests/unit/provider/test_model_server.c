@@ -95,7 +95,8 @@ test_answers(void **state)
 		"written=10 reasoning=0";
 	char want[300];
 
-	snprintf(want, sizeof(want), "reasoning[hm|] id[reasoning_content] text[H\xC3\xA9 hey] %s", calls);
+	snprintf(want, sizeof(want), "reasoning[hm|] id[reasoning_content] text[H\xC3\xA9 hey] %s",
+		calls);
 	expect_parsed(yaml, API_OPENAI, ASK, want);
 	snprintf(want, sizeof(want), "reasoning[hm|c2lnbmF0dXJl] text[H\xC3\xA9 hey] %s", calls);
 	expect_parsed(yaml, API_ANTHROPIC, ASK, want);

@@ -8,24 +8,26 @@
 		",\"sequence_number\":0,\"response\":{\"id\":\"resp_1\",\"status\":\"in_"          \
 		"progress\",\"output\":[],\"usage\":null}")                                        \
 	EV("response.in_progress", ",\"response\":{\"id\":\"resp_1\"}")
-#define ADDED(i, item)   EV("response.output_item.added", ",\"output_index\":" i ",\"item\":" item)
-#define DONE(i, item)    EV("response.output_item.done", ",\"output_index\":" i ",\"item\":" item)
-#define DELTA(t, i, s)   EV("response." t ".delta", ",\"output_index\":" i ",\"delta\":\"" s "\"")
-#define MESSAGE(content) "{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"content\":[" content "]}"
-#define TEXT(i, s)       DELTA("output_text", i, s)
-#define ARGS(i, s)       DELTA("function_call_arguments", i, s)
-#define SUMMARY(i, s)    DELTA("reasoning_summary_text", i, s)
-#define PART(i)          EV("response.reasoning_summary_part.added", ",\"output_index\":" i)
+#define ADDED(i, item) EV("response.output_item.added", ",\"output_index\":" i ",\"item\":" item)
+#define DONE(i, item)  EV("response.output_item.done", ",\"output_index\":" i ",\"item\":" item)
+#define DELTA(t, i, s) EV("response." t ".delta", ",\"output_index\":" i ",\"delta\":\"" s "\"")
+#define MESSAGE(content)                                                                           \
+	"{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"content\":[" content "]}"
+#define TEXT(i, s)    DELTA("output_text", i, s)
+#define ARGS(i, s)    DELTA("function_call_arguments", i, s)
+#define SUMMARY(i, s) DELTA("reasoning_summary_text", i, s)
+#define PART(i)       EV("response.reasoning_summary_part.added", ",\"output_index\":" i)
 #define CALL(id, call, name, args)                                                                 \
-	"{\"id\":\"" id "\",\"type\":\"function_call\",\"call_id\":\"" call "\",\"name\":\"" name    \
+	"{\"id\":\"" id "\",\"type\":\"function_call\",\"call_id\":\"" call "\",\"name\":\"" name  \
 	"\",\"arguments\":\"" args "\"}"
 #define USAGE_JSON                                                                                 \
 	"\"usage\":{\"input_tokens\":100,\"input_tokens_details\":{\"cached_tokens\":60,"          \
 	"\"cache_write_tokens\":5},\"output_tokens\":25,\"output_tokens_details\":{\"reasoning_"   \
 	"tokens\":7},\"total_tokens\":125}"
-#define COMPLETED EV("response.completed", ",\"response\":{\"status\":\"completed\"," USAGE_JSON "}")
-#define USAGE     " in=100 out=25 cached=60 written=5 reasoning=7"
-#define NO_USAGE  " in=0 out=0 cached=0 written=0 reasoning=0"
+#define COMPLETED                                                                                  \
+	EV("response.completed", ",\"response\":{\"status\":\"completed\"," USAGE_JSON "}")
+#define USAGE    " in=100 out=25 cached=60 written=5 reasoning=7"
+#define NO_USAGE " in=0 out=0 cached=0 written=0 reasoning=0"
 
 static const struct provider_api *
 api(void)
@@ -38,10 +40,10 @@ test_text(void **state)
 {
 	expect_answer(api(),
 		STR(CREATED ADDED("0", MESSAGE("")) EV("response.content_part.added",
-			",\"output_index\":0") TEXT("0", "H\xC3\xA9") TEXT("0", "y \xF0\x9F\x98\x80")
-				EV("response.output_text.done", ",\"text\":\"x\"")
-					DONE("0", MESSAGE("{\"type\":\"output_text\",\"text\":\"other\"}"))
-						COMPLETED "data: [DONE]\n\n"),
+			",\"output_index\":0") TEXT("0", "H\xC3\xA9") TEXT("0",
+			"y \xF0\x9F\x98\x80") EV("response.output_text.done", ",\"text\":\"x\"")
+				DONE("0", MESSAGE("{\"type\":\"output_text\",\"text\":\"other\"}"))
+					COMPLETED "data: [DONE]\n\n"),
 		"text[H\xC3\xA9y \xF0\x9F\x98\x80] id[msg_1] end" USAGE,
 		"T(H\xC3\xA9)T(y \xF0\x9F\x98\x80)");
 }
@@ -54,16 +56,14 @@ static void
 test_reasoning_and_calls(void **state)
 {
 	expect_answer(api(),
-		STR(CREATED ADDED("0", REASONING("", "\"early\"")) PART("0") SUMMARY("0", "one")
-				SUMMARY("0", "!") PART("0") SUMMARY("0", "two")
-					DONE("0", REASONING("", "\"enc==\""))
-						ADDED("1", CALL("fc_1", "call_1", "read", ""))
-							ADDED("2", CALL("fc_2", "call_2", "list", ""))
-								ARGS("2", "{\\\"b\\\":2}")
-									ARGS("1", "{\\\"a\\\":")
-										ARGS("1", "1}")
-				DONE("1", CALL("fc_1", "call_1", "read", "{\\\"a\\\":1}"))
-					DONE("2", CALL("fc_2", "call_2", "list", "{}")) COMPLETED),
+		STR(CREATED ADDED("0", REASONING("", "\"early\"")) PART("0") SUMMARY(
+			"0", "one") SUMMARY("0", "!") PART("0") SUMMARY("0", "two") DONE("0",
+			REASONING("", "\"enc==\"")) ADDED("1", CALL("fc_1", "call_1", "read", ""))
+				ADDED("2", CALL("fc_2", "call_2", "list", "")) ARGS("2",
+					"{\\\"b\\\":2}") ARGS("1", "{\\\"a\\\":") ARGS("1", "1}")
+					DONE("1", CALL("fc_1", "call_1", "read", "{\\\"a\\\":1}"))
+						DONE("2", CALL("fc_2", "call_2", "list", "{}"))
+							COMPLETED),
 		"reasoning[one!\n\ntwo|enc==] id[rs_1] call[call_1 read {\"a\":1}] id[fc_1] "
 		"call[call_2 list {\"b\":2}] id[fc_2] tools" USAGE,
 		"R(one)R(!)R(\n\n)R(two)C(read)C(list)");
@@ -76,14 +76,15 @@ test_without_deltas(void **state)
 	expect_answer(api(),
 		STR(DONE("0",
 			"{\"id\":\"rs\",\"type\":\"reasoning\",\"summary\":[{\"type\":\"summary_"
-			"text\",\"text\":\"a\"},{\"text\":\"b\"}]}")
-				DONE("1", MESSAGE("{\"type\":\"output_text\",\"text\":\"x\"},{\"text\":"
-						  "\"y\"}"))
-					DONE("2", CALL("f", "c", "read", "{}")) COMPLETED),
-		"reasoning[a\n\nb|] id[rs] text[xy] id[msg_1] call[c read {}] id[f] tools" USAGE, NULL);
+			"text\",\"text\":\"a\"},{\"text\":\"b\"}]}") DONE("1",
+			MESSAGE("{\"type\":\"output_text\",\"text\":\"x\"},{\"text\":"
+				"\"y\"}")) DONE("2", CALL("f", "c", "read", "{}")) COMPLETED),
+		"reasoning[a\n\nb|] id[rs] text[xy] id[msg_1] call[c read {}] id[f] tools" USAGE,
+		NULL);
 	expect_answer(api(),
-		STR(EV("response.completed", ",\"response\":{\"output\":[" MESSAGE(
-			"{\"type\":\"output_text\",\"text\":\"all\"}") "]}")),
+		STR(EV("response.completed",
+			",\"response\":{\"output\":[" MESSAGE(
+				"{\"type\":\"output_text\",\"text\":\"all\"}") "]}")),
 		"text[all] id[msg_1] end" NO_USAGE, "T(all)");
 	expect_answer(api(),
 		STR(ADDED("0", "{\"type\":\"function_call\",\"name\":\"read\",\"arguments\":{\"k\":"
@@ -95,17 +96,14 @@ static void
 test_what_is_ignored(void **state)
 {
 	expect_answer(api(),
-		STR(CREATED ADDED("0", "{\"type\":\"web_search_call\",\"id\":\"ws\"}")
-				EV("response.web_search_call.searching", ",\"output_index\":0")
-			DELTA("output_text", "0", "lost")
-				ADDED("1", "{\"type\":\"custom_tool_call\",\"name\":\"x\",\"input\":"
-					   "\"\"}")
-					DELTA("custom_tool_call_input", "1", "zzz")
-						ADDED("2", MESSAGE("")) TEXT("2", "a")
-							EV("response.brand_new", ",\"x\":{}")
+		STR(CREATED ADDED("0", "{\"type\":\"web_search_call\",\"id\":\"ws\"}") EV(
+			"response.web_search_call.searching",
+			",\"output_index\":0") DELTA("output_text", "0", "lost") ADDED("1",
+			"{\"type\":\"custom_tool_call\",\"name\":\"x\",\"input\":"
+			"\"\"}") DELTA("custom_tool_call_input", "1", "zzz") ADDED("2",
+			MESSAGE("")) TEXT("2", "a") EV("response.brand_new", ",\"x\":{}")
 				EV("response.output_text.annotation.added", ",\"output_index\":2")
-					EV("response.queued", "") COMPLETED
-				"data: junk\n\n"),
+					EV("response.queued", "") COMPLETED "data: junk\n\n"),
 		"text[a] id[msg_1] end" USAGE, "T(a)");
 }
 
@@ -144,17 +142,18 @@ test_incomplete(void **state)
 		char stream[1000], want[120];
 
 		snprintf(stream, sizeof(stream),
-			ADDED("0", MESSAGE("")) TEXT("0", "half") EV("response.incomplete",
-				",\"response\":{\"incomplete_details\":{\"reason\":\"%s\"}," USAGE_JSON "}"),
+			ADDED("0", MESSAGE("")) TEXT("0", "half")
+				EV("response.incomplete", ",\"response\":{\"incomplete_details\":{"
+							  "\"reason\":\"%s\"}," USAGE_JSON "}"),
 			rows[i].reason);
 		snprintf(want, sizeof(want), "text[half] id[msg_1] %s" USAGE, rows[i].want);
 		expect_answer(api(), str_of(stream), want, "T(half)");
 	}
 	/* arguments that were cut are left as they are */
 	expect_answer(api(),
-		STR(ADDED("0", CALL("f", "c", "read", "")) ARGS("0", "{\\\"pa") EV(
-			"response.incomplete",
-			",\"response\":{\"incomplete_details\":{\"reason\":\"max_output_tokens\"}}")),
+		STR(ADDED("0", CALL("f", "c", "read", "")) ARGS("0", "{\\\"pa")
+				EV("response.incomplete", ",\"response\":{\"incomplete_details\":{"
+							  "\"reason\":\"max_output_tokens\"}}")),
 		"call[c read {\"pa] id[f] length" NO_USAGE, "C(read)");
 }
 
@@ -181,14 +180,15 @@ test_errors(void **state)
 	expect_error(api(), STR(EV("response.output_item.added", ",\"item\":" MESSAGE(""))),
 		ERR_PROTO, "without output_index");
 	expect_error(api(),
-		STR(ADDED("0", MESSAGE("")) EV("response.output_text.delta",
-			",\"output_index\":0,\"delta\":{}")),
+		STR(ADDED("0", MESSAGE("")) EV(
+			"response.output_text.delta", ",\"output_index\":0,\"delta\":{}")),
 		ERR_PROTO, "delta: expected a string");
 	expect_error(api(), STR(ADDED("0", MESSAGE("")) TEXT("0", "\xE2\x28\xA1")), ERR_PROTO,
 		"invalid UTF-8");
 	expect_error(api(), STR(ADDED("0", "{\"type\":\"function_call\"}") COMPLETED), ERR_PROTO,
 		"call without a name");
-	expect_error(api(), STR("data: {\n\n"), ERR_PROTO, "event 1 of the openai-responses stream");
+	expect_error(
+		api(), STR("data: {\n\n"), ERR_PROTO, "event 1 of the openai-responses stream");
 	expect_error(api(), STR("<html>"), ERR_PROTO, "begins with: <html>");
 }
 
@@ -239,8 +239,8 @@ test_limits(void **state)
 		char one[300];
 
 		snprintf(one, sizeof(one),
-			EV("response.output_item.added", ",\"output_index\":%zu,\"item\":" CALL(
-				"f", "c", "read", "")),
+			EV("response.output_item.added",
+				",\"output_index\":%zu,\"item\":" CALL("f", "c", "read", "")),
 			i);
 		o.rc = parser_feed(p, str_of(one), &o.e);
 	}
@@ -253,22 +253,48 @@ test_limits(void **state)
 
 static const struct tool_schema tools[] = { { "read", "Reads.", { "{\"type\":\"object\"}", 17 } } };
 
-#define S(z) { z, sizeof(z) - 1 }
+#define S(z)                                                                                       \
+	{                                                                                          \
+		z, sizeof(z) - 1                                                                   \
+	}
 
 static const struct part user1[] = { { .type = PART_TEXT, .text = S("Hi") },
-	{ .type = PART_MEDIA, .mime = S("image/PNG; q=1"), .data = S("\x00\xff\x10z"), .name = S("a.png") },
+	{ .type = PART_MEDIA,
+		.mime = S("image/PNG; q=1"),
+		.data = S("\x00\xff\x10z"),
+		.name = S("a.png") },
 	{ .type = PART_MEDIA, .mime = S("application/pdf"), .data = S("%PDF"), .name = S("d.pdf") },
 	{ .type = PART_MEDIA, .mime = S("audio/x-wav"), .data = S("RI") },
 	{ .type = PART_MEDIA, .mime = S("text/x-c"), .data = S("int \"x\";"), .name = S("x.c") },
 	{ .type = PART_MEDIA, .mime = S("video/mp4"), .data = S("123"), .name = S("v") } };
 static const struct part model1[] = {
-	{ .type = PART_REASONING, .text = S("hm"), .signature = S("enc"), .item_id = S("rs_1"), .origin = S("acme") },
-	{ .type = PART_REASONING, .text = S("bare"), .item_id = S("rs_2"), .origin = S("acme") },
-	{ .type = PART_REASONING, .text = S("foreign"), .signature = S("sig"), .item_id = S("x"), .origin = S("other") },
-	{ .type = PART_TEXT, .text = S("So"), .signature = S("commentary"), .item_id = S("msg_1"), .origin = S("acme") },
-	{ .type = PART_CALL, .call_id = S("c1"), .tool = S("read"), .args = S("{\"p\": 1}"), .item_id = S("fc_1"),
+	{ .type = PART_REASONING,
+		.text = S("hm"),
+		.signature = S("enc"),
+		.item_id = S("rs_1"),
 		.origin = S("acme") },
-	{ .type = PART_CALL, .call_id = S("c2"), .tool = S("read"), .args = S("[1]"), .item_id = S("t2"),
+	{ .type = PART_REASONING, .text = S("bare"), .item_id = S("rs_2"), .origin = S("acme") },
+	{ .type = PART_REASONING,
+		.text = S("foreign"),
+		.signature = S("sig"),
+		.item_id = S("x"),
+		.origin = S("other") },
+	{ .type = PART_TEXT,
+		.text = S("So"),
+		.signature = S("commentary"),
+		.item_id = S("msg_1"),
+		.origin = S("acme") },
+	{ .type = PART_CALL,
+		.call_id = S("c1"),
+		.tool = S("read"),
+		.args = S("{\"p\": 1}"),
+		.item_id = S("fc_1"),
+		.origin = S("acme") },
+	{ .type = PART_CALL,
+		.call_id = S("c2"),
+		.tool = S("read"),
+		.args = S("[1]"),
+		.item_id = S("t2"),
 		.origin = S("other") },
 };
 static const struct part user2[] = {
@@ -276,7 +302,9 @@ static const struct part user2[] = {
 	{ .type = PART_RESULT, .call_id = S("c2"), .text = S("bad"), .is_error = true },
 	{ .type = PART_TEXT, .text = S("hurry") },
 };
-static const struct part model2[] = { { .type = PART_TEXT, .text = S("Done."), .item_id = S("m2"), .origin = S("other") } };
+static const struct part model2[] = {
+	{ .type = PART_TEXT, .text = S("Done."), .item_id = S("m2"), .origin = S("other") }
+};
 static const struct part user3[] = { { .type = PART_TEXT, .text = S("Thanks") } };
 static const struct message messages[] = {
 	{ MSG_USER, user1, ARRAY_LEN(user1) },
@@ -342,7 +370,8 @@ test_request(void **state)
 		"\"type\":\"output_text\",\"text\":\"So\",\"annotations\":[]}]},{\"type\":"
 		"\"function_call\",\"id\":\"fc_1\",\"call_id\":\"c1\",\"name\":\"read\","
 		"\"arguments\":\"{\\\"p\\\": 1}\"},{\"type\":\"function_call\",\"call_id\":\"c2\","
-		"\"name\":\"read\",\"arguments\":\"{\\\"raw_arguments\\\":\\\"[1]\\\"}\"},{\"type\":"
+		"\"name\":\"read\",\"arguments\":\"{\\\"raw_arguments\\\":\\\"[1]\\\"}\"},{"
+		"\"type\":"
 		"\"function_call_output\",\"call_id\":\"c1\",\"output\":\"one\"},{\"type\":"
 		"\"function_call_output\",\"call_id\":\"c2\",\"output\":\"error: bad\"},{\"type\":"
 		"\"message\",\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":"
@@ -363,7 +392,8 @@ test_request_variants(void **state)
 	buf_fini(&body);
 	options = (struct model_request){ .has_reasoning = true, .effort = EFFORT_OFF };
 	build(&options, 1, &body);
-	assert_non_null(strstr(buf_z(&body), "\"reasoning\":{\"effort\":\"none\",\"summary\":\"auto\"}"));
+	assert_non_null(
+		strstr(buf_z(&body), "\"reasoning\":{\"effort\":\"none\",\"summary\":\"auto\"}"));
 	buf_fini(&body);
 	options.effort = EFFORT_AUTO;
 	options.schema = STR("{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"object\","

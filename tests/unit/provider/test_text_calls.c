@@ -2,12 +2,17 @@
  * Tools as text: how they are told to a model, and the calls that models write. */
 #include "streams.h"
 
-#define S(z) { z, sizeof(z) - 1 }
+#define S(z)                                                                                       \
+	{                                                                                          \
+		z, sizeof(z) - 1                                                                   \
+	}
 
 static const struct tool_schema tools[] = {
 	{ "read", "Reads a file.",
-		S("{\"type\":\"object\",\"properties\":{\"path\":{\"type\":\"string\",\"description\":"
-		  "\"Where it is.\"},\"limit\":{\"type\":\"integer\"},\"mode\":{\"enum\":[\"a\",\"b\"]},"
+		S("{\"type\":\"object\",\"properties\":{\"path\":{\"type\":\"string\","
+		  "\"description\":"
+		  "\"Where it "
+		  "is.\"},\"limit\":{\"type\":\"integer\"},\"mode\":{\"enum\":[\"a\",\"b\"]},"
 		  "\"parts\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}}},\"required\":["
 		  "\"path\"]}") },
 	{ "list", "Lists.", S("{\"type\":\"object\"}") },
@@ -71,10 +76,12 @@ test_hermes(void **state)
 	found("<tool_call>\n" OBJ_A, 1, READ_A); /* the end mark ended the answer */
 	found("<tool_call>" OBJ_A "\n" OBJ_A "</tool_call>", 2, READ_A " " READ_A);
 	found("<tool_call>[" OBJ_A "]</tool_call>", 1, READ_A);
-	found("<tool_call>{\"name\":\"read\",\"arguments\":\"{\\\"path\\\":\\\"a\\\"}\"}</tool_call>", 1,
-		READ_A);
+	found("<tool_call>{\"name\":\"read\",\"arguments\":\"{\\\"path\\\":\\\"a\\\"}\"}</"
+	      "tool_call>",
+		1, READ_A);
 	/* slips with one reading */
-	found("<tool_call>{\"name\":\"read\",\"arguments\":{\"path\":\"a\",},}</tool_call>", 1, READ_A);
+	found("<tool_call>{\"name\":\"read\",\"arguments\":{\"path\":\"a\",},}</tool_call>", 1,
+		READ_A);
 	found("<tool_call>{\"name\":\"read\",\"arguments\":{\"path\":\"a\nb\"}}</tool_call>", 1,
 		"call[made read {\"path\":\"a\\nb\"}]");
 }
@@ -82,7 +89,8 @@ test_hermes(void **state)
 static void
 test_tags(void **state)
 {
-	found("<tool_call>\n<function=read>\n<parameter=path>\n12\n</parameter>\n<parameter=limit>\n3\n"
+	found("<tool_call>\n<function=read>\n<parameter=path>\n12\n</"
+	      "parameter>\n<parameter=limit>\n3\n"
 	      "</parameter>\n<parameter=parts>[\"x\"]</parameter>\n</function>\n</tool_call>",
 		1, "call[made read {\"path\":\"12\",\"limit\":3,\"parts\":[\"x\"]}]");
 	found("So: <function=list></function>", 1, "text[So:] " LIST);
@@ -92,7 +100,8 @@ test_tags(void **state)
 		READ_A);
 	stays("<function=unknown><parameter=path>a</parameter></function>");
 	stays("<function=read><parameter=path>a</parameter>");
-	stays("<function=read><parameter=path>a</parameter><parameter=path>b</parameter></function>");
+	stays("<function=read><parameter=path>a</parameter><parameter=path>b</parameter></"
+	      "function>");
 }
 
 static void
@@ -100,7 +109,8 @@ test_llama(void **state)
 {
 	found("{\"name\": \"read\", \"parameters\": {\"path\": \"a\"}}", 1, READ_A);
 	found(" [" OBJ_A ", {\"name\":\"list\",\"parameters\":{}}]\n", 2, READ_A " " LIST);
-	found("<|python_tag|>{\"name\": \"read\", \"parameters\": {\"path\": \"a\"}}<|eom_id|>", 1, READ_A);
+	found("<|python_tag|>{\"name\": \"read\", \"parameters\": {\"path\": \"a\"}}<|eom_id|>", 1,
+		READ_A);
 	found("<|python_tag|>" OBJ_A "; " OBJ_A, 2, READ_A " " READ_A);
 	found("{\"type\":\"function\",\"function\":{\"name\":\"list\",\"arguments\":{}}}", 1, LIST);
 	found("{\"type\": \"function\", \"function\": \"list\", \"parameters\": {}}", 1, LIST);
@@ -137,13 +147,19 @@ static void
 test_deepseek(void **state)
 {
 	found(DS("tool" SP "calls" SP "begin") DS("tool" SP "call" SP "begin") "function" DS(
-		      "tool" SP "sep") "read\n```json\n{\"path\":\"a\"}\n```" DS("tool" SP "call" SP "end")
-		      DS("tool" SP "calls" SP "end"),
+		      "tool" SP
+		      "sep") "read\n```json\n{\"path\":\"a\"}\n```" DS("tool" SP "call" SP "end")
+			DS("tool" SP "calls" SP "end"),
 		1, READ_A);
 	found("Well " DS("tool" SP "calls" SP "begin") DS("tool" SP "call" SP "begin") "read" DS(
-		      "tool" SP "sep") "{\"path\":\"a\"}" DS("tool" SP "call" SP "end") "\n" DS("tool" SP
-									"call" SP "begin") "list" DS(
-		      "tool" SP "sep") "{}" DS("tool" SP "call" SP "end") DS("tool" SP "calls" SP "end"),
+		      "tool" SP
+		      "sep") "{\"path\":\"a\"}" DS("tool" SP "call" SP
+						   "end") "\n" DS("tool" SP "call" SP
+								  "begin") "list" DS("tool" SP
+										     "sep") "{}" DS("tool" SP
+												    "call" SP
+												    "end")
+			DS("tool" SP "calls" SP "end"),
 		2, "text[Well] " READ_A " " LIST);
 	stays(DS("tool" SP "calls" SP "begin") "x");
 }
@@ -158,7 +174,7 @@ test_what_stays_text(void **state)
 	stays("<tool_call>{\"name\":\"read\"}</tool_call>");
 	stays("<tool_call>" OBJ_A "{\"name\":\"unknown\",\"arguments\":{}}</tool_call>");
 	stays("<tool_call>{\"name\":\"read\",\"arguments\":{\"path\":\"a\"</tool_call>");
-	stays("<tool_call>" OBJ_A "</tool_call"); 
+	stays("<tool_call>" OBJ_A "</tool_call");
 	/* a broken block does not hide the next */
 	found("<tool_call>{</tool_call><tool_call>" OBJ_A "</tool_call>", 1,
 		"text[<tool_call>{</tool_call>] " READ_A);
@@ -170,7 +186,8 @@ test_what_stays_text(void **state)
 static void
 test_native_calls_win(void **state)
 {
-	const struct part parts[] = { { .type = PART_TEXT, .text = STR("<tool_call>" OBJ_A "</tool_call>") },
+	const struct part parts[] = { { .type = PART_TEXT,
+					      .text = STR("<tool_call>" OBJ_A "</tool_call>") },
 		{ .type = PART_CALL, .tool = STR("list"), .args = STR("{}") } };
 	const struct model_answer answer = { .parts = parts, .n = 2, .stop = STOP_TOOLS };
 	const struct model_request r = { .tools = tools, .tools_n = 2 };
@@ -194,7 +211,8 @@ test_schema_answers(void **state)
 {
 	schema("{\"answer\": \"Hi \\\"you\\\"\"}", 0, "text[Hi \"you\"]");
 	schema(" {\"answer\": {\"n\": 1.50}}\n", 0, "text[{\"n\":1.50}]");
-	schema("{\"tool_calls\": [" OBJ_A ", {\"name\":\"list\",\"arguments\":{}}]}", 2, READ_A " " LIST);
+	schema("{\"tool_calls\": [" OBJ_A ", {\"name\":\"list\",\"arguments\":{}}]}", 2,
+		READ_A " " LIST);
 	schema("{\"answer\": \"wait\", \"tool_calls\": [" OBJ_A "]}", 1, "text[wait] " READ_A);
 	schema("{\"answer\": \"x\", \"tool_calls\": []}", 0, "text[x]");
 	schema("{\"tool_calls\": [{\"name\":\"unknown\",\"arguments\":{}}]}", 0,
@@ -279,14 +297,17 @@ test_request_text(void **state)
 	assert_string_equal(buf_z(&body),
 		"{\"model\":\"m\",\"stream\":true,\"stream_options\":{\"include_usage\":true},"
 		"\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\\n\\n# Tools\\nTo call "
-		"a tool, write a block like this one, and nothing after it; the result comes in the "
+		"a tool, write a block like this one, and nothing after it; the result comes in "
+		"the "
 		"next message:\\n<tool_call>\\n{\\\"name\\\": \\\"NAME\\\", \\\"arguments\\\": "
 		"{\\\"KEY\\\": VALUE}}\\n</tool_call>\\nSeveral blocks may follow each other. To "
 		"answer without a tool, write no block.\\n\\n## read\\nReads a file.\\n- path "
 		"(string, required): Where it is.\\n- limit (integer)\\n- mode (one of \\\"a\\\", "
 		"\\\"b\\\")\\n- parts (list of string)\\n\\n## list\\nLists.\\n\"},{\"role\":"
-		"\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":\"I look.\\n<tool_"
-		"call>\\n{\\\"name\\\":\\\"read\\\",\\\"arguments\\\":{\\\"path\\\":\\\"a\\\"}}\\n</"
+		"\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":\"I "
+		"look.\\n<tool_"
+		"call>\\n{\\\"name\\\":\\\"read\\\",\\\"arguments\\\":{\\\"path\\\":\\\"a\\\"}}\\n<"
+		"/"
 		"tool_call>\\n<tool_call>\\n{\\\"name\\\":\\\"list\\\",\\\"arguments\\\":{\\\"raw_"
 		"arguments\\\":\\\"oops\\\"}}\\n</tool_call>\"},{\"role\":\"user\",\"content\":"
 		"\"<tool_response name=\\\"read\\\">\\none\\n</tool_response>\\n\\n<tool_response "
@@ -302,14 +323,17 @@ test_request_schema(void **state)
 
 	build("openai-chat", TOOLS_SCHEMA, 4, &body);
 	assert_non_null(strstr(buf_z(&body),
-		"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"answer\","
+		"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":"
+		"\"answer\","
 		"\"strict\":false,\"schema\":{\"oneOf\":[{\"type\":\"object\",\"properties\":{"
 		"\"answer\":{\"type\":\"string\"}},\"required\":[\"answer\"],"
 		"\"additionalProperties\":false},{\"type\":\"object\",\"properties\":{\"tool_"
 		"calls\":{\"type\":\"array\",\"minItems\":1,\"items\":{\"oneOf\":[{\"type\":"
-		"\"object\",\"properties\":{\"name\":{\"const\":\"read\"},\"arguments\":{\"type\":"));
+		"\"object\",\"properties\":{\"name\":{\"const\":\"read\"},\"arguments\":{"
+		"\"type\":"));
 	assert_non_null(strstr(buf_z(&body),
-		"{\"role\":\"assistant\",\"content\":\"{\\\"tool_calls\\\":[{\\\"name\\\":\\\"read\\\","
+		"{\"role\":\"assistant\",\"content\":\"{\\\"tool_calls\\\":[{\\\"name\\\":"
+		"\\\"read\\\","
 		"\\\"arguments\\\":{\\\"path\\\":\\\"a\\\"}},{\\\"name\\\":\\\"list\\\","
 		"\\\"arguments\\\":{\\\"raw_arguments\\\":\\\"oops\\\"}}]}\"}"));
 	assert_non_null(strstr(buf_z(&body),

@@ -11,8 +11,10 @@ static const struct {
 	{ "openai-chat", "https://api.openai.com", "https://api.openai.com/v1" },
 	{ "openai-chat", "https://api.openai.com/", "https://api.openai.com/v1" },
 	{ "openai-chat", " https://api.openai.com ", "https://api.openai.com/v1" },
-	{ "openai-chat", "https://api.openai.com/v1/chat/completions", "https://api.openai.com/v1" },
-	{ "openai-chat", "https://api.openai.com/v1/chat/completions/", "https://api.openai.com/v1" },
+	{ "openai-chat", "https://api.openai.com/v1/chat/completions",
+		"https://api.openai.com/v1" },
+	{ "openai-chat", "https://api.openai.com/v1/chat/completions/",
+		"https://api.openai.com/v1" },
 	{ "openai-chat", "https://api.openai.com/v1/models", "https://api.openai.com/v1" },
 	{ "openai-chat", "https://x.example/chat/completions", "https://x.example" },
 	{ "openai-chat", "https://x.example/api/v4", "https://x.example/api/v4" },
@@ -34,7 +36,8 @@ static const struct {
 	{ "gemini", "https://g.example/v1", "https://g.example/v1" },
 	{ "gemini", "https://g.example/v1beta/models/m:streamGenerateContent?alt=sse",
 		"https://g.example/v1beta" },
-	{ "gemini", "https://g.example/v1beta/models/m:generateContent", "https://g.example/v1beta" },
+	{ "gemini", "https://g.example/v1beta/models/m:generateContent",
+		"https://g.example/v1beta" },
 	{ "ollama", "http://127.0.0.1:11434", "http://127.0.0.1:11434" },
 	{ "ollama", "http://127.0.0.1:11434/", "http://127.0.0.1:11434" },
 	{ "ollama", "http://127.0.0.1:11434/v1", "http://127.0.0.1:11434" },
@@ -54,7 +57,8 @@ test_table(void **state)
 		struct str once = provider_base_url(api, str_of(rows[i].written), a);
 
 		if (!str_is(once, rows[i].want))
-			fail_msg("%s: '%s' gives '%.*s'", rows[i].api, rows[i].written, STR_FMT(once));
+			fail_msg("%s: '%s' gives '%.*s'", rows[i].api, rows[i].written,
+				STR_FMT(once));
 		/* what was put right stays as it is */
 		if (str_find(once, STR("v1")) >= 0 || !api->version)
 			assert_true(str_eq(provider_base_url(api, once, a), once));
@@ -69,8 +73,8 @@ test_own_servers(void **state)
 		struct arena *a = arena_new(64 * KIB);
 
 		if (provider_apis[i]->base_url)
-			assert_true(str_is(
-				provider_base_url(provider_apis[i], str_of(provider_apis[i]->base_url), a),
+			assert_true(str_is(provider_base_url(provider_apis[i],
+						   str_of(provider_apis[i]->base_url), a),
 				provider_apis[i]->base_url));
 		arena_free(a);
 	}
