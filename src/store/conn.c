@@ -64,7 +64,7 @@ static const struct cause {
 	{ SQLITE_IOERR, 0, ERR_IO, "could not be read or written",
 		"look for disk errors in the kernel log" },
 	{ SQLITE_CORRUPT, 0, ERR_CORRUPT, "is damaged",
-		"run ithaca doctor, or restore the last backup" },
+		"restore the last backup, or move the file away to start empty" },
 	{ SQLITE_NOTADB, 0, ERR_CORRUPT, "is not a database or its header is damaged",
 		"restore the last backup, or move the file away to start empty" },
 	{ SQLITE_TOOBIG, 0, ERR_LIMIT, "cannot hold a value this large", "store it as a blob" },
@@ -79,10 +79,30 @@ stmt_name(enum stmt st)
 	return statements[st].name;
 }
 
+/* Why the system refused. A failed write to the log is followed by a rollback, whose calls leave
+ * an errno of their own; the log's file keeps the one that counts. */
+static int
+system_errno(struct conn *c, int rc)
+{
+	sqlite3_file *log = NULL;
+	int errnum = 0;
+
+	if (c->db == NULL)
+		return 0;
+	if (rc == SQLITE_IOERR_WRITE &&
+		sqlite3_file_control(c->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) ==
+			SQLITE_OK &&
+		log != NULL && log->pMethods != NULL &&
+		log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &errnum) == SQLITE_OK &&
+		errnum != 0)
+		return errnum;
+	return sqlite3_system_errno(c->db);
+}
+
 int
 conn_err(struct conn *c, int rc, const char *doing, struct err *e)
 {
-	int errnum = c->db != NULL ? sqlite3_system_errno(c->db) : 0;
+	int errnum = system_errno(c, rc);
 	struct str path = str_of(c->path);
 	const char *why = c->db != NULL ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc);
 

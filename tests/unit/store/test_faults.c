@@ -4,11 +4,13 @@
 #include "fixture.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/limits.h"
@@ -248,7 +250,7 @@ damaged_page(void **state)
 	assert_int_equal(store_verify(f->store, &f->err), ERR_CORRUPT);
 	assert_clear(f, ERR_CORRUPT, "is damaged");
 	assert_int_equal(fix_commit_wait(f, event_batch("s", 201, 1, 10)), ERR_CORRUPT);
-	assert_clear(f, ERR_CORRUPT, "ithaca doctor");
+	assert_clear(f, ERR_CORRUPT, "restore the last backup");
 }
 
 static void
@@ -383,6 +385,31 @@ failing_reader_recovers(void **state)
 	assert_int_equal(fix_count(f, "s"), 1);
 }
 
+/* As full, with the reason that helps: the limit of this process, not the disk. */
+static void
+file_size_limit(void **state)
+{
+	struct rlimit old, small = { .rlim_cur = 200 * KIB };
+	struct fix f;
+	int64_t n = 1;
+
+	fix_init(&f, false);
+	assert_int_equal(fix_open(&f), 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	small.rlim_max = old.rlim_max;
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	while (n < 1000 && fix_commit_wait(&f, event_batch("s", n, 1, 5000)) == 0)
+		n++;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	assert_clear(&f, ERR_FULL, "file size limit");
+	assert_int_equal(fix_count(&f, "s"), n - 1);
+	assert_int_equal(fix_commit_wait(&f, event_batch("s", n, 1, 5000)), 0);
+	assert_int_equal(fix_count(&f, "s"), n);
+	fix_close(&f);
+	fix_fini(&f);
+}
+
 /* The same on a real full disk, where this user may mount one. */
 static void
 full_file_system(void **state)
@@ -433,6 +460,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(full_disk_at_creation, setup, teardown),
 		cmocka_unit_test_setup_teardown(failing_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(failing_reader_recovers, setup, teardown),
+		cmocka_unit_test(file_size_limit),
 		cmocka_unit_test(full_file_system),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
