@@ -61,12 +61,15 @@ workspace(struct cli *c, const char **out, struct err *e)
 		return 0;
 	}
 	path = realpath(given ? given : ".", NULL);
+	if (!path && given)
+		return err_set(e, ERR_USAGE, ERR_TO_USER, "--workspace %.100s: %s (give a directory that is there)",
+			given, strerror(errno));
 	if (!path)
-		return err_errno(e, errno, ERR_TO_USER, "--workspace %.100s", given ? given : "(current directory)");
+		return err_errno(e, errno, ERR_TO_USER, "the current directory");
 	*out = arena_strdup(c->a, str_of(path));
 	free(path);
 	if (stat(*out, &st) != 0 || !S_ISDIR(st.st_mode))
-		return err_set(e, ERR_INVALID, ERR_TO_USER, "--workspace %.150s: is not a directory", *out);
+		return err_set(e, ERR_USAGE, ERR_TO_USER, "--workspace %.150s: is not a directory", *out);
 	return 0;
 }
 
@@ -212,6 +215,19 @@ cmd_run(struct cli *c, struct err *e)
 	r.may_ask = (output == OUTPUT_LIVE || output == OUTPUT_PLAIN) && ask_possible();
 	exit = prepare(&r, e) == 0 ? run_turn(&r) : run_refuse(&r, e);
 	e->code = 0; /* said already */
+	run_fini(&r);
+	return exit;
+}
+
+int
+cmd_run_refuse(struct cli *c, struct err *e)
+{
+	struct run r;
+	int exit;
+
+	run_init(&r, c, OUTPUT_JSON, style_for(c, OUTPUT_JSON));
+	exit = run_refuse(&r, e);
+	e->code = 0;
 	run_fini(&r);
 	return exit;
 }

@@ -150,7 +150,7 @@ static const struct field doctor_options[] = {
 };
 static const struct field completion_options[] = {
 	{ .name = "shell", .type = FIELD_ENUM, .choices = shells,
-		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "The shell." },
+		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "bash, zsh or fish." },
 	END,
 };
 static const struct field docs_options[] = {

@@ -3,6 +3,7 @@
  * cannot say anything else than the parser does. */
 #include <stdio.h>
 #include "base/limits.h"
+#include "base/utf8.h"
 #include "cli/internal.h"
 #include "ithaca-version.h"
 
@@ -155,6 +156,30 @@ help_all(struct buf *b)
 	buf_add_z(b, "\nithaca help COMMAND, or ithaca COMMAND --help, tells more.\n");
 }
 
+#define HELP_COLUMNS 100
+
+/* Paragraphs of plain words, each line at most HELP_COLUMNS wide. */
+static void
+add_paragraphs(struct buf *b, struct str text)
+{
+	struct str line, word;
+
+	while (text.n > 0 && str_next(&text, '\n', &line)) {
+		size_t width = 0;
+
+		while (line.n > 0 && str_next(&line, ' ', &word)) {
+			bool fits = width == 0 || width + 1 + utf8_width(word) <= HELP_COLUMNS;
+
+			if (width > 0)
+				buf_add_char(b, fits ? ' ' : '\n');
+			width = fits && width > 0 ? width + 1 : 0;
+			width += utf8_width(word);
+			buf_add_str(b, word);
+		}
+		buf_add_char(b, '\n');
+	}
+}
+
 void
 help_command(struct arena *a, const struct command *cmd, struct buf *b)
 {
@@ -165,8 +190,10 @@ help_command(struct arena *a, const struct command *cmd, struct buf *b)
 		buf_add_char(b, '\n');
 		field_help(cmd->options, b);
 	}
-	if (cmd->more)
-		buf_printf(b, "\n%s\n", cmd->more);
+	if (cmd->more) {
+		buf_add_char(b, '\n');
+		add_paragraphs(b, str_of(cmd->more));
+	}
 	buf_add_z(b, "\nOptions of every command:\n");
 	field_help(global_options, b);
 }

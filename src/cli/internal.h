@@ -63,6 +63,8 @@ const struct field *command_fields(struct arena *a, const struct command *cmd);
 /* ---- commands with code of their own ---- */
 
 int cmd_run(struct cli *c, struct err *e);
+/* `run --json` whose command line is wrong: still prints its object. Gives the exit status, and e is said. */
+int cmd_run_refuse(struct cli *c, struct err *e);
 int cmd_call(struct cli *c, struct err *e);
 int cmd_events(struct cli *c, struct err *e);
 int cmd_approve(struct cli *c, struct err *e);

@@ -52,13 +52,25 @@ command_at(int argc, char **argv)
 	return MIN(i, argc);
 }
 
+/* Whether this word stands among the options, whatever is wrong with the others. */
 static bool
-wants_help(int argc, char **argv)
+has_word(int argc, char **argv, const char *word)
 {
 	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
-		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+		if (strcmp(argv[i], word) == 0)
 			return true;
 	return false;
+}
+
+/* Options and no command: the options may be what is wrong. */
+static int
+no_command(struct cli *c, int argc, char **argv, struct err *e)
+{
+	const struct node *options;
+
+	if (args_parse(global_options, argc - 1, argv + 1, c->a, &options, e) != 0)
+		return e->code;
+	return err_set(e, ERR_USAGE, ERR_TO_USER, "no command was given (ithaca --help lists them)");
 }
 
 /* ---- global options ---- */
@@ -234,11 +246,13 @@ dispatch(struct cli *c, int argc, char **argv, struct err *e)
 {
 	int at = command_at(argc, argv);
 	size_t used = 0;
-	bool help = wants_help(argc, argv);
+	bool help = has_word(argc, argv, "--help") || has_word(argc, argv, "-h");
 
 	for (int i = 1; i < at; i++)
 		if (strcmp(argv[i], "--version") == 0)
 			return out_text(STR("ithaca " ITHACA_VERSION "\n"), e);
+	if (at == argc && argc > 1 && !help)
+		return no_command(c, argc, argv, e);
 	if (at == argc) {
 		int rc = print_help(c, NULL, e);
 
@@ -252,7 +266,7 @@ dispatch(struct cli *c, int argc, char **argv, struct err *e)
 	if (help)
 		return print_help(c, c->command, e);
 	if (parse(c, argc, argv, at, used, e) != 0)
-		return e->code;
+		return c->command->run == cmd_run && has_word(argc, argv, "--json") ? cmd_run_refuse(c, e) : e->code;
 	return c->command->run(c, e);
 }
 
