@@ -41,6 +41,20 @@ void engine_sandbox_up(struct engine *en);
 typedef void (*engine_breaker_fn)(void *arg, const char *provider, const char *state, int64_t wait_ms);
 void engine_each_breaker(const struct engine *en, engine_breaker_fn fn, void *arg);
 
+/* ---- money ---- */
+
+struct money {
+	int64_t spent, claimed; /* micro-dollars; claimed: by calls under way, at most */
+	struct model_usage usage;
+};
+/* Of today (UTC); agent NULL: of all of the owner's. */
+struct money engine_money_of_day(const struct engine *en, const char *owner, const char *agent);
+/* What a running turn has reserved; 0 when it does not run. */
+int64_t engine_claimed(const struct engine *en, const char *session);
+/* Each agent that cost the owner something today, once. */
+typedef void (*engine_agent_fn)(void *arg, const char *agent);
+void engine_each_agent(const struct engine *en, const char *owner, engine_agent_fn fn, void *arg);
+
 /* ---- sessions ---- */
 
 struct session_spec {

@@ -121,7 +121,7 @@ project(struct pass *p, enum event_kind kind, struct str text, const struct node
 		BATCH(p->batch, STMT_TURN_END, V_Z(r->turn), V_Z("ended"), V_Z(draft_z(body, "status")),
 			V_INT(p->now_ms), V_INT(node_int(body, "cost_microusd", 0)));
 		money_project(p->batch, r->s->owner, r->s->agent, p->now_ms, node_int(body, "cost_microusd", 0),
-			node_get(body, "usage"));
+			turn_usage(r->t));
 		break;
 	default:
 		break;
@@ -250,10 +250,9 @@ static void
 run_over(struct run *r)
 {
 	struct active *s = r->s;
-	int64_t cost = turn_cost_microusd(r->t);
 
-	s->spent_microusd += cost;
-	money_ended(r->en, s->owner, s->agent, cost);
+	s->spent_microusd += turn_cost_microusd(r->t);
+	money_turn_ended(r);
 	run_detach(r);
 	active_idle(s);
 }
@@ -369,7 +368,7 @@ on_failed(void *arg, uint64_t first_seq, const struct err *e)
 	if (r->s != NULL && e != NULL) {
 		run_suspend(r, e);
 	} else if (r->s != NULL) { /* what is in memory has seen events that the log has not */
-		money_ended(en, r->s->owner, r->s->agent, turn_cost_microusd(r->t));
+		money_turn_ended(r);
 		snprintf(id, sizeof id, "%s", r->s->id);
 		active_drop(r->s);
 		active_load(en, id, active_loaded, NULL);
@@ -407,7 +406,7 @@ run_fail(struct run *r, const struct err *why)
 	BATCH(batch, STMT_APPROVAL_CLOSE, V_Z(r->s->id), V_Z(r->turn), V_INT(d.time_ms));
 	BATCH(batch, STMT_TURN_END, V_Z(r->turn), V_Z("ended"), V_Z(turn_status_name(TURN_FAILED)), V_INT(d.time_ms),
 		V_INT(cost));
-	money_project(batch, r->s->owner, r->s->agent, d.time_ms, cost, NULL);
+	money_project(batch, r->s->owner, r->s->agent, d.time_ms, cost, turn_usage(r->t));
 	events_append(r->en->parts.events, r->s->id, &d, 1, batch, on_failed, run_ref(r));
 	buf_fini(&b);
 }

@@ -432,6 +432,7 @@ struct deletion {
 	struct engine *en;
 	struct ack ack;
 	int64_t spent_microusd; /* by the turn that was open */
+	struct model_usage usage;
 	char *owner, *agent; /* NULL: the session could not be read */
 };
 
@@ -461,7 +462,7 @@ delete_rows(struct deletion *x)
 	for (size_t i = 0; i < ARRAY_LEN(statements); i++)
 		batch_add(batch, statements[i], &param, 1);
 	if (x->spent_microusd > 0)
-		money_project(batch, x->owner, x->agent, clock_wall_ms(), x->spent_microusd, NULL);
+		money_project(batch, x->owner, x->agent, clock_wall_ms(), x->spent_microusd, &x->usage);
 	/* Behind every append that is on its way: none of them may come after the rows are gone. */
 	events_append(x->en->parts.events, x->ack.session, NULL, 0, batch, on_deleted, x);
 }
@@ -494,7 +495,8 @@ on_delete(struct engine *en, struct active *s, void *arg, const struct err *e)
 			err_set(&le, ERR_GONE, ERR_TO_USER, "session %s was deleted", s->id);
 			run_tell_suspended(s->run, &le);
 			x->spent_microusd = turn_cost_microusd(s->run->t);
-			money_ended(en, s->owner, s->agent, x->spent_microusd);
+			x->usage = *turn_usage(s->run->t);
+			money_turn_ended(s->run);
 			run_detach(s->run);
 		}
 	}

@@ -183,10 +183,6 @@ void toolsets_make(struct engine *en);
 /* money.c */
 int money_open(struct engine *en, struct err *e) MUST_USE; /* what was spent today, from the store */
 void money_close(struct engine *en);
-struct money {
-	int64_t spent, claimed; /* micro-dollars */
-};
-struct money money_of_day(const struct engine *en, const char *owner, const char *agent); /* agent NULL: all of them */
 struct money money_of_turn(const struct engine *en, const struct run *r);
 struct spender {
 	const struct run *r; /* NULL: none */
@@ -197,11 +193,13 @@ struct spender {
 int64_t money_left(struct engine *en, const struct spender *w, const char **cap);
 void money_claim(struct engine *en, struct claim *c, const struct spender *w, int64_t microusd);
 void money_release(struct engine *en, struct claim *c); /* also when nothing is claimed */
-/* The turn is over, or goes: its cost counts as spent. */
-void money_ended(struct engine *en, const char *owner, const char *agent, int64_t microusd);
-/* The durable half of money_ended, for the same commit. usage: node of the counts, or NULL. */
+/* Work is over, or goes: what it cost counts as spent. */
+void money_ended(struct engine *en, const char *owner, const char *agent, int64_t microusd,
+	const struct model_usage *usage);
+void money_turn_ended(struct run *r);
+/* The durable half, for the same commit. */
 void money_project(struct batch *batch, const char *owner, const char *agent, int64_t now_ms, int64_t microusd,
-	const struct node *usage);
+	const struct model_usage *usage);
 void model_flush(struct run *r); /* logs the text that was shown */
 void model_cancel(struct run *r);
 

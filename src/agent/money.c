@@ -17,6 +17,7 @@ struct purse {
 	char *owner, *agent;
 	int64_t day;
 	int64_t microusd;
+	struct model_usage usage;
 };
 
 static int64_t
@@ -74,8 +75,13 @@ money_open(struct engine *en, struct err *e)
 
 	if (rc != 0)
 		return rc;
-	for (size_t i = 0; i < rows_len(rows); i++)
-		purse_of(en, rows_str(rows, i, 0), rows_str(rows, i, 1))->microusd += rows_int(rows, i, 2);
+	for (size_t i = 0; i < rows_len(rows); i++) {
+		struct purse *p = purse_of(en, rows_str(rows, i, 0), rows_str(rows, i, 1));
+
+		p->microusd = rows_int(rows, i, 2);
+		p->usage = (struct model_usage){ rows_int(rows, i, 3), rows_int(rows, i, 4), rows_int(rows, i, 5),
+			rows_int(rows, i, 6), rows_int(rows, i, 7) };
+	}
 	rows_free(rows);
 	return 0;
 }
@@ -91,20 +97,38 @@ money_close(struct engine *en)
 	}
 }
 
-void
-money_ended(struct engine *en, const char *owner, const char *agent, int64_t microusd)
+static void
+add_usage(struct model_usage *sum, const struct model_usage *u)
 {
-	purse_of(en, str_of(owner), str_of(agent))->microusd += microusd;
+	sum->input_tokens += u->input_tokens;
+	sum->output_tokens += u->output_tokens;
+	sum->cached_tokens += u->cached_tokens;
+	sum->cache_write_tokens += u->cache_write_tokens;
+	sum->reasoning_tokens += u->reasoning_tokens;
+}
+
+void
+money_ended(struct engine *en, const char *owner, const char *agent, int64_t microusd, const struct model_usage *usage)
+{
+	struct purse *p = purse_of(en, str_of(owner), str_of(agent));
+
+	p->microusd += microusd;
+	add_usage(&p->usage, usage);
+}
+
+void
+money_turn_ended(struct run *r)
+{
+	money_ended(r->en, r->s->owner, r->s->agent, turn_cost_microusd(r->t), turn_usage(r->t));
 }
 
 void
 money_project(struct batch *batch, const char *owner, const char *agent, int64_t now_ms, int64_t microusd,
-	const struct node *usage)
+	const struct model_usage *usage)
 {
 	BATCH(batch, STMT_USAGE_ADD, V_Z(owner), V_Z(agent), V_INT(now_ms / DAY_MS), V_INT(microusd),
-		V_INT(node_int(usage, "input_tokens", 0)), V_INT(node_int(usage, "output_tokens", 0)),
-		V_INT(node_int(usage, "cached_tokens", 0)), V_INT(node_int(usage, "cache_write_tokens", 0)),
-		V_INT(node_int(usage, "reasoning_tokens", 0)));
+		V_INT(usage->input_tokens), V_INT(usage->output_tokens), V_INT(usage->cached_tokens),
+		V_INT(usage->cache_write_tokens), V_INT(usage->reasoning_tokens));
 }
 
 /* ---- sums ---- */
@@ -125,19 +149,23 @@ add_running(void *arg, const struct run *r)
 {
 	struct sum *sum = arg;
 
-	if (is_same(sum, r->s->owner, r->s->agent))
-		sum->total.spent += turn_cost_microusd(r->t);
+	if (!is_same(sum, r->s->owner, r->s->agent))
+		return;
+	sum->total.spent += turn_cost_microusd(r->t);
+	add_usage(&sum->total.usage, turn_usage(r->t));
 }
 
 struct money
-money_of_day(const struct engine *en, const char *owner, const char *agent)
+engine_money_of_day(const struct engine *en, const char *owner, const char *agent)
 {
 	struct sum sum = { .owner = owner, .agent = agent };
 	int64_t day = today();
 
 	for (const struct purse *p = en->purses; p != NULL; p = p->next)
-		if (p->day == day && is_same(&sum, p->owner, p->agent))
+		if (p->day == day && is_same(&sum, p->owner, p->agent)) {
 			sum.total.spent += p->microusd;
+			add_usage(&sum.total.usage, &p->usage);
+		}
 	for (const struct claim *c = en->claims; c != NULL; c = c->next)
 		if (is_same(&sum, c->owner, c->agent))
 			sum.total.claimed += c->microusd;
@@ -156,6 +184,55 @@ money_of_turn(const struct engine *en, const struct run *r)
 	return m;
 }
 
+int64_t
+engine_claimed(const struct engine *en, const char *session)
+{
+	int64_t sum = 0;
+
+	for (const struct claim *c = en->claims; c != NULL; c = c->next)
+		if (c->r != NULL && c->r->s != NULL && strcmp(c->r->s->id, session) == 0)
+			sum += c->microusd;
+	return sum;
+}
+
+struct agents {
+	const char *owner;
+	const char **names;
+	size_t n, cap;
+};
+
+static void
+add_agent(struct agents *x, const char *owner, const char *agent)
+{
+	if (strcmp(owner, x->owner) != 0)
+		return;
+	for (size_t i = 0; i < x->n; i++)
+		if (strcmp(x->names[i], agent) == 0)
+			return;
+	x->names = vec_grow(x->names, &x->cap, x->n + 1, sizeof *x->names);
+	x->names[x->n++] = agent;
+}
+
+static void
+add_agent_of(void *arg, const struct run *r)
+{
+	add_agent(arg, r->s->owner, r->s->agent);
+}
+
+void
+engine_each_agent(const struct engine *en, const char *owner, engine_agent_fn fn, void *arg)
+{
+	struct agents x = { .owner = owner };
+
+	for (const struct purse *p = en->purses; p != NULL; p = p->next)
+		if (p->day == today())
+			add_agent(&x, p->owner, p->agent);
+	engine_each_run(en, add_agent_of, &x);
+	for (size_t i = 0; i < x.n; i++)
+		fn(arg, x.names[i]);
+	free(x.names);
+}
+
 /* ---- caps ---- */
 
 struct cap {
@@ -169,11 +246,11 @@ caps_of(struct engine *en, const struct spender *w, struct cap *caps)
 {
 	size_t n = 0;
 
-	caps[n++] = (struct cap){ "call_cost_usd", config_microusd(w->config, "limits.call_cost_usd"), { 0, 0 } };
+	caps[n++] = (struct cap){ "call_cost_usd", config_microusd(w->config, "limits.call_cost_usd"), { 0 } };
 	caps[n++] = (struct cap){ "agent_cost_usd", config_microusd(w->config, "limits.agent_cost_usd"),
-		money_of_day(en, w->owner, w->agent) };
+		engine_money_of_day(en, w->owner, w->agent) };
 	caps[n++] = (struct cap){ "day_cost_usd", config_microusd(w->config, "limits.day_cost_usd"),
-		money_of_day(en, w->owner, NULL) };
+		engine_money_of_day(en, w->owner, NULL) };
 	if (w->r == NULL)
 		return n;
 	struct money turn = money_of_turn(en, w->r);

@@ -4,6 +4,7 @@
 #include "agent/turn.h"
 
 #include "agent/guard.h"
+#include "agent/output.h"
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/utf8.h"
@@ -13,6 +14,8 @@
 
 #define TOOL_NOTED_MAX  64 /* bytes of a name in turn.finished: a model may invent longer ones */
 #define EFFECT_NOTE_MAX 512 /* one item, escaped */
+#define WHY_MAX         (4 * KIB) /* what is wrong with a structured answer, for the model */
+#define OUTPUT_MAX      (EVENT_BODY_MAX / 8) /* of a structured answer: turn.finished has the text beside it */
 
 struct turn {
 	struct arena *a;
@@ -27,6 +30,8 @@ struct turn {
 	int64_t step;
 	struct str model; /* that answered last, or the turn's own */
 	struct str schema; /* of the final answer; empty: none */
+	struct str output; /* the final answer as JSON, checked */
+	bool is_repaired; /* the model was told once what was wrong with its answer */
 	struct model_usage usage;
 	int64_t cost_microusd;
 	struct turn_call *calls;
@@ -120,7 +125,7 @@ tell_notice(struct turn *t, const char *level, const char *code, const char *tex
 	struct buf b;
 	struct json j;
 
-	buf_init(&b, 4 * KIB);
+	buf_init(&b, 8 * WHY_MAX);
 	json_init(&j, &b);
 	json_obj(&j);
 	json_kv_z(&j, "level", level);
@@ -175,6 +180,8 @@ write_finished(struct turn *t, struct json *j)
 	json_obj(j);
 	json_kv_z(j, "status", turn_status_name(t->status));
 	json_kv_str(j, "text", t->text);
+	if (t->output.n > 0)
+		json_kv_raw(j, "output", t->output);
 	json_kv_str(j, "model", t->model);
 	json_key(j, "usage");
 	json_obj(j);
@@ -303,12 +310,67 @@ take_answer(struct turn *t, const struct turn_input *in)
 	t->text = answer_text(t, node_get(in->body, "blocks"));
 }
 
+/* A node as JSON text that lives as long as the turn. */
+static struct str
+text_of(struct turn *t, const struct node *n)
+{
+	struct buf b;
+	struct json j;
+	struct str text;
+
+	buf_init(&b, EVENT_BODY_MAX);
+	json_init(&j, &b);
+	json_node(&j, n);
+	text = arena_str(t->a, buf_str(&b));
+	buf_fini(&b);
+	return text;
+}
+
 static enum turn_state
 act_begin(struct turn *t, const struct turn_input *in)
 {
+	const struct node *schema;
+
 	t->options = node_copy(t->a, in->body);
 	t->model = node_str(t->options, "model", STR(""));
+	schema = node_get(t->options, "schema");
+	if (node_is(schema, NODE_MAP))
+		t->schema = text_of(t, schema);
 	t->started_ms = in->time_ms;
+	return call_model(t);
+}
+
+/* The answer must be JSON that matches the schema of the turn. The model gets one chance to repair it. */
+static enum turn_state
+check_output(struct turn *t)
+{
+	const struct node *value;
+	struct buf why;
+	const char *reasons;
+
+	buf_init(&why, 64 * KIB);
+	if (output_read(t->step_a, node_get(t->options, "schema"), t->text, &value, &why) == 0) {
+		buf_fini(&why);
+		t->output = text_of(t, value);
+		if (t->output.n > OUTPUT_MAX) {
+			t->output = STR("");
+			fail_with(t, TURN_FAILED, STR("output"), STR("the answer is larger than a structured answer may be"));
+		}
+		return finish(t);
+	}
+	reasons = arena_printf(t->out_a, "%.*s", (int)utf8_cut(buf_str(&why), WHY_MAX), buf_z(&why));
+	buf_fini(&why);
+	if (t->is_repaired) {
+		fail_with(t, TURN_FAILED, STR("output"),
+			str_of(arena_printf(t->a, "the answer does not match the schema: %s", reasons)));
+		return finish(t);
+	}
+	t->is_repaired = true;
+	tell_notice(t, "warn", "output_invalid",
+		arena_printf(t->out_a,
+			"Your answer does not match the JSON Schema:\n%s\nAnswer again with the corrected JSON value and nothing else.",
+			reasons),
+		true);
 	return call_model(t);
 }
 
@@ -325,6 +387,8 @@ act_answer(struct turn *t, const struct turn_input *in)
 		tell_notice(t, "warn", "answer_cut", "the answer was cut at the model's largest output size", false);
 	else if (t->text.n == 0)
 		fail_with(t, TURN_FAILED, STR("provider"), STR("the model gave an empty answer (try again, or another model)"));
+	if (t->schema.n > 0 && t->status == TURN_ANSWERED)
+		return check_output(t);
 	return finish(t);
 }
 
@@ -578,7 +642,7 @@ static const struct edge {
 	enum turn_state (*action)(struct turn *, const struct turn_input *); /* gives the next state */
 } edges[] = {
 	{ TURN_NEW, IN_STARTED, act_begin }, /* -> model, end */
-	{ TURN_MODEL, IN_ANSWER, act_answer }, /* -> end */
+	{ TURN_MODEL, IN_ANSWER, act_answer }, /* -> end, model (a structured answer to be repaired) */
 	{ TURN_MODEL, IN_CALLS, act_calls }, /* -> admit */
 	{ TURN_MODEL, IN_FAILED, act_failed }, /* -> end */
 	{ TURN_MODEL, IN_STOP, act_stop }, /* -> end */
@@ -710,6 +774,12 @@ int64_t
 turn_cost_microusd(const struct turn *t)
 {
 	return t->cost_microusd;
+}
+
+const struct model_usage *
+turn_usage(const struct turn *t)
+{
+	return &t->usage;
 }
 
 struct str

@@ -7,6 +7,7 @@
 #define AGENT_TURN_H
 
 #include "api/api.h"
+#include "provider/provider.h"
 #include "session/log.h"
 
 #define APPROVAL_EXPIRES_MS (24 * 3600 * 1000LL)
@@ -92,6 +93,7 @@ const struct node *turn_options(const struct turn *t);
 /* Wall time of turn.started, moved on by the time that it waited for a person: what limits.turn_ms counts from. */
 int64_t turn_work_began_ms(const struct turn *t);
 int64_t turn_cost_microusd(const struct turn *t);
+const struct model_usage *turn_usage(const struct turn *t);
 /* JSON Schema that the final answer must match; empty: none. */
 struct str turn_schema(const struct turn *t);
 enum turn_status turn_status(const struct turn *t); /* valid in TURN_END; TURN_WAITING in TURN_ASK */

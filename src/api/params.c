@@ -13,6 +13,7 @@
 		.max = NAME_MAX_BYTES, .text = "Id of a session, a unique start of it, or its name." }
 
 static const char *const modes[] = { "read_only", "workspace_write", "danger_full_access", NULL };
+static const char *const efforts[] = { "auto", "off", "low", "medium", "high", NULL };
 static const char *const decisions[] = { "allow_once", "allow_always", "deny", NULL };
 static const char *const scopes[] = { "call", "session", "agent", "user", NULL };
 static const char *const tiers[] = { "auto", "cell", "container", "microvm", "process", NULL };
@@ -82,6 +83,10 @@ const struct field session_turn_params[] = {
 		.text = "Name of a new session." },
 	{ .name = "yes", .type = FIELD_BOOL, .dflt = "false",
 		.text = "Allow what would be asked, inside the mode; never what a rule denies." },
+	{ .name = "effort", .type = FIELD_ENUM, .choices = efforts,
+		.text = "How much the model may think; absent: as configured." },
+	{ .name = "schema", .type = FIELD_ANY,
+		.text = "JSON Schema, an object: the final answer must be JSON that matches it." },
 	{ .name = "attachments", .type = FIELD_LIST, .max = 32, .item = &attachment_item,
 		.text = "Texts that go with the message." },
 	{ .type = FIELD_END },
@@ -138,6 +143,12 @@ const struct field policy_why_params[] = {
 const struct field doctor_params[] = {
 	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers,
 		.text = "Check what this tier needs; absent: the configured one." },
+	{ .type = FIELD_END },
+};
+
+const struct field budget_get_params[] = {
+	{ .name = "session", .type = FIELD_STR, .min = 1, .max = NAME_MAX_BYTES,
+		.text = "Also this session with its turns and calls: id, unique start of it, or name." },
 	{ .type = FIELD_END },
 };
 
@@ -286,6 +297,40 @@ static const struct field tool_row[] = {
 };
 static const struct field tool_item = { .type = FIELD_OBJECT, .sub = tool_row };
 const struct field tool_list_result[] = { R_LIST("tools", &tool_item, "By name."), R_END };
+
+#define R_USAGE                                                                                   \
+	R_INT("input_tokens", "tokens", "All input."), R_INT("output_tokens", "tokens", "All output."), \
+		R_INT("cached_tokens", "tokens", "Of the input, read from a cache."),               \
+		R_INT("cache_write_tokens", "tokens", "Of the input, written to a cache."),         \
+		R_INT("reasoning_tokens", "tokens", "Of the output, reasoning.")
+
+static const struct field budget_row[] = {
+	R_STR("scope", "day, agent (of the day), session or turn."),
+	R_STR("name", "Of the user, agent, session or turn."),
+	R_INT("spent_microusd", "micro-dollars", "Spent."),
+	R_INT("reserved_microusd", "micro-dollars", "What calls under way may cost at most."),
+	R_INT("cap_microusd", "micro-dollars", "Where calls are refused."),
+	R_USAGE,
+	R_OPT("status", "How a turn ended, or running."),
+	R_END,
+};
+static const struct field budget_item = { .type = FIELD_OBJECT, .sub = budget_row };
+static const struct field budget_call_row[] = {
+	R_STR("turn", "Id of the turn."),
+	R_INT("step", NULL, "Number of the call in it."),
+	R_STR("model", "That answered."),
+	R_INT("cost_microusd", "micro-dollars", "Its price."),
+	R_USAGE,
+	R_END,
+};
+static const struct field budget_call_item = { .type = FIELD_OBJECT, .sub = budget_call_row };
+const struct field budget_result[] = {
+	R_INT("call_cap_microusd", "micro-dollars", "What one call may cost."),
+	R_LIST("budgets", &budget_item, "The day, its agents, then the session and its turns."),
+	R_LIST("calls", &budget_call_item, "Calls of the session, oldest first."),
+	R_BOOL("more", "There are more calls than one answer holds."),
+	R_END,
+};
 
 static const struct field role_row[] = {
 	R_STR("name", "As in broker."),

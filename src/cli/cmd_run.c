@@ -142,14 +142,30 @@ read_task(struct cli *c, struct buf *text, struct err *e)
 }
 
 static int
+read_schema(struct cli *c, const char *path, const struct node **out, struct err *e)
+{
+	AUTO_FREE char *text = NULL;
+	size_t n;
+
+	if (file_read(path, ANSWER_SCHEMA_MAX, &text, &n, e) != 0)
+		return err_wrap(e, "--schema");
+	if (json_parse(c->a, arena_str(c->a, (struct str){ text, n }), out, e) != 0)
+		return err_wrap(e, "--schema %.100s", path);
+	return 0;
+}
+
+static int
 turn_params(struct run *r, const char *session, struct str text, struct err *e)
 {
-	static const char *const same[] = { "model", "agent", "mode", "name" };
+	static const char *const same[] = { "model", "agent", "mode", "name", "effort" };
 	const struct node *o = r->cli->options;
 	const char *dir = NULL;
+	const struct node *schema = NULL;
 	struct json j;
 
 	if ((!session || node_get(o, "workspace")) && workspace(r->cli, &dir, e) != 0)
+		return e->code;
+	if (node_get(o, "schema") && read_schema(r->cli, node_z(o, "schema", ""), &schema, e) != 0)
 		return e->code;
 	json_init(&j, &r->params);
 	json_obj(&j);
@@ -160,6 +176,8 @@ turn_params(struct run *r, const char *session, struct str text, struct err *e)
 	for (size_t i = 0; i < ARRAY_LEN(same); i++)
 		if (node_get(o, same[i]))
 			json_kv_node(&j, same[i], node_get(o, same[i]));
+	if (schema)
+		json_kv_node(&j, "schema", schema);
 	if (dir)
 		json_kv_z(&j, "workspace", dir);
 	if (node_bool(o, "yes", false))

@@ -11,6 +11,7 @@
 
 static const char *const modes[] = { "read_only", "workspace_write", "danger_full_access", NULL };
 static const char *const tiers[] = { "auto", "cell", "container", "microvm", "micro_vm", "process", NULL };
+static const char *const efforts[] = { "auto", "off", "low", "medium", "high", NULL };
 static const char *const shells[] = { "bash", "zsh", "fish", NULL };
 static const char *const documents[] = { "man", "cli", NULL };
 static const struct field word = { .type = FIELD_STR, .max = USER_TEXT_MAX };
@@ -59,6 +60,10 @@ static const struct field run_options[] = {
 		.text = "Agent definition to use." },
 	{ .name = "model", .type = FIELD_STR, .min = 1, .max = 128, .unit = "provider/model",
 		.text = "Model to use; default: as configured.", .short_opt = 'm' },
+	{ .name = "effort", .type = FIELD_ENUM, .choices = efforts,
+		.text = "How much the model may think; default: as configured." },
+	{ .name = "schema", .type = FIELD_STR, .min = 1, .max = 4096, .unit = "file",
+		.text = "File with a JSON Schema: the answer is JSON that matches it, or the command fails." },
 	{ .name = "mode", .type = FIELD_ENUM, .choices = modes,
 		.text = "What tools may touch; default: as configured." },
 	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers,
@@ -101,6 +106,12 @@ static const struct field session_rename_options[] = {
 	END,
 };
 static const struct field json_options[] = { JSON_OPTION, END };
+static const struct field budget_options[] = {
+	{ .name = "session", .type = FIELD_STR, .min = 1, .max = 128, .unit = "id",
+		.text = "Also this session with its turns and calls: id, unique start of it, or name." },
+	JSON_OPTION,
+	END,
+};
 
 #define APPROVAL_OPERAND                                                                          \
 	{ .name = "id", .type = FIELD_STR, .min = 1, .max = 63,                                     \
@@ -298,6 +309,39 @@ print_valid(const struct node *r, struct buf *out)
 	buf_add_z(out, " is valid\n");
 }
 
+static void
+print_budget(const struct node *r, struct buf *out)
+{
+	static const struct column budgets[] = {
+		{ "scope", "SCOPE" },
+		{ "name", "NAME" },
+		{ "status", "STATUS" },
+		{ "spent_microusd", "SPENT", COLUMN_MONEY },
+		{ "reserved_microusd", "RESERVED", COLUMN_MONEY },
+		{ "cap_microusd", "CAP", COLUMN_MONEY },
+		{ "input_tokens", "INPUT", COLUMN_NUMBER },
+		{ "output_tokens", "OUTPUT", COLUMN_NUMBER },
+		{ "cached_tokens", "CACHED", COLUMN_NUMBER },
+		{ 0 },
+	};
+	static const struct column calls[] = {
+		{ "turn", "TURN" },
+		{ "step", "STEP", COLUMN_NUMBER },
+		{ "model", "MODEL" },
+		{ "cost_microusd", "COST", COLUMN_MONEY },
+		{ "input_tokens", "INPUT", COLUMN_NUMBER },
+		{ "output_tokens", "OUTPUT", COLUMN_NUMBER },
+		{ "cached_tokens", "CACHED", COLUMN_NUMBER },
+		{ 0 },
+	};
+
+	print_table(node_get(r, "budgets"), budgets, out);
+	if (node_len(node_get(r, "calls")) == 0)
+		return;
+	buf_add_char(out, '\n');
+	print_table(node_get(r, "calls"), calls, out);
+}
+
 #define CALL(m) .run = cmd_call, .method = (m)
 
 const struct command commands[] = {
@@ -343,6 +387,8 @@ const struct command commands[] = {
 		.options = why_options, CALL(API_POLICY_WHY), .print = print_why, .flags = CMD_FRESH },
 	{ .words = "tool list", .text = "List tools on offer, and those withdrawn with the reason.",
 		.options = json_options, CALL(API_TOOL_LIST), .print = print_tools, .flags = CMD_FRESH },
+	{ .words = "budget show", .text = "Show what was spent and reserved, beside the caps.",
+		.options = budget_options, CALL(API_BUDGET_GET), .print = print_budget },
 	{ .words = "status", .text = "State of the running runtime.", .options = json_options,
 		.run = cmd_status, .method = API_STATUS_GET,
 		.more = "Exit status: 0 when one runs, else 1. Starts nothing." },

@@ -17,6 +17,7 @@ fold_init(struct fold *f)
 	*f = (struct fold){ .status = TURN_FAILED, .step = -1 };
 	buf_init(&f->text, MODEL_TEXT_MAX + 64 * KIB);
 	buf_init(&f->answer, MODEL_TEXT_MAX + 64 * KIB);
+	buf_init(&f->json_output, MODEL_TEXT_MAX + 64 * KIB);
 	buf_init(&f->error_code, 64);
 	buf_init(&f->error_msg, 4 * KIB);
 }
@@ -26,6 +27,7 @@ fold_fini(struct fold *f)
 {
 	buf_fini(&f->text);
 	buf_fini(&f->answer);
+	buf_fini(&f->json_output);
 	buf_fini(&f->error_code);
 	buf_fini(&f->error_msg);
 	free(f->effects);
@@ -357,6 +359,13 @@ on_turn_finished(struct fold *f, const struct node *body, size_t *kept)
 	if (model.n > 0)
 		copy_text(f->model, sizeof(f->model), model);
 	buf_set(&f->answer, node_str(body, "text", STR("")));
+	if (node_get(body, "output")) {
+		struct json j;
+
+		buf_reset(&f->json_output);
+		json_init(&j, &f->json_output);
+		json_node(&j, node_get(body, "output"));
+	}
 	if (node_is(usage, NODE_MAP)) {
 		f->usage = (struct fold_usage){ 0 };
 		add_usage(&f->usage, usage);
@@ -464,6 +473,8 @@ fold_json(const struct fold *f, struct json *j)
 	json_id(j, "turn", f->turn);
 	json_kv_z(j, "status", turn_status_name(f->status));
 	json_kv_str(j, "text", buf_str(&f->answer));
+	if (f->json_output.n > 0)
+		json_kv_raw(j, "output", buf_str(&f->json_output));
 	json_id(j, "model", f->model);
 	json_key(j, "usage");
 	json_obj(j);

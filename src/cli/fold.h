@@ -45,6 +45,7 @@ struct fold {
 	bool is_finished;
 	enum turn_status status;
 	struct buf answer; /* final text */
+	struct buf json_output; /* the final answer as JSON, where a schema asked for it */
 	struct buf error_code, error_msg; /* empty: none */
 };
 

@@ -369,10 +369,17 @@ on_model_retry(struct live *v, const struct live_input *in)
 	struct str why = node_str(node_get(in->body, "error"), "message", STR("the model's server failed"));
 	struct buf b;
 
+	struct str next = node_str(in->body, "next", STR(""));
+
 	buf_init(&b, LABEL_MAX);
-	buf_add_z(&b, "trying again in ");
-	add_duration(&b, node_int(in->body, "after_ms", 0));
-	buf_add_z(&b, ":");
+	if (next.n > 0) {
+		term_clean(&b, next, true);
+		buf_add_z(&b, " goes on:");
+	} else {
+		buf_add_z(&b, "trying again in ");
+		add_duration(&b, node_int(in->body, "after_ms", 0));
+		buf_add_z(&b, ":");
+	}
 	if (!v->style.spinner) {
 		line_begin(v, GLYPH_NOTE, YELLOW);
 		buf_printf(v->out, "%s ", buf_z(&b));

@@ -536,6 +536,9 @@ run_finish(struct run *r)
 		json_init(&j, &out);
 		fold_json(&r->fold, &j);
 		buf_add_char(&out, '\n');
+	} else if (r->output == OUTPUT_PLAIN && r->fold.json_output.n > 0) {
+		buf_add_str(&out, buf_str(&r->fold.json_output)); /* for a program, without a fence */
+		buf_add_char(&out, '\n');
 	} else if (r->output == OUTPUT_PLAIN && r->fold.answer.n > 0) {
 		buf_add_str(&out, buf_str(&r->fold.answer));
 		if (out.p[out.n - 1] != '\n')

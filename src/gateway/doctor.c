@@ -187,6 +187,38 @@ check_model(struct request *q, struct finding *f)
 }
 
 static void
+each_breaker(void *arg, const char *provider, const char *state, int64_t wait_ms)
+{
+	struct finding *f = arg;
+
+	f->outcome = WARN;
+	snprintf(f->text, sizeof f->text, "%s failed several times in a row: its breaker is %s, next call in %lld ms", provider,
+		state, (long long)wait_ms);
+	snprintf(f->fix, sizeof f->fix, "check providers.%s.base_url and the server, or set models.fallback", provider);
+}
+
+static void
+check_providers(struct request *q, struct finding *f)
+{
+	find(f, PASS, "no provider is left out for failing", "");
+	engine_each_breaker(q->g->parts.engine, each_breaker, f);
+}
+
+/* Every model that a turn may come to must be one. */
+static void
+check_fallback(struct request *q, struct finding *f)
+{
+	const struct node *list = config_get(q->g->parts.config, "models.fallback");
+	struct model_info m;
+	struct err e = { 0 };
+
+	snprintf(f->text, sizeof f->text, "%zu fallback models", node_len(list));
+	for (size_t i = 0; i < node_len(list) && f->outcome == PASS; i++)
+		if (model_resolve(q->g->parts.config, node_at(list, i)->s, q->a, &m, &e) != 0)
+			find(f, FAIL, e.msg, "correct models.fallback");
+}
+
+static void
 each_reserved(void *arg, const char *dotted, const struct node *value, struct config_origin origin)
 {
 	struct finding *f = arg;
@@ -223,6 +255,8 @@ static const struct check {
 	{ 8, "broker", check_broker },
 	{ 9, "model", check_model },
 	{ 10, "unused keys", check_reserved },
+	{ 13, "fallback models", check_fallback },
+	{ 14, "providers", check_providers },
 };
 
 static void

@@ -24,5 +24,6 @@ const handler_fn handlers[API_METHOD_COUNT] = {
 	[API_POLICY_WHY] = handle_policy_why,
 	[API_DOCTOR_RUN] = handle_doctor_run,
 	[API_TOOL_LIST] = handle_tool_list,
+	[API_BUDGET_GET] = handle_budget_get,
 	[API_STATUS_GET] = handle_status_get,
 };

@@ -79,6 +79,9 @@ void handle_policy_why(struct request *q);
 void handle_tool_list(struct request *q);
 void handle_status_get(struct request *q);
 
+/* budget.c */
+void handle_budget_get(struct request *q);
+
 /* doctor.c */
 void handle_doctor_run(struct request *q);
 

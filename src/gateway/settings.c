@@ -7,6 +7,7 @@
 #include "base/path.h"
 #include "ithaca-version.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -314,6 +315,17 @@ write_degraded(struct json *j, const char *code, const char *text, const char *f
 }
 
 static void
+write_breaker(void *arg, const char *provider, const char *state, int64_t wait_ms)
+{
+	char text[256], fix[256];
+
+	snprintf(text, sizeof text, "provider %s failed several times in a row: its breaker is %s, next call in %lld ms", provider,
+		state, (long long)wait_ms);
+	snprintf(fix, sizeof fix, "check providers.%s.base_url and the server; models.fallback goes on meanwhile", provider);
+	write_degraded(arg, "provider_down", text, fix);
+}
+
+static void
 write_health(struct request *q, struct json *j)
 {
 	const struct gateway_parts *gp = &q->g->parts;
@@ -337,6 +349,7 @@ write_health(struct request *q, struct json *j)
 	if (sandbox_is_up(gp->sandbox) && f->limits == LIMITS_SOFT)
 		write_degraded(j, "limits_soft", "memory and processes of cells are limited by rlimits and a watchdog, not by a cgroup",
 			"start Ithaca with a delegated cgroup: systemd-run --user --scope -p Delegate=yes ithaca ...");
+	engine_each_breaker(gp->engine, write_breaker, j);
 	json_arr_end(j);
 }
 

@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "base/schema.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -129,12 +130,44 @@ check_model(struct request *q, struct err *e)
 	return model_resolve(q->g->parts.config, str_of(name), q->a, &info, e);
 }
 
+/* The schema as text; refused before anything is logged when it cannot be checked against. */
+static int
+check_schema(struct request *q, struct str *out, struct err *e)
+{
+	const struct node *n = node_get(q->params, "schema");
+	struct schema *compiled;
+	struct buf b;
+	struct json j;
+
+	*out = STR("");
+	if (n == NULL || node_is(n, NODE_NULL))
+		return 0;
+	if (!node_is(n, NODE_MAP))
+		return err_set(e, ERR_INVALID, ERR_TO_USER, "schema: expected an object (a JSON Schema)");
+	if (schema_compile(q->a, n, &compiled, e) != 0)
+		return err_wrap(e, "schema");
+	buf_init(&b, ANSWER_SCHEMA_MAX);
+	json_init(&j, &b);
+	json_node(&j, n);
+	if (!b.overflow)
+		*out = arena_str(q->a, buf_str(&b));
+	buf_fini(&b);
+	return out->n > 0 ? 0 : err_set(e, ERR_LIMIT, ERR_TO_USER, "schema: it is larger than %u KiB", ANSWER_SCHEMA_MAX / KIB);
+}
+
+/* What the parameters of a message come to, found good before anything is logged: q->own. */
+struct checked {
+	struct str text, schema;
+};
+
 static void
 submit(struct request *q, const char *session)
 {
+	const struct checked *checked = q->own;
 	const char *turn = node_z(q->params, "turn", NULL);
 	struct turn_spec spec = { .session = session, .turn = turn, .model = node_str(q->params, "model", STR("")),
-		.mode = -1, .yes = node_bool(q->params, "yes", false), .text = *(struct str *)q->own };
+		.effort = node_str(q->params, "effort", STR("")), .mode = -1, .yes = node_bool(q->params, "yes", false),
+		.text = checked->text, .schema = checked->schema };
 	enum mode mode;
 
 	if (mode_parse(node_str(q->params, "mode", STR("")), &mode) == 0)
@@ -179,11 +212,11 @@ handle_session_turn(struct request *q)
 {
 	const char *turn = node_z(q->params, "turn", NULL);
 	struct cell_value param = V_Z(turn);
-	struct str *text = arena_alloc(q->a, sizeof *text);
+	struct checked *checked = arena_alloc(q->a, sizeof *checked);
 	struct err e = { 0 };
 
-	q->own = text;
-	if (check_model(q, &e) != 0 || turn_text(q, text, &e) != 0) {
+	q->own = checked;
+	if (check_model(q, &e) != 0 || check_schema(q, &checked->schema, &e) != 0 || turn_text(q, &checked->text, &e) != 0) {
 		reply_error(q, &e);
 	} else if (turn != NULL && !id_valid(str_of(turn))) {
 		err_set(&e, ERR_INVALID, ERR_TO_USER, "turn %s is not an id", turn);

@@ -523,6 +523,8 @@ test_narrow_rows(void **state)
 		{ "tier_min", "cell", "container", "process" }, { "mode", "workspace_write", "read_only", "danger_full_access" },
 		{ "limits.turn_steps", "10", "9", "11" }, { "limits.turn_ms", "10", "9", "11" },
 		{ "limits.turn_tokens", "10", "9", "11" }, { "limits.turn_cost_usd", "1", "0.9", "1.1" },
+		{ "limits.call_cost_usd", "1", "0.9", "1.1" }, { "limits.session_cost_usd", "1", "0.9", "1.1" },
+		{ "limits.agent_cost_usd", "1", "0.9", "1.1" },
 		{ "limits.day_cost_usd", "1", "0.9", "1.1" }, { "limits.agents", "10", "9", "11" },
 		{ "limits.depth", "2", "1", "3" }, { "cell.require_limits", "false", "true", NULL },
 		{ "cell.allow_basic", "true", "false", NULL }, { "cell.memory_mb", "100", "99", "101" },
