@@ -347,6 +347,7 @@ on_end(void *arg)
 {
 	struct model_call *m = arg;
 	const struct model_answer *answer;
+	struct model_answer found;
 	struct failure f;
 	struct err e = { 0 };
 
@@ -358,7 +359,8 @@ on_end(void *arg)
 	} else if (parser_end(m->parser, &answer, &e) != 0) {
 		attempt_error(m, &e);
 	} else {
-		call_finish_answer(m, answer);
+		(void)answer_text_calls(answer, &m->q, m->a, &found); /* calls that a weak model wrote as text */
+		call_finish_answer(m, &found);
 	}
 }
 
@@ -374,14 +376,14 @@ on_fail(void *arg, const struct err *e)
 static const struct fetch_handler handler = { on_head, on_data, on_end, on_fail };
 
 static void
-send_request(struct model_call *m, const struct model_request *q)
+send_request(struct model_call *m)
 {
 	struct http_request http = { .body = &m->body };
 	struct fetch_request f;
 	struct err e = { 0 };
 
 	buf_reset(&m->body);
-	if (m->info.api->build(q, &http, m->a, &e) != 0) {
+	if (m->info.api->build(&m->q, &http, m->a, &e) != 0) {
 		call_give_up(m, err_name(e.code), &e);
 		return;
 	}
@@ -402,23 +404,22 @@ send_request(struct model_call *m, const struct model_request *q)
 static void
 call_begin(struct model_call *m)
 {
-	struct model_request q;
 	struct breaker *breaker;
 	int64_t wait_ms;
 	struct err e = { 0 };
 
 	m->shown[0] = m->shown[1] = m->partial_at = 0;
 	buf_reset(&m->partial);
-	if (call_request(m, &q, &e) != 0) {
+	if (call_request(m, &e) != 0) {
 		call_give_up(m, "config", &e);
 		return;
 	}
-	if (call_reserve(m, m->input_bytes, &q.max_output_tokens, &e) != 0) {
+	if (call_reserve(m, &e) != 0) {
 		finish_limit(m, &e);
 		return;
 	}
 	if (m->info.api->build == NULL) {
-		call_ask_offline(m, &q);
+		call_ask_offline(m);
 		return;
 	}
 	breaker = engine_breaker(m->r->en, m->info.provider);
@@ -428,7 +429,7 @@ call_begin(struct model_call *m)
 		return;
 	}
 	m->breaker = breaker;
-	send_request(m, &q);
+	send_request(m);
 }
 
 static struct model_call *

@@ -14,6 +14,7 @@ struct model_call {
 	struct arena *a; /* of this attempt */
 	int64_t step, attempt;
 	struct model_info info;
+	struct model_request q; /* of this attempt */
 	struct buf body;
 	struct fetch *fetch;
 	struct parser *parser;
@@ -49,13 +50,13 @@ void call_finish_error(struct model_call *m, const struct err *e);
 void call_free(struct model_call *m);
 
 /* model_request.c: in m->a. */
-int call_request(struct model_call *m, struct model_request *q, struct err *e) MUST_USE;
+int call_request(struct model_call *m, struct err *e) MUST_USE; /* fills m->q and m->info */
 /* The server found the request too long: whether the step may be tried once more with half of the conversation. */
 bool call_narrow(struct model_call *m);
 
 /* model_money.c */
 /* Reserves what the call may cost at most; where the money is nearly gone, it asks for a shorter answer. */
-int call_reserve(struct model_call *m, size_t input_bytes, int64_t *output_tokens, struct err *e) MUST_USE;
+int call_reserve(struct model_call *m, struct err *e) MUST_USE;
 
 /* model_log.c */
 void call_event_begin(const struct model_call *m, struct json *j, struct buf *b, size_t max);
@@ -68,6 +69,6 @@ void call_log_context(struct model_call *m, const struct transcript_view *view);
 void call_write_done(struct model_call *m, const struct model_answer *answer, struct buf *b);
 
 /* model_offline.c */
-void call_ask_offline(struct model_call *m, const struct model_request *q);
+void call_ask_offline(struct model_call *m);
 
 #endif

@@ -12,7 +12,7 @@ output_cost(int64_t price, int64_t tokens)
 }
 
 int
-call_reserve(struct model_call *m, size_t input_bytes, int64_t *output_tokens, struct err *e)
+call_reserve(struct model_call *m, struct err *e)
 {
 	struct engine *en = m->r->en;
 	struct spender w = { m->r, m->r->s->owner, m->r->s->agent, m->r->s->config };
@@ -23,12 +23,12 @@ call_reserve(struct model_call *m, size_t input_bytes, int64_t *output_tokens, s
 	struct model_info input_only = m->info;
 
 	/* A token is a byte at least: only a prompt that cannot be long has the lower price for sure. */
-	if (m->info.long_tokens > 0 && input_bytes > (size_t)m->info.long_tokens) {
+	if (m->info.long_tokens > 0 && m->input_bytes > (size_t)m->info.long_tokens) {
 		input_only.long_tokens = 1;
 		price = price * m->info.long_output_percent / 100;
 	}
 	input_only.output_microusd_per_mtok = 0;
-	input = model_cost_bound(&input_only, input_bytes);
+	input = model_cost_bound(&input_only, m->input_bytes);
 	if (price > 0 && left > input)
 		affordable = (int64_t)MIN((__int128)(left - input) * MTOK / price, (__int128)INT64_MAX);
 	if (input > left || affordable < MIN(OUTPUT_TOKENS_MIN, most))
@@ -36,7 +36,7 @@ call_reserve(struct model_call *m, size_t input_bytes, int64_t *output_tokens, s
 			"limits.%s: the next model call does not fit into what is left of it (raise it, or choose a cheaper model)",
 			cap);
 	if (affordable < most)
-		*output_tokens = most = affordable;
+		m->q.max_output_tokens = most = affordable;
 	if (price > 0 || input > 0)
 		money_claim(en, &m->claim, &w, input + output_cost(price, most));
 	return 0;

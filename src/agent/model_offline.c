@@ -82,13 +82,13 @@ offline_go(void *arg)
 }
 
 void
-call_ask_offline(struct model_call *m, const struct model_request *q)
+call_ask_offline(struct model_call *m)
 {
 	const struct offline *o;
 	struct err e = { 0 };
 
 	if (engine_offline(m->r->en, &m->info, &o, &e) != 0 ||
-		offline_answer(o, q, m->a, &m->steps, &m->steps_n, &e) != 0) {
+		offline_answer(o, &m->q, m->a, &m->steps, &m->steps_n, &e) != 0) {
 		call_finish_error(m, &e);
 		return;
 	}

@@ -91,8 +91,9 @@ effort_of(const struct model_call *m)
 /* ---- the request ---- */
 
 static void
-add_tools(const struct model_call *m, struct model_request *q)
+add_tools(struct model_call *m)
 {
+	struct model_request *q = &m->q;
 	const struct toolset *set = &m->r->en->toolsets[m->is_small];
 
 	q->tools = set->schemas;
@@ -102,33 +103,35 @@ add_tools(const struct model_call *m, struct model_request *q)
 
 /* How many bytes of conversation the window takes beside the prompt, the tools and the answer. */
 static size_t
-room(const struct model_call *m, int64_t max_output_tokens, size_t fixed_bytes)
+room(const struct model_call *m, size_t fixed_bytes)
 {
-	int64_t tokens = MAX(m->info.context_tokens - max_output_tokens, m->info.context_tokens / 2);
+	int64_t window = m->info.context_tokens, output = m->q.max_output_tokens;
+	int64_t tokens = MAX(window - (output > 0 ? output : window / 4), window / 2);
 	size_t bytes = (size_t)tokens * BYTES_PER_TOKEN;
 
 	return bytes > 2 * fixed_bytes ? bytes - fixed_bytes : bytes / 2;
 }
 
 static void
-add_messages(struct model_call *m, struct model_request *q, size_t fixed_bytes)
+add_messages(struct model_call *m, size_t fixed_bytes)
 {
-	struct view_limits l = { .max_bytes = room(m, q->max_output_tokens, fixed_bytes),
+	struct view_limits l = { .max_bytes = room(m, fixed_bytes),
 		.result_max = m->is_small ? SMALL_RESULT_MAX : 0 };
 	struct transcript_view view;
 
 	if (m->r->view_bytes_max > 0)
 		l.max_bytes = MIN(l.max_bytes, m->r->view_bytes_max);
 	transcript_view(m->r->s->tr, &l, m->a, &view);
-	q->messages = view.messages;
-	q->messages_n = view.n;
+	m->q.messages = view.messages;
+	m->q.messages_n = view.n;
 	m->view_bytes = view.bytes;
 	m->dropped_turns = view.dropped_turns;
 }
 
 int
-call_request(struct model_call *m, struct model_request *q, struct err *e)
+call_request(struct model_call *m, struct err *e)
 {
+	struct model_request *q = &m->q;
 	struct str schema = turn_schema(m->r->t);
 	size_t fixed;
 	int rc;
@@ -144,12 +147,12 @@ call_request(struct model_call *m, struct model_request *q, struct err *e)
 	q->cache_key = str_of(m->r->s->id);
 	q->effort = effort_of(m);
 	q->attempt = (int)m->attempt - 1;
-	add_tools(m, q);
+	add_tools(m);
 	if (m->info.has_schema && q->tool_mode != TOOLS_SCHEMA)
 		q->schema = schema;
 	q->system = prompt_system(m->r, m->is_small, schema, m->a);
 	fixed = q->system.n + m->r->en->toolsets[m->is_small].bytes;
-	add_messages(m, q, fixed);
+	add_messages(m, fixed);
 	m->input_bytes = m->view_bytes + fixed;
 	return 0;
 }
