@@ -439,6 +439,118 @@ test_a_long_turn_takes_no_more_memory(void **state)
 	b->t = turn_new(inputs, TURN_ID); /* the reset took the first one's memory */
 }
 
+#define TEXT(t) "{\"blocks\":[{\"type\":\"text\",\"text\":\"" t "\"}],\"stop\":\"end\"}"
+
+static const struct node *
+told(struct bench *b, enum event_kind kind)
+{
+	const struct node *n = NULL;
+
+	for (size_t i = 0; i < b->out.events_n; i++)
+		if (b->out.events[i].kind == kind)
+			assert_int_equal(json_parse(b->a, b->out.events[i].body, &n, &b->e), 0);
+	assert_non_null(n);
+	return n;
+}
+
+/* A fallback answered: the next step begins with it, and it is the turn's model. */
+static void
+test_the_model_that_answered_stays(void **state)
+{
+	struct bench *b = *state;
+
+	start(b, "{}");
+	assert_string_equal(node_z(told(b, EVENT_MODEL_STARTED), "model", ""), "offline/rules");
+	assert_int_equal(feed(b, EVENT_MODEL_DONE,
+		"{\"model\":\"other/n\",\"blocks\":[{\"type\":\"call\",\"call_id\":\"a\",\"tool\":\"read\",\"args\":\"{}\"}]}"), 0);
+	admit(b, 0, "deny", false);
+	assert_string_equal(node_z(told(b, EVENT_MODEL_STARTED), "model", ""), "other/n");
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, TEXT("hello")), 0); /* logs of old do not name it */
+	assert_string_equal(node_z(finished(b), "model", ""), "other/n");
+}
+
+static void
+start_schema(struct bench *b, const char *limits)
+{
+	char body[512];
+
+	snprintf(body, sizeof body,
+		"{\"model\":\"m/m\",\"limits\":%s,\"schema\":{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"integer\"}},"
+		"\"required\":[\"n\"]}}",
+		limits);
+	assert_int_equal(feed(b, EVENT_TURN_STARTED, body), 0);
+	assert_true(str_find(turn_schema(b->t), STR("\"required\":[\"n\"]")) > 0);
+}
+
+static void
+test_structured_answer(void **state)
+{
+	struct bench *b = *state;
+
+	start_schema(b, "{}");
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, TEXT("```json\\n{\\\"n\\\": 7}\\n```")), 0);
+	assert_string_equal(node_z(finished(b), "status", ""), "answered");
+	assert_int_equal(node_int(node_get(finished(b), "output"), "n", 0), 7);
+}
+
+static void
+test_structured_answer_is_repaired_once(void **state)
+{
+	struct bench *b = *state;
+	const struct node *notice;
+
+	start_schema(b, "{}");
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, TEXT("{\\\"n\\\":\\\"x\\\"}")), 0);
+	notice = told(b, EVENT_NOTICE);
+	assert_true(node_bool(notice, "to_model", false));
+	assert_non_null(strstr(node_z(notice, "text", ""), "/n"));
+	assert_int_equal(asks(b, DO_MODEL), 1);
+	assert_int_equal(turn_state(b->t), TURN_MODEL);
+	assert_int_equal(turn_step_no(b->t), 2);
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, TEXT("{\\\"n\\\":1}")), 0);
+	assert_string_equal(node_z(finished(b), "status", ""), "answered");
+	assert_int_equal(node_int(node_get(finished(b), "output"), "n", 0), 1);
+}
+
+static void
+test_structured_answer_that_stays_wrong_fails(void **state)
+{
+	struct bench *b = *state;
+	const struct node *f;
+
+	start_schema(b, "{}");
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, TEXT("no")), 0);
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, TEXT("{\\\"m\\\":1}")), 0);
+	f = finished(b);
+	assert_string_equal(node_z(f, "status", ""), "failed");
+	assert_string_equal(node_z(node_get(f, "error"), "code", ""), "output");
+	assert_non_null(strstr(node_z(node_get(f, "error"), "message", ""), "n"));
+	assert_null(node_get(f, "output"));
+	assert_string_equal(node_z(f, "text", ""), "{\"m\":1}");
+}
+
+/* Limits hold for the repair too, and a refusal is none of its business. */
+static void
+test_structured_answer_under_limits(void **state)
+{
+	struct bench *b = *state;
+
+	start_schema(b, "{\"turn_steps\":1}");
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, TEXT("no")), 0);
+	assert_string_equal(node_z(finished(b), "status", ""), "limit");
+}
+
+static void
+test_refusal_is_not_repaired(void **state)
+{
+	struct bench *b = *state;
+
+	start_schema(b, "{}");
+	assert_int_equal(feed(b, EVENT_MODEL_DONE,
+		"{\"blocks\":[{\"type\":\"text\",\"text\":\"no\"}],\"stop\":\"refused\"}"), 0);
+	assert_string_equal(node_z(node_get(finished(b), "error"), "code", ""), "refused");
+}
+
 int
 main(void)
 {
@@ -448,7 +560,10 @@ main(void)
 		T(test_token_limit), T(test_cancel_waits_for_what_runs), T(test_cancel_of_a_model_call), T(test_model_failure),
 		T(test_empty_answer_is_a_failure), T(test_guard_stops_a_spinning_model), T(test_guard_sees_oscillation),
 		T(test_guard_lets_polling_go_on), T(test_impossible_inputs_are_refused),
-		T(test_only_the_pending_approval_counts), T(test_a_long_turn_takes_no_more_memory) };
+		T(test_only_the_pending_approval_counts), T(test_a_long_turn_takes_no_more_memory),
+		T(test_the_model_that_answered_stays), T(test_structured_answer), T(test_structured_answer_is_repaired_once),
+		T(test_structured_answer_that_stays_wrong_fails), T(test_structured_answer_under_limits),
+		T(test_refusal_is_not_repaired) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -219,6 +219,91 @@ test_notices_to_the_model(void **state)
 	assert_true(str_is(part(b, 1, 0)->text, "you repeat yourself"));
 }
 
+static void
+test_what_an_api_wants_back(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_DONE,
+		"{\"provider\":\"p\",\"model\":\"p/m\",\"blocks\":[{\"type\":\"text\",\"text\":\"a\",\"signature\":\"s1\"},"
+		"{\"type\":\"call\",\"call_id\":\"a\",\"tool\":\"read\",\"args\":\"{}\",\"signature\":\"s2\",\"item_id\":\"i2\"}]}"), 0);
+	view(b, 1 << 20);
+	assert_true(str_is(part(b, 1, 0)->signature, "s1"));
+	assert_true(str_is(part(b, 1, 0)->origin, "p"));
+	assert_true(str_is(part(b, 1, 1)->signature, "s2"));
+	assert_true(str_is(part(b, 1, 1)->item_id, "i2"));
+	assert_true(str_is(part(b, 1, 1)->origin, "p"));
+	assert_int_equal(part(b, 2, 0)->origin.n, 0); /* the result is nobody's */
+}
+
+/* Logs of old say neither. */
+static void
+test_blocks_without_origin(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_DONE, TWO_CALLS), 0);
+	view(b, 1 << 20);
+	assert_int_equal(part(b, 1, 0)->origin.n + part(b, 1, 1)->origin.n + part(b, 1, 1)->item_id.n, 0);
+}
+
+/* A step with one call, whose result has n bytes that end with the number of the step. */
+static void
+step(struct bench *b, int i, size_t n)
+{
+	struct buf body;
+
+	assert_int_equal(add(b, EVENT_MODEL_DONE,
+		"{\"blocks\":[{\"type\":\"call\",\"call_id\":\"a\",\"tool\":\"read\",\"args\":\"{}\"}]}"), 0);
+	buf_init(&body, 1 << 20);
+	buf_printf(&body, "{\"index\":0,\"text\":\"start ");
+	for (size_t k = 0; k < n; k++)
+		buf_add_char(&body, 'x');
+	buf_printf(&body, "\xc3\xbc end %d\"}", i);
+	assert_int_equal(add(b, EVENT_EFFECT_OUTCOME, buf_z(&body)), 0);
+	buf_fini(&body);
+}
+
+static void
+test_results_are_cut_where_asked(void **state)
+{
+	struct bench *b = *state;
+	struct view_limits l = { .max_bytes = 1 << 20, .result_max = 1000 };
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	step(b, 1, 10000);
+	step(b, 2, 10000);
+	transcript_view(b->tr, &l, b->a, &b->v);
+	assert_true(part(b, 2, 0)->text.n < 1100);
+	assert_true(str_starts(part(b, 2, 0)->text, "start "));
+	assert_true(str_find(part(b, 2, 0)->text, STR(" end 1")) > 0);
+	assert_true(str_find(part(b, 2, 0)->text, STR("bytes left out to fit the context window")) > 0);
+	assert_in_range(part(b, 4, 0)->text.n, 3000, 4100); /* the newest may be longer */
+	assert_true(b->v.bytes < 6000);
+}
+
+/* One turn that outgrows the window: its results shrink, its calls and texts stay. */
+static void
+test_a_turn_that_is_too_long_is_cut(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	for (int i = 0; i < 20; i++)
+		step(b, i, 20000);
+	view(b, 50000);
+	assert_true(b->v.bytes <= 50000);
+	assert_int_equal(b->v.n, 41);
+	assert_int_equal(b->v.dropped_turns, 0);
+	assert_true(part(b, 40, 0)->text.n > part(b, 2, 0)->text.n);
+	view(b, 100); /* cannot: the least there is */
+	assert_int_equal(b->v.n, 41);
+	view(b, 1 << 20); /* and nothing is lost */
+	assert_true(part(b, 2, 0)->text.n > 20000);
+}
+
 int
 main(void)
 {
@@ -227,7 +312,9 @@ main(void)
 		T(test_calls_without_results_get_one), T(test_partial_text_of_a_cut_turn_is_kept),
 		T(test_partials_are_replaced_by_the_answer), T(test_signed_reasoning_goes_back_unchanged),
 		T(test_oldest_turns_are_dropped_whole), T(test_bodies_that_do_not_fit_their_kind_are_refused),
-		T(test_notices_to_the_model), T(test_a_notice_between_results_stands_behind_them) };
+		T(test_notices_to_the_model), T(test_a_notice_between_results_stands_behind_them),
+		T(test_what_an_api_wants_back), T(test_blocks_without_origin), T(test_results_are_cut_where_asked),
+		T(test_a_turn_that_is_too_long_is_cut) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
