@@ -38,10 +38,13 @@ run_next_model(struct run *r)
 void
 run_set_model(struct run *r, struct str name)
 {
-	for (size_t i = 0; i < node_len(fallbacks(r)); i++)
-		if (str_eq(node_at(fallbacks(r), i)->s, name) && r->model_at != i + 1) {
+	if (str_eq(run_model(r), name))
+		return;
+	for (size_t i = r->model_at; i < node_len(fallbacks(r)); i++) /* a chain is never walked back */
+		if (str_eq(node_at(fallbacks(r), i)->s, name)) {
 			r->model_at = i;
 			(void)run_next_model(r);
+			return;
 		}
 }
 
