@@ -482,8 +482,10 @@ cell_get(struct shelld *d, struct str key, const struct node *plan, struct cell 
 
 	if (!key_valid(key))
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "bad cell key");
-	if (d->is_stopping || !d->has_facts)
-		return err_set(e, ERR_BUSY, ERR_TO_LOG, "shelld is %s", d->is_stopping ? "stopping" : "starting");
+	if (d->is_stopping) /* the link breaks soon, and then another shelld is asked again */
+		return err_set(e, ERR_GONE, ERR_TO_LOG, "shelld is stopping");
+	if (!d->has_facts)
+		return err_set(e, ERR_BUSY, ERR_TO_LOG, "shelld is starting");
 	buf_init(&text, WIRE_HEAD_MAX);
 	if (json_canonical(&text, plan != NULL ? plan : &node_null) != 0) {
 		buf_fini(&text);

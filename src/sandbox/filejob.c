@@ -104,6 +104,8 @@ file_end(struct file_job *f)
 			cell_read(c);
 			if (f->fail.code != 0)
 				e = f->fail;
+			else if (d->is_stopping)
+				err_set(&e, ERR_GONE, ERR_TO_LOG, "shelld is stopping");
 			else if (!c->was_ready && c->why.code != 0)
 				e = c->why;
 		}

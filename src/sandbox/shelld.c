@@ -121,6 +121,24 @@ stop_now(void *arg)
 	loop_stop(d->l);
 }
 
+/* One that ends is not there to be adopted, and takes its socket away before another can have made its own. */
+static void
+stop_listening(struct shelld *d)
+{
+	char path[PLAN_PATH_MAX];
+
+	if (d->listen_fd < 0)
+		return;
+	watch_close(d->listen_watch);
+	d->listen_watch = NULL;
+	close(d->listen_fd);
+	d->listen_fd = -1;
+	snprintf(path, sizeof(path), "%s/shelld.sock", d->ceiling.run_dir);
+	unlink(path);
+	if (d->adopter >= 0)
+		close(take_fd(&d->adopter));
+}
+
 static void
 stop(struct shelld *d, int status)
 {
@@ -128,6 +146,7 @@ stop(struct shelld *d, int status)
 		return;
 	d->is_stopping = true;
 	d->status = status;
+	stop_listening(d);
 	for (struct cell *c = d->cells; c != NULL; c = c->next) {
 		jobs_kill_cell(c, KILL_ASKED);
 		cell_kill(c);
@@ -528,10 +547,5 @@ shelld_main(int runner_fd, int zygote_sock, int zygote_pidfd)
 	loop_run(d->l);
 	if (d->runner != NULL)
 		wire_close(d->runner);
-	if (d->ceiling.run_dir != NULL && d->listen_fd >= 0) {
-		char path[PLAN_PATH_MAX];
-		snprintf(path, sizeof(path), "%s/shelld.sock", d->ceiling.run_dir);
-		unlink(path);
-	}
 	return d->status; /* the kernel takes the rest: the process ends here */
 }

@@ -427,6 +427,36 @@ test_adoption(void **state)
 	outcome_fini(&o);
 }
 
+/* A shelld that ends is nobody's to adopt, and what comes on a link that it still has is asked of the next one. */
+static void
+test_stopping(void **state)
+{
+	struct rig *r = *state;
+	struct outcome o;
+	struct answer x;
+	struct err e = { 0 };
+	struct file_request f = { .cell = "cell-2", .plan = &r->plan, .op = "write", .params = STR("{\"path\":\"a\"}"),
+		.content = STR("content") };
+	struct stat st;
+	char path[RIG_PATH + 32];
+
+	rig_sh(r, "echo made", &o);
+	outcome_fini(&o);
+	wire_begin(r->runner, WIRE_STOP, 0);
+	assert_int_equal(wire_end(r->runner, STR(""), -1), 0);
+	answer_init(&x, r);
+	assert_int_equal(sandbox_file(r->sb, &f, rig_reply, &x, &e), 0);
+	answer_wait(&x);
+	assert_int_equal(x.e.code, ERR_GONE); /* never an error that would make the call not done for good */
+	answer_fini(&x);
+	while (!r->guest_ended)
+		rig_wait(r);
+	snprintf(path, sizeof(path), "%s/shelld.sock", r->run);
+	assert_int_equal(stat(path, &st), -1);
+	rig_spawn(r);
+	rig_peer(r);
+}
+
 /* Of two runners the first stays. */
 static void
 test_second_runner(void **state)
@@ -668,6 +698,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_warm, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_adoption, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stopping, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_second_runner, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_orphan, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_spare, setup, teardown),
