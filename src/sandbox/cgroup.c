@@ -20,6 +20,7 @@
 #define CGROUP_FILE_MAX (256u * KIB)
 #define CPU_PERIOD_US   100000
 #define TREE_MAX        8192
+#define EMPTY_TRIES     8
 
 static const char *const controllers[CGROUP_CONTROLLERS] = {
 	[CGROUP_MEMORY] = "memory", [CGROUP_PIDS] = "pids", [CGROUP_CPU] = "cpu",
@@ -171,6 +172,20 @@ is_delegated(const char *base, struct str own)
 		(getxattr(base, "trusted.delegate", v, sizeof(v)) > 0 && v[0] == '1');
 }
 
+/* A shelld that was started again is where the first one moved all of us. */
+static void
+leave_roles(char *base, struct str *own)
+{
+	size_t n = strlen(base);
+
+	if (!str_ends(*own, "/" ROLES_GROUP) || n <= strlen("/" ROLES_GROUP))
+		return;
+	base[n - strlen("/" ROLES_GROUP)] = '\0';
+	own->n -= strlen("/" ROLES_GROUP);
+	if (own->n == 0)
+		*own = STR("/");
+}
+
 /* v2 gives controllers to children only when the group itself holds no process: all of them, which are our roles, move
  * into one child. */
 static int
@@ -196,6 +211,19 @@ empty_base(const char *base)
 	return r;
 }
 
+/* The root of the whole machine may have both, children with controllers and processes, and would not let go of the kernel's:
+ * only a group that refuses is emptied. A process may fork meanwhile, into the group. */
+static int
+enable(const char *base)
+{
+	static const char controls[] = "+memory +pids";
+	int r = write_file(base, "cgroup.subtree_control", controls);
+
+	for (int i = 0; i < EMPTY_TRIES && r != 0 && errno == EBUSY; i++)
+		r = empty_base(base) != 0 ? -1 : write_file(base, "cgroup.subtree_control", controls);
+	return r;
+}
+
 static bool
 open_v2(struct cgroups *g, struct str mounts, struct str cgroup)
 {
@@ -205,6 +233,7 @@ open_v2(struct cgroups *g, struct str mounts, struct str cgroup)
 
 	if (!own_path(cgroup, NULL, &own) || !find_base(mounts, cgroup, NULL, base))
 		return false;
+	leave_roles(base, &own);
 	buf_init(&b, CGROUP_FILE_MAX);
 	bool is_usable = slurp(base, "cgroup.controllers", &b) == 0 && has_word(buf_str(&b), ' ', "memory") &&
 		has_word(buf_str(&b), ' ', "pids");
@@ -212,8 +241,7 @@ open_v2(struct cgroups *g, struct str mounts, struct str cgroup)
 	buf_reset(&b);
 	if (is_usable && (slurp(base, "cgroup.subtree_control", &b) != 0 || !has_word(buf_str(&b), ' ', "memory") ||
 				 !has_word(buf_str(&b), ' ', "pids")))
-		is_usable = is_delegated(base, own) && empty_base(base) == 0 &&
-			write_file(base, "cgroup.subtree_control", "+memory +pids") == 0;
+		is_usable = is_delegated(base, own) && enable(base) == 0;
 	if (is_usable && has_cpu)
 		(void)write_file(base, "cgroup.subtree_control", "+cpu");
 	buf_fini(&b);

@@ -318,20 +318,25 @@ test_cgroup_v2(void **state)
 	cgroups_open(&g, path);
 	assert_int_equal(g.version, CGROUP_V2);
 	assert_int_equal(cgroups_level(&g), LIMITS_CGROUP);
-	/* The root of a container's view is its own; its processes move into one child. */
+	/* One that is started again is where the first has put all of us: its groups lie beside that. */
+	put(dir, "proc/cgroup", "0::/user.slice/x.scope/ithaca-roles\n");
+	put(dir, "v2/user.slice/x.scope/ithaca-roles/cgroup.procs", "");
+	put(dir, "v2/user.slice/x.scope/cgroup.subtree_control", "memory pids\n"); /* a plain file takes the last that was written */
+	cgroups_open(&g, path);
+	assert_int_equal(g.version, CGROUP_V2);
+	assert_true(str_ends(str_of(g.base[0]), "/v2/user.slice/x.scope"));
+	/* The root of a container's view is its own. Whether it must be emptied first only a kernel can say: scripts/guest-check. */
 	put(dir, "proc/cgroup", "0::/\n");
 	put(dir, "v2/cgroup.controllers", "memory pids\n");
 	put(dir, "v2/cgroup.subtree_control", "");
-	put(dir, "v2/cgroup.procs", "41\n42\n");
 	put(dir, "v2/ithaca-roles/cgroup.procs", "");
-	cgroups_open(&g, path);
-	assert_int_equal(g.version, CGROUP_V2);
-	char *moved;
-	size_t n;
-	snprintf(path, sizeof(path), "%s/v2/ithaca-roles/cgroup.procs", dir);
-	assert_int_equal(file_read(path, 100, &moved, &n, NULL), 0);
-	assert_string_equal(moved, "42"); /* a plain file keeps the last of them */
-	free(moved);
+	for (int i = 0; i < 2; i++) {
+		cgroups_open(&g, path);
+		assert_int_equal(g.version, CGROUP_V2);
+		assert_true(str_ends(str_of(g.base[0]), "/v2"));
+		put(dir, "v2/cgroup.subtree_control", "memory pids\n");
+		put(dir, "proc/cgroup", "0::/ithaca-roles\n");
+	}
 	rig_remove(dir);
 }
 
