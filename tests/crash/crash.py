@@ -97,9 +97,14 @@ class CrashCase(Case):
         return self.client
 
     def kill(self, name):
-        pid = self.role(name)
-        fd = os.pidfd_open(pid)
-        os.kill(pid, signal.SIGKILL)
+        while True:  # one that is on its way out, because another was killed, is followed by the next
+            pid = self.role(name)
+            try:
+                fd = os.pidfd_open(pid)
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                break
+            except ProcessLookupError:
+                continue
         self.assertTrue(select.select([fd], [], [], DEADLINE)[0], "%s did not end" % name)
         os.close(fd)
         self.dead = self.dead | {pid}

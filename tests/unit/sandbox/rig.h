@@ -61,17 +61,25 @@ struct outcome {
 	int64_t next_offset;
 };
 
+/* RIG_SLOW: how many times slower this machine is, for an emulated one. */
+static inline int
+rig_slow(void)
+{
+	const char *n = getenv("RIG_SLOW");
+	return n != NULL ? MAX(1, (int)strtol(n, NULL, 10)) : 1;
+}
+
 static inline void
 rig_guard(void *arg)
 {
-	fatal("the test waited for %d ms", RIG_GUARD_MS);
+	fatal("the test waited for %d ms", RIG_GUARD_MS * rig_slow());
 }
 
 /* Runs the loop until it is stopped by a callback. */
 static inline void
 rig_wait(struct rig *r)
 {
-	r->guard = timer_start(r->l, RIG_GUARD_MS, rig_guard, NULL);
+	r->guard = timer_start(r->l, RIG_GUARD_MS * rig_slow(), rig_guard, NULL);
 	loop_run(r->l);
 	timer_close(r->guard);
 }
@@ -273,7 +281,7 @@ static inline void
 rig_expect_alive(int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
-	assert_int_equal(poll(&p, 1, RIG_GUARD_MS), 1);
+	assert_int_equal(poll(&p, 1, RIG_GUARD_MS * rig_slow()), 1);
 	assert_true(p.revents & POLLIN);
 }
 
@@ -367,7 +375,7 @@ static inline struct exec_request
 rig_request(struct rig *r, const char *effect, const char *command)
 {
 	return (struct exec_request){ .cell = "cell-1", .plan = &r->plan, .effect = effect, .command = str_of(command),
-		.timeout_ms = 20000, .output_max = 1 * MIB };
+		.timeout_ms = 20000 * rig_slow(), .output_max = 1 * MIB };
 }
 
 /* Begins a command; the answer comes with rig_wait. */
