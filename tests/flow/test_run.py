@@ -213,5 +213,67 @@ class Apis(Case):
         self.assertEqual(out.stdout, "")
 
 
+class Whole(Case):
+    """The one object of `run --json`, every member of it, over each API."""
+
+    CALLS = 20
+    KEYS = {"session", "turn", "status", "text", "model", "usage", "cost_microusd", "steps", "effects", "duration_ms"}
+    PRICES = ("catalog: { models: { test/m: { input_usd_per_mtok: 3, output_usd_per_mtok: 15, cached_usd_per_mtok: 0.3,"
+              " context: 200000, max_output: 1000 } } }\n")
+
+    def script(self):
+        def answer(i, what):
+            return "  - answer: [ %s, { usage: { input: %d, output: %d, cached: 55, reasoning: 3 } } ]\n" % (what, 1000 + i, 10 + i)
+        calls = [answer(i, "{ call: { tool: %s, args: %s } }" % (
+            ("read", "{ path: nothere-%d }" % i) if i == 7 else ("exec", "{ command: \"echo %d >> log\" }" % i))) for i in range(self.CALLS)]
+        return "steps:\n" + "".join(calls) + answer(self.CALLS, "{ text: \"Grüße ✓\" }")
+
+    def check_ids(self, r):
+        for key in ("session", "turn"):
+            self.assertRegex(r[key], r"\A[0-9a-z]{26}\Z")
+        self.assertNotEqual(r["session"], r["turn"])
+
+    def check(self, api):
+        self.serve(self.script(), api, extra=self.PRICES)
+        r = self.run_json("go")
+        self.assertEqual(set(r), self.KEYS)
+        self.check_ids(r)
+        self.assertEqual((r["status"], r["text"], r["model"], r["steps"]), ("answered", "Grüße ✓", "test/m", 21))
+        # 21 calls: inputs 1000..1020, outputs 10..30, of each input 55 cached.
+        self.assertEqual(r["usage"], {"input_tokens": 21 * 1010, "output_tokens": 21 * 20, "cached_tokens": 21 * 55,
+                                      "reasoning_tokens": 0 if api == "anthropic" else 21 * 3})
+        # Micro-dollars: 945..965 fresh tokens at 3; 55 at 0.3 are 16.5, rounded up to 17 in each call; 10..30 at 15.
+        self.assertEqual(r["cost_microusd"], 21 * 955 * 3 + 21 * 17 + 21 * 20 * 15)
+        self.assertEqual([set(e) for e in r["effects"]], [{"tool", "status", "ms"}] * self.CALLS)
+        self.assertEqual([(e["tool"], e["status"]) for e in r["effects"]],
+                         [("read", "not_done") if i == 7 else ("exec", "done") for i in range(self.CALLS)])
+        self.assertTrue(all(isinstance(e["ms"], int) and 0 <= e["ms"] <= r["duration_ms"] for e in r["effects"]))
+        self.assertLess(r["duration_ms"], 60000)
+        self.assertEqual(self.read("log").split(), [str(i) for i in range(self.CALLS) if i != 7])
+        self.assertEqual(len(self.server.requests()), 21)
+
+    def test_openai_chat(self):
+        self.check("openai-chat")
+
+    def test_openai_responses(self):
+        self.check("openai-responses")
+
+    def test_anthropic(self):
+        self.check("anthropic")
+
+    def test_gemini(self):
+        self.check("gemini")
+
+    def test_failure_has_the_same_members_and_the_error(self):
+        self.serve("steps:\n  - answer: [ { call: { tool: list } }, { usage: { input: 7, output: 2 } } ]\n"
+                   "  - answer: [ { error: { status: 400, type: invalid_request_error, message: \"bad thing\" } } ]\n", extra=self.PRICES)
+        r = self.run_json("go", check=1)
+        self.assertEqual(set(r), self.KEYS | {"error"})
+        self.check_ids(r)
+        self.assertEqual((r["status"], r["text"], r["steps"], len(r["effects"])), ("failed", "", 2, 1))
+        self.assertEqual(set(r["error"]), {"code", "message"})
+        self.assertEqual((r["usage"]["input_tokens"], r["cost_microusd"]), (7, 7 * 3 + 2 * 15))
+
+
 if __name__ == "__main__":
     main()
