@@ -81,7 +81,7 @@ breaker_outcome(const struct failure *f)
 		return BREAKER_FAILED;
 	case FAIL_RATE: /* a server that says how long to wait is well */
 		return f->after_ms < 0 ? BREAKER_FAILED : BREAKER_NEITHER;
-	case FAIL_STREAM:
+	case FAIL_PROTOCOL:
 		return BREAKER_NEITHER;
 	default: /* it has looked at the request, and refused it */
 		return BREAKER_OK;

@@ -192,7 +192,6 @@ enum failure_kind {
 	FAIL_CONTEXT,                /* the request does not fit the model's context window */
 	FAIL_CONTENT,                /* a filter of the provider refused the request */
 	FAIL_PROTOCOL,               /* malformed, or an event that nobody understands */
-	FAIL_STREAM = FAIL_PROTOCOL, /* its former name */
 };
 /* network rate overload auth quota request context content protocol */
 const char *failure_kind_name(enum failure_kind k);
