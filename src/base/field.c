@@ -10,6 +10,7 @@
 
 #include "base/internal.h"
 #include "base/limits.h"
+#include "base/seal.h"
 #include "base/utf8.h"
 
 #define MONEY_DIGITS 6 /* micro-dollars */
@@ -168,6 +169,21 @@ check_int(
 		(long long)f->min, (long long)f->max, space, unit);
 }
 
+struct str
+field_secret_name(const struct node *n)
+{
+	return node_is(n, NODE_MAP) && n->map.n == 1 ? node_str(n, "secret", STR("")) : STR("");
+}
+
+/* What stands there instead may be the secret itself: it is not quoted. */
+static int
+check_reference(const struct check *c, const struct place *at, const struct node *v)
+{
+	if (secret_name_is_valid(field_secret_name(v)))
+		return 0;
+	return fail(c, at, v->line, "must be a string or {secret: NAME}, the NAME of letters, digits, . _ -");
+}
+
 static int
 check_str(
 	const struct check *c, const struct place *at, const struct field *f, const struct node *v)
@@ -297,6 +313,8 @@ check_value(
 	case FIELD_INT:
 		return check_int(c, at, f, v);
 	case FIELD_STR:
+		if ((f->flags & FIELD_SECRET) && v->type == NODE_MAP)
+			return check_reference(c, at, v);
 		return check_str(c, at, f, v);
 	case FIELD_ENUM:
 		return check_enum(c, at, f, v);
@@ -381,7 +399,10 @@ field_parse(const struct field *f, struct str text, struct arena *a, const struc
 	struct check c = { NULL, ERR_TO_USER, e };
 	struct place at = { .name = str_of(name) };
 	const struct node *n;
-	if (f->type == FIELD_LIST || f->type == FIELD_OBJECT || f->type == FIELD_MAP ||
+	if (f->type == FIELD_STR && (f->flags & FIELD_SECRET) && str_starts(text, "{secret:") &&
+		yaml_parse(a, name, text, &n, NULL) == 0 && field_secret_name(n).n > 0) {
+		/* A reference; anything else is the secret itself, whatever it looks like. */
+	} else if (f->type == FIELD_LIST || f->type == FIELD_OBJECT || f->type == FIELD_MAP ||
 		f->type == FIELD_ANY) {
 		int rc = yaml_parse(a, name, text, &n, e);
 		if (rc != 0)

@@ -22,7 +22,7 @@ enum field_type {
 
 enum {
 	FIELD_REQUIRED = 1 << 0,
-	FIELD_SECRET = 1 << 1, /* never shown */
+	FIELD_SECRET = 1 << 1, /* never shown; FIELD_STR: also {secret: NAME}, which is */
 	FIELD_NARROWS = 1 << 2, /* config: a workspace may set it, but only to something stricter */
 	FIELD_HIDDEN = 1 << 3, /* not in help */
 	FIELD_POSITIONAL = 1 << 4, /* command line: not an option but an operand */
@@ -58,6 +58,8 @@ int field_parse(const struct field *f, struct str text, struct arena *a, const s
 /* A copy of map in which absent fields that have a default are filled in, at every level of FIELD_OBJECT. */
 const struct node *field_defaults(const struct field *table, const struct node *map, struct arena *a);
 
+/* The name in {secret: NAME}, empty when n is no such reference. Borrowed. */
+struct str field_secret_name(const struct node *n);
 const struct field *field_find(const struct field *table, struct str name);
 /* Micro-dollars from a checked FIELD_MONEY value; rounds up a part below one micro-dollar. 0 or -1. */
 int field_money(const struct node *value, int64_t *microusd) MUST_USE;

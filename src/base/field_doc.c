@@ -138,6 +138,20 @@ schema_string(const struct field *f, struct json *j)
 		json_kv_int(j, "maxLength", f->max);
 }
 
+/* The secret itself, or where it is kept. */
+static void
+schema_secret(const struct field *f, struct json *j)
+{
+	json_key(j, "anyOf");
+	json_arr(j);
+	json_obj(j);
+	schema_string(f, j);
+	json_obj_end(j);
+	json_raw(j, STR("{\"type\":\"object\",\"properties\":{\"secret\":{\"type\":\"string\"}},"
+		"\"required\":[\"secret\"],\"additionalProperties\":false}"));
+	json_arr_end(j);
+}
+
 static void
 schema_of(const struct field *f, struct json *j)
 {
@@ -152,7 +166,10 @@ schema_of(const struct field *f, struct json *j)
 			schema_limits(f, j, "minimum", "maximum");
 		break;
 	case FIELD_STR:
-		schema_string(f, j);
+		if (f->flags & FIELD_SECRET)
+			schema_secret(f, j);
+		else
+			schema_string(f, j);
 		break;
 	case FIELD_ENUM:
 		schema_enum(f, j);

@@ -60,6 +60,18 @@
 #define FETCH_CONNECTIONS_MAX 10000        /* that a provider may be given; further requests wait, or share one by HTTP/2 */
 #define REQUEST_BODY_MAX      (64u * MIB)
 
+#define SECRET_NAME_MAX       64u
+#define SECRET_VALUE_MAX      (8u * KIB)
+#define SECRET_HOSTS_MAX      16u          /* that one secret may go to */
+#define SECRET_USES_MAX       16u          /* headers it may stand in, and the URL */
+#define SECRET_HOST_MAX       300u         /* bytes of one of these */
+#define SECRET_RECORD_MAX     (32u * KIB)  /* of a sealed secret with its bindings */
+#define SECRETS_MAX           256u
+#define SECRETS_FILE_MAX      (1u * MIB)
+#define MASTER_FILE_MAX       (4u * KIB)   /* of a master key's file, and of a passphrase */
+#define SEAL_OPS_MAX          64           /* passes of Argon2id that a file may ask for */
+#define SEAL_MEM_MAX          (1024u * MIB) /* and bytes */
+
 #define USER_TEXT_MAX         (1u * MIB)
 #define MEDIA_MAX             (20u * MIB)  /* of one file that goes along with a message, and of one blob */
 #define TEXT_FILE_MAX         USER_TEXT_MAX /* of one that is text */

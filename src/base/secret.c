@@ -16,10 +16,10 @@ struct secret {
 };
 
 struct secret *
-secret_new(struct str s)
+secret_room(size_t n, char **room)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	size_t need = sizeof(struct secret) + s.n + 1;
+	size_t need = sizeof(struct secret) + n + 1;
 	size_t mapped = (need + page - 1) / page * page;
 	struct secret *x =
 		mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -30,9 +30,19 @@ secret_new(struct str s)
 	(void)madvise(x, mapped, MADV_DONTDUMP);
 	(void)madvise(x, mapped, MADV_WIPEONFORK);
 	x->mapped = mapped;
-	x->n = s.n;
+	x->n = n;
+	*room = x->bytes;
+	return x;
+}
+
+struct secret *
+secret_new(struct str s)
+{
+	char *room;
+	struct secret *x = secret_room(s.n, &room);
+
 	if (s.n)
-		memcpy(x->bytes, s.p, s.n);
+		memcpy(room, s.p, s.n);
 	return x;
 }
 

@@ -10,6 +10,8 @@ struct secret;
 /* Copies s. Dies when no page can be had; when it cannot be locked (RLIMIT_MEMLOCK) it is kept unlocked and
  * secret_is_locked says so. */
 struct secret *secret_new(struct str s) MUST_USE;
+/* n zero bytes to be filled in at once through *room, so that a secret need not exist elsewhere first. */
+struct secret *secret_room(size_t n, char **room) MUST_USE;
 void secret_free(struct secret *x); /* wipes; NULL is fine */
 struct str secret_peek(const struct secret *x); /* borrowed: use at once, never store or log */
 bool secret_is_locked(const struct secret *x);
