@@ -68,6 +68,7 @@
 #define SECRET_RECORD_MAX     (32u * KIB)  /* of a sealed secret with its bindings */
 #define SECRETS_MAX           256u
 #define SECRETS_FILE_MAX      (1u * MIB)
+#define KEY_MAX               (8u * KIB)   /* of a key from a file, a variable or a command */
 #define MASTER_FILE_MAX       (4u * KIB)   /* of a master key's file, and of a passphrase */
 #define SEAL_OPS_MAX          64           /* passes of Argon2id that a file may ask for */
 #define SEAL_MEM_MAX          (1024u * MIB) /* and bytes */

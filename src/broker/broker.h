@@ -15,11 +15,30 @@ void broker_free(struct broker *b);
 void broker_attach(struct broker *b, int fd); /* takes fd; calls in flight fail with ERR_GONE */
 bool broker_is_up(const struct broker *b);
 
+/* ---- sealed secrets: the runtime keeps the file, the role opens it ---- */
+
+/* Hands the file over, now and after each restart of the role. An answer comes through on_keyring.
+ */
+void broker_secrets(struct broker *b, struct str file);
+/* What the role said last: {master, key, why?, bad_file?, secrets: [{name, state, why?, master?}],
+ * providers: {NAME: has a key}}; NULL while none is there or it has not answered the last file yet.
+ * Borrowed until the loop goes on. */
+const struct node *broker_keyring(const struct broker *b);
+void broker_on_keyring(struct broker *b, loop_fn fn, void *arg);
+
+/* Reads the file: the list of its entries, in a. An empty text has none. */
+int sealed_parse(
+	struct arena *a, struct str text, const struct node **list, struct err *e) MUST_USE;
+const struct node *sealed_find(const struct node *list, struct str name); /* NULL: not there */
+/* Writes the file again without one entry and with another (may be NULL). */
+int sealed_write(struct buf *out, const struct node *list, struct str without,
+	const struct node *with, struct err *e) MUST_USE;
+
 struct fetch_request {
-	const char *provider; /* names base URL and credentials on the broker's side */
-	struct str path; /* appended to the base URL */
-	struct str headers; /* "name: value\n" lines without credentials */
-	struct str body; /* borrowed until the call ends */
+	const char *provider;        /* names base URL and credentials on the broker's side */
+	struct str path;             /* appended to the base URL */
+	struct str headers;          /* "name: value\n" lines without credentials */
+	struct str body;             /* borrowed until the call ends */
 	int64_t connect_ms, idle_ms; /* idle: no byte from the server for this long */
 };
 struct fetch_handler {

@@ -13,6 +13,13 @@ struct broker {
 	loop_fn on_up;
 	void *arg;
 	struct fetch *fetches;
+	char *secrets; /* the sealed file */
+	size_t secrets_n;
+	uint64_t secrets_id; /* of the last message with it */
+	struct arena *keyring_arena;
+	const struct node *keyring; /* NULL: not answered */
+	loop_fn on_keyring;
+	void *keyring_arg;
 };
 
 struct fetch {
@@ -166,6 +173,66 @@ on_fetched(struct broker *b, struct wire_msg *m, struct err *e)
 	return 0;
 }
 
+/* ---- sealed secrets ---- */
+
+static void
+forget_keyring(struct broker *b)
+{
+	b->keyring = NULL;
+	if (b->keyring_arena != NULL)
+		arena_free(b->keyring_arena);
+	b->keyring_arena = NULL;
+}
+
+static int
+on_keyring(struct broker *b, struct wire_msg *m, struct err *e)
+{
+	const struct node *n;
+
+	if (m->id != b->secrets_id) /* about a former file */
+		return 0;
+	forget_keyring(b);
+	b->keyring_arena = arena_new(WIRE_NODES_MAX);
+	if (json_parse(b->keyring_arena, m->tail, &n, e) != 0)
+		return err_wrap(e, "keyring");
+	b->keyring = n;
+	if (b->on_keyring != NULL)
+		b->on_keyring(b->keyring_arg);
+	return 0;
+}
+
+static void
+send_secrets(struct broker *b)
+{
+	forget_keyring(b);
+	b->secrets_id = wire_next_id(b->w);
+	wire_begin(b->w, WIRE_SECRETS, b->secrets_id);
+	wire_end(b->w, (struct str){ b->secrets, b->secrets_n }, -1);
+}
+
+void
+broker_secrets(struct broker *b, struct str file)
+{
+	free(b->secrets);
+	b->secrets = str_dup(file);
+	b->secrets_n = MIN(file.n, SECRETS_FILE_MAX);
+	if (broker_is_up(b))
+		send_secrets(b);
+}
+
+const struct node *
+broker_keyring(const struct broker *b)
+{
+	return b->keyring;
+}
+
+void
+broker_on_keyring(struct broker *b, loop_fn fn, void *arg)
+{
+	b->on_keyring = fn;
+	b->keyring_arg = arg;
+}
+
 static int
 on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 {
@@ -173,6 +240,8 @@ on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 
 	if (m->kind == WIRE_FETCHED)
 		return on_fetched(b, m, e);
+	if (m->kind == WIRE_KEYRING)
+		return on_keyring(b, m, e);
 	struct fetch *f = find_fetch(b, m->id); /* ERROR: refused before it had a stream */
 	if (f != NULL) {
 		struct err why = { 0 };
@@ -187,8 +256,10 @@ static void
 on_gone(void *arg, struct wire *w, const struct err *e)
 {
 	struct broker *b = arg;
-	if (b->w == w)
-		b->w = NULL;
+	if (b->w != w)
+		return;
+	b->w = NULL;
+	forget_keyring(b);
 }
 
 static const struct wire_handler handler = { .on_msg = on_msg, .on_gone = on_gone };
@@ -209,6 +280,8 @@ broker_free(struct broker *b)
 	while (b->fetches != NULL)
 		fetch_cancel(b->fetches);
 	wire_close(b->w);
+	forget_keyring(b);
+	free(b->secrets);
 	free(b);
 }
 
@@ -220,6 +293,7 @@ broker_attach(struct broker *b, int fd)
 	b->w = NULL; /* what fails now cannot start again before the new link is there */
 	wire_close(former);
 	b->w = wire_open(b->l, fd, ROLE_RUNTIME, ROLE_BROKER, &handler, b);
+	send_secrets(b); /* before the first request that may need one */
 	if (b->on_up != NULL)
 		b->on_up(b->arg);
 }

@@ -23,6 +23,7 @@ struct pool {
 	const struct upstream *u;
 	CURLM *multi;
 	struct timer *timer;
+	struct lane *lane; /* who may have a connection, and who waits */
 };
 
 struct sock {
@@ -125,6 +126,7 @@ pool_new(struct egress *g, const struct upstream *u)
 	if (p->multi == NULL)
 		fatal("broker: out of memory");
 	g->pools = p;
+	p->lane = lane_new(g->l, u->name, u->connections);
 	p->timer = timer_start(g->l, 0, on_timer, p);
 	timer_stop(p->timer);
 	api->multi_setopt(p->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
@@ -167,6 +169,7 @@ egress_free(struct egress *g)
 		next = p->next;
 		g->api->multi_cleanup(p->multi);
 		timer_close(p->timer);
+		lane_free(p->lane);
 		free(p);
 	}
 	free(g);
@@ -182,6 +185,12 @@ struct loop *
 egress_loop(const struct egress *g)
 {
 	return g->l;
+}
+
+struct lane *
+pool_lane(struct pool *p)
+{
+	return p->lane;
 }
 
 void

@@ -7,6 +7,8 @@
 #include <curl/curl.h>
 #include "base/buf.h"
 #include "base/secret.h"
+#include "base/field.h"
+#include "base/seal.h"
 #include "broker/broker.h"
 
 /* ---- request.c: what may be asked for; used on both sides of the link ---- */
@@ -19,20 +21,94 @@ int request_check_headers(struct str lines, struct err *e) MUST_USE;
 /* One header; may_own also accepts what request_check_headers leaves to the broker. */
 int request_check_header(struct str name, struct str value, bool may_own, struct err *e) MUST_USE;
 
+/* ---- vault.c: the opened secrets ---- */
+
+/* Where a value is about to go; host as in the URL. */
+struct destination {
+	bool is_tls;
+	struct str host;
+	uint64_t port;
+};
+
+struct vault;
+struct vault *vault_new(const struct node *envelope); /* masters [{kind, seed}], master_error */
+void vault_free(struct vault *v);                     /* NULL is fine; wipes */
+/* Replaces all secrets by those of the file. What cannot be opened is logged, and said when it is
+ * used. */
+void vault_load(struct vault *v, struct str file);
+/* The value (borrowed until the next vault_load) for a use, "header:NAME" or "url", if it is bound
+ * to the destination. */
+int vault_use(const struct vault *v, struct str name, const char *use, const struct destination *d,
+	struct str *value, struct err *e) MUST_USE;
+void vault_report(const struct vault *v, struct json *j); /* keys of an object */
+
+/* ---- mask.c: what was sent does not come back ---- */
+
+#define MASK_VALUES_MAX 8
+
+struct mask {
+	struct secret *values[MASK_VALUES_MAX];
+	size_t n;
+	struct buf held; /* what may be the beginning of a value, behind `taken` bytes that were let
+			    through */
+	size_t taken;
+};
+void mask_add(struct mask *m, struct str value); /* short ones are left out */
+void mask_free(struct mask *m);
+void mask_text(const struct mask *m, char *p, size_t n); /* a whole text, in place */
+/* The next piece of a stream: gives what may pass now, valid until the next call. */
+struct str mask_take(struct mask *m, struct str bytes);
+struct str mask_rest(struct mask *m); /* at the end */
+size_t mask_held(const struct mask *m);
+
+/* ---- lane.c: connections of one server ---- */
+
+struct lane;    /* of a pool */
+struct ticket { /* a request's place in it */
+	struct lane *lane;
+	struct ticket *next, **link;
+	loop_fn go;
+	void *arg;
+	int64_t since_ms, queued_ms;
+	bool is_waiting, is_active;
+};
+struct lane *lane_new(struct loop *l, const char *name, int64_t connections); /* name is borrowed */
+void lane_free(struct lane *n);                                               /* nobody is in it */
+/* Calls go(arg) when a connection may be used: at once, or later. go must not leave. */
+void lane_enter(struct lane *n, struct ticket *t, loop_fn go, void *arg);
+void lane_leave(struct ticket *t);
+void lane_shares(struct ticket *t); /* the server speaks HTTP/2; may be called inside libcurl */
+
 /* ---- upstream.c: the servers from the envelope, with their keys ---- */
+
+/* A text that is kept here or, as a reference, in the vault. */
+struct credential {
+	struct secret *value; /* NULL: none, or a reference */
+	char *reference;      /* NULL: none */
+};
+
+struct header {
+	char *name;
+	struct credential value;
+};
 
 struct upstream {
 	char *name;
-	char *base_url; /* without a slash at the end */
-	char *where; /* host:port, for messages */
+	char *base_url; /* without a slash at the end; may hold {secret:NAME} behind the host */
+	char *where;    /* host:port, for messages */
+	char *host;
+	uint64_t port;
 	bool is_tls;
 	char *key_header; /* "x-api-key: "; NULL: sends none */
-	struct secret *key; /* NULL: none */
-	char *key_env; /* the variable it should have come from; NULL: none */
-	char *headers; /* "name: value\n" lines; may hold secrets */
-	int64_t connect_ms, idle_ms;
+	struct credential key;
+	char *key_env;        /* the variable it should have come from; NULL: none */
+	struct err key_error; /* code set: there should be one, and why there is none */
+	struct header *headers;
+	size_t headers_n;
+	char *ca_file; /* NULL: the system's authorities */
+	int64_t connect_ms, idle_ms, total_ms;
 	int64_t connections; /* at the same time, at most */
-	struct err bad; /* code set: cannot be used, and why */
+	struct err bad;      /* code set: cannot be used, and why */
 };
 
 struct upstreams;
@@ -40,7 +116,13 @@ struct upstreams;
 struct upstreams *upstreams_new(const struct node *providers);
 void upstreams_free(struct upstreams *u); /* NULL is fine; wipes */
 const struct upstream *upstream_find(const struct upstreams *u, struct str name, struct err *e);
-size_t upstreams_count(const struct upstreams *u);
+void upstreams_report(const struct upstreams *list, const struct vault *v,
+	struct json *j); /* {NAME: has a key} */
+
+/* What the server gets from us alone: its URL up to the request's path, and the lines of headers,
+ * as "name: value\0" one after the other. Both are to be wiped. The values go into the mask too. */
+int upstream_write(const struct upstream *u, const struct vault *v, struct buf *url,
+	struct buf *lines, struct mask *m, struct err *e) MUST_USE;
 
 /* ---- address.c: where a connection may go ---- */
 
@@ -53,10 +135,12 @@ const char *address_text(const struct sockaddr *sa, char out[ADDRESS_TEXT_SIZE])
 /* ---- curl_api.c ---- */
 
 #define CURL_FUNCTIONS(X)                                                                          \
-	X(global_init) X(global_cleanup) X(version_info) X(slist_append) X(slist_free_all)         \
-	X(easy_init) X(easy_cleanup) X(easy_setopt) X(easy_getinfo) X(easy_pause) X(easy_strerror) \
-	X(multi_init) X(multi_cleanup) X(multi_setopt) X(multi_add_handle) X(multi_remove_handle)  \
-	X(multi_socket_action) X(multi_assign) X(multi_info_read)
+	X(global_init)                                                                             \
+	X(global_cleanup) X(version_info) X(slist_append) X(slist_free_all) X(easy_init)           \
+		X(easy_cleanup) X(easy_setopt) X(easy_getinfo) X(easy_pause) X(easy_strerror)      \
+			X(multi_init) X(multi_cleanup) X(multi_setopt) X(multi_add_handle)         \
+				X(multi_remove_handle) X(multi_socket_action) X(multi_assign)      \
+					X(multi_info_read)
 
 struct curl_api {
 	void *library;
@@ -79,6 +163,7 @@ struct loop *egress_loop(const struct egress *g);
 /* The connections of one upstream, made at its first request; owned by g. */
 struct pool;
 struct pool *egress_pool(struct egress *g, const struct upstream *u);
+struct lane *pool_lane(struct pool *p);
 void pool_add(struct pool *p, CURL *easy);
 /* Closes a connection that is in the middle of an answer. */
 void pool_remove(struct pool *p, CURL *easy);
@@ -86,8 +171,8 @@ void pool_remove(struct pool *p, CURL *easy);
 /* ---- transfer.c: one request ---- */
 
 /* Serves a FETCH: opens its stream and answers on it, whatever happens. */
-void transfer_start(struct egress *g, const struct upstreams *u, struct wire *w,
-	const struct wire_msg *m);
+void transfer_start(struct egress *g, const struct upstreams *u, const struct vault *v,
+	struct wire *w, const struct wire_msg *m);
 /* From egress.c: libcurl is through with it. */
 void transfer_done(void *transfer, CURLcode result);
 

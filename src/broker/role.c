@@ -18,15 +18,42 @@ struct role_state {
 	struct curl_api api;
 	struct egress *egress;
 	struct upstreams *upstreams; /* NULL: not booted */
+	struct vault *vault;
 };
 
 /* ---- the link to the runtime ---- */
+
+/* What there is, never what it is. */
+static void
+tell_keyring(struct role_state *r, uint64_t id)
+{
+	struct buf b;
+	struct json j;
+
+	buf_init(&b, MIB);
+	json_init(&j, &b);
+	json_obj(&j);
+	vault_report(r->vault, &j);
+	json_key(&j, "providers");
+	upstreams_report(r->upstreams, r->vault, &j);
+	json_obj_end(&j);
+	wire_begin(r->runtime, WIRE_KEYRING, id);
+	wire_end(r->runtime, buf_str(&b), -1);
+	buf_fini(&b);
+}
 
 static int
 runtime_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 {
 	struct role_state *r = arg;
-	transfer_start(r->egress, r->upstreams, w, m); /* FETCH: the only kind that has this edge */
+
+	if (m->kind == WIRE_SECRETS) {
+		vault_load(r->vault, m->tail);
+		tell_keyring(r, m->id);
+		return 0;
+	}
+	transfer_start(r->egress, r->upstreams, r->vault, w,
+		m); /* FETCH: the other kind that has this edge */
 	return 0;
 }
 
@@ -76,7 +103,8 @@ tell_ready(struct role_state *r)
 	json_kv_z(j, "libcurl", v->version);
 	json_kv_z(j, "tls", v->ssl_version);
 	json_kv_bool(j, "http2", (v->features & CURL_VERSION_HTTP2) != 0);
-	json_kv_int(j, "providers", (int64_t)upstreams_count(r->upstreams));
+	json_key(j, "providers"); /* which have a key; those with a reference are not known yet */
+	upstreams_report(r->upstreams, r->vault, j);
 	wire_end(r->runner, STR(""), -1);
 }
 
@@ -93,6 +121,7 @@ take_envelope(struct role_state *r, struct wire_msg *m, struct err *e)
 	int rc = json_parse(a, m->tail, &root, e);
 	if (rc == 0) {
 		open_log(node_get(root, "log"));
+		r->vault = vault_new(root);
 		r->upstreams = upstreams_new(node_get(root, "providers"));
 		wipe_tree(root);
 	}
@@ -202,6 +231,7 @@ broker_main(int runner_fd)
 	wire_close(r.runner);
 	egress_free(r.egress);
 	upstreams_free(r.upstreams);
+	vault_free(r.vault);
 	loop_close(r.l);
 	curl_api_unload(&r.api);
 	return 0;

@@ -21,13 +21,15 @@ struct transfer {
 	const struct upstream *u;
 	struct wire *w;
 	struct stream *stream;
-	CURL *easy; /* NULL: the body is not complete yet */
+	CURL *easy;               /* NULL: the body is not complete yet */
 	struct curl_slist *lines; /* hold the key */
-	char *url;
+	struct buf url, own;      /* own: the lines that hold the key, until they are in `lines` */
+	struct mask mask;
+	struct ticket ticket;
 	struct buf path, asked; /* of the request */
 	struct buf body;
 	int64_t connect_ms, idle_ms;
-	struct timer *idle;
+	struct timer *idle, *total;
 	int64_t heard_ms; /* loop time of the last byte */
 	bool is_connected;
 	bool is_paused; /* the runtime is slow; the server is not to blame */
@@ -58,12 +60,19 @@ transfer_free(struct transfer *t)
 		api->easy_cleanup(t->easy);
 	}
 	timer_close(t->idle);
+	timer_close(t->total);
 	free_lines(api, t->lines);
-	free(t->url);
+	wipe(t->url.p, t->url.cap);
+	buf_fini(&t->url);
+	wipe(t->own.p, t->own.cap);
+	buf_fini(&t->own);
+	mask_free(&t->mask);
 	buf_fini(&t->path);
 	buf_fini(&t->asked);
 	buf_fini(&t->body);
 	buf_fini(&t->head);
+	if (t->ticket.lane != NULL)
+		lane_leave(&t->ticket); /* the next one may start: this one is off its connection */
 	free(t);
 }
 
@@ -86,8 +95,7 @@ static const struct reason {
 		"is the server running? check base_url" },
 	{ CURLE_OPERATION_TIMEDOUT, ERR_TIMEOUT, "no connection in time",
 		"check the network, or raise connect_ms" },
-	{ CURLE_PEER_FAILED_VERIFICATION, ERR_NET, NULL,
-		"install the certificate of its authority on this machine" },
+	{ CURLE_PEER_FAILED_VERIFICATION, ERR_NET, NULL, "trust it by ca_file?" },
 	{ CURLE_SSL_CONNECT_ERROR, ERR_NET, NULL, "does base_url name a TLS port?" },
 	{ CURLE_SSL_CACERT_BADFILE, ERR_NET, "there are no certificates of authorities here",
 		"install the package ca-certificates" },
@@ -102,6 +110,18 @@ static const struct reason {
 		"check base_url" },
 };
 
+/* "OpenSSL/3.0.19: error:0A00010B:SSL routines::wrong version number": the last part is for people.
+ */
+static const char *
+last_words(const char *detail)
+{
+	const char *p = strstr(detail, "::");
+
+	while (p != NULL && strstr(p + 2, "::") != NULL)
+		p = strstr(p + 2, "::");
+	return p != NULL && p[2] != '\0' ? p + 2 : detail;
+}
+
 static void
 explain(struct transfer *t, CURLcode code, struct err *e)
 {
@@ -113,8 +133,13 @@ explain(struct transfer *t, CURLcode code, struct err *e)
 		if (reasons[i].code == code)
 			r = reasons[i];
 	}
+	if (code == CURLE_SSL_CACERT_BADFILE && t->u->ca_file != NULL) {
+		r.what = "its ca_file cannot be read";
+		r.fix = "name a file of certificates in PEM";
+	}
+	mask_text(&t->mask, t->detail, strlen(t->detail));
 	if (r.what == NULL)
-		r.what = t->detail[0] != '\0' ? t->detail : api->easy_strerror(code);
+		r.what = t->detail[0] != '\0' ? last_words(t->detail) : api->easy_strerror(code);
 	api->easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &os);
 	if (code == CURLE_COULDNT_CONNECT && os != 0)
 		err_set(e, r.err, ERR_TO_USER, "provider %s: cannot connect to %s: %s (%s)",
@@ -130,6 +155,10 @@ transfer_done(void *transfer, CURLcode result)
 	struct transfer *t = transfer;
 
 	if (result == CURLE_OK && t->head_sent) {
+		struct str rest = mask_rest(&t->mask);
+
+		if (stream_write(t->stream, 0, rest) != rest.n)
+			fatal("broker: no credit for what was held back");
 		stream_eof(t->stream);
 		stream_close(t->stream, NULL);
 		transfer_free(t);
@@ -137,6 +166,17 @@ transfer_done(void *transfer, CURLcode result)
 	}
 	if (t->e.code == 0)
 		explain(t, result == CURLE_OK ? CURLE_WEIRD_SERVER_REPLY : result, &t->e);
+	transfer_fail(t, &t->e);
+}
+
+static void
+on_total(void *arg)
+{
+	struct transfer *t = arg;
+
+	err_set(&t->e, ERR_TIMEOUT, ERR_TO_USER,
+		"provider %s at %s: not done after %lld ms (or raise total_ms)", t->u->name,
+		t->u->where, (long long)t->u->total_ms);
 	transfer_fail(t, &t->e);
 }
 
@@ -158,7 +198,8 @@ on_idle(void *arg)
 			t->u->name, t->u->where, (long long)t->idle_ms);
 	else
 		err_set(&t->e, ERR_TIMEOUT, ERR_TO_USER,
-			"provider %s at %s: no free connection in %lld ms (at most %lld: raise connections)",
+			"provider %s at %s: no free connection in %lld ms (at most %lld: raise "
+			"connections)",
 			t->u->name, t->u->where, (long long)(t->connect_ms + t->idle_ms),
 			(long long)t->u->connections);
 	transfer_fail(t, &t->e);
@@ -202,7 +243,9 @@ static void
 send_head(struct transfer *t)
 {
 	struct json *j = wire_begin(t->w, WIRE_FETCHED, stream_id(t->stream));
+	mask_text(&t->mask, t->head.p, t->head.n);
 	json_kv_int(j, "status", t->status);
+	json_kv_int(j, "queued_ms", t->ticket.queued_ms);
 	json_kv_str(j, "headers", buf_str(&t->head));
 	wire_end(t->w, STR(""), -1);
 	t->head_sent = true;
@@ -242,6 +285,8 @@ on_header(char *p, size_t size, size_t n, void *arg)
 		return size * n;
 	if (str_starts(line, "HTTP/")) {
 		long status = 0;
+		if (str_starts(line, "HTTP/2"))
+			lane_shares(&t->ticket);
 		egress_api(t->g)->easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
 		t->status = (int)status;
 		buf_reset(&t->head);
@@ -265,13 +310,14 @@ on_body(char *p, size_t size, size_t n, void *arg)
 	struct transfer *t = arg;
 	struct str bytes = { p, size * n };
 
-	if (stream_credit(t->stream) < bytes.n) {
+	if (stream_credit(t->stream) < bytes.n + mask_held(&t->mask)) {
 		t->is_paused = true;
 		timer_stop(t->idle);
 		return CURL_WRITEFUNC_PAUSE;
 	}
 	heard(t);
-	return stream_write(t->stream, 0, bytes);
+	struct str pass = mask_take(&t->mask, bytes);
+	return stream_write(t->stream, 0, pass) == pass.n ? bytes.n : 0;
 }
 
 /* ---- the request ---- */
@@ -297,30 +343,27 @@ add_lines(struct transfer *t, struct str lines)
 			continue;
 		buf_reset(&b);
 		buf_add_str(&b, line);
-		if (str_ends(str_trim(line), ":")) { /* libcurl spells an empty value so */
-			buf_truncate(&b, (size_t)str_find_char(line, ':'));
+		size_t colon = (size_t)str_find_char(line, ':');
+		if (str_trim(str_sub(line, colon + 1, line.n)).n ==
+			0) { /* libcurl spells an empty value so */
+			buf_truncate(&b, colon);
 			buf_add_char(&b, ';');
 		}
 		add_line(t, buf_z(&b));
 	}
-	wipe(b.p, b.n);
+	wipe(b.p, b.cap);
 	buf_fini(&b);
 }
 
 static void
 set_headers(struct transfer *t)
 {
-	struct str key = t->u->key != NULL ? secret_peek(t->u->key) : STR("");
+	struct str own = buf_str(&t->own);
 
 	add_line(t, "Expect:"); /* some servers never answer 100-continue */
-	add_lines(t, str_of(t->u->headers));
+	for (size_t at = 0; at < own.n; at += strlen(own.p + at) + 1)
+		add_lines(t, str_of(own.p + at));
 	add_lines(t, buf_str(&t->asked));
-	if (key.n > 0) {
-		char *line = xasprintf("%s%.*s", t->u->key_header, STR_FMT(key));
-		add_line(t, line);
-		wipe(line, strlen(line));
-		free(line);
-	}
 	egress_api(t->g)->easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->lines);
 }
 
@@ -381,6 +424,28 @@ set_version(const struct curl_api *api, struct transfer *t)
 	api->easy_setopt(t->easy, CURLOPT_PIPEWAIT, t->u->is_tls ? 1L : 0L);
 }
 
+/* With a file of its own nothing else is trusted there. */
+static void
+set_authorities(const struct curl_api *api, struct transfer *t)
+{
+	if (t->u->ca_file == NULL)
+		return;
+	api->easy_setopt(t->easy, CURLOPT_CAINFO, t->u->ca_file);
+	api->easy_setopt(t->easy, CURLOPT_CAPATH, NULL);
+}
+
+/* A connection may be used: only from here on time counts. */
+static void
+transfer_send(void *arg)
+{
+	struct transfer *t = arg;
+
+	t->idle = timer_start(egress_loop(t->g), t->connect_ms + t->idle_ms, on_idle, t);
+	if (t->u->total_ms > 0)
+		t->total = timer_start(egress_loop(t->g), t->u->total_ms, on_total, t);
+	pool_add(t->pool, t->easy);
+}
+
 /* The body is whole before the request goes out, so that libcurl can send it again on a fresh
  * connection when a kept one turns out to be closed. An empty body makes it a GET. */
 static void
@@ -391,21 +456,21 @@ transfer_begin(struct transfer *t)
 	t->easy = api->easy_init();
 	if (t->easy == NULL)
 		fatal("broker: out of memory");
-	t->url = xasprintf("%s%.*s", t->u->base_url, STR_FMT(buf_str(&t->path)));
+	buf_add_str(&t->url, buf_str(&t->path));
 	set_fixed(api, t->easy);
 	set_callbacks(api, t);
 	set_version(api, t);
 	set_headers(t);
-	api->easy_setopt(t->easy, CURLOPT_URL, t->url);
+	set_authorities(api, t);
+	api->easy_setopt(t->easy, CURLOPT_URL, buf_z(&t->url));
 	api->easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)t->connect_ms);
 	if (t->body.n > 0) {
 		api->easy_setopt(t->easy, CURLOPT_POST, 1L);
 		api->easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body.n);
 		api->easy_setopt(t->easy, CURLOPT_POSTFIELDS, t->body.p);
 	}
-	t->idle = timer_start(egress_loop(t->g), t->connect_ms + t->idle_ms, on_idle, t);
 	t->pool = egress_pool(t->g, t->u);
-	pool_add(t->pool, t->easy);
+	lane_enter(pool_lane(t->pool), &t->ticket, transfer_send, t);
 }
 
 /* ---- its stream ---- */
@@ -434,7 +499,7 @@ on_credit(void *arg)
 {
 	struct transfer *t = arg;
 
-	if (!t->is_paused || stream_credit(t->stream) < (size_t)PIECE)
+	if (!t->is_paused || stream_credit(t->stream) < (size_t)PIECE + mask_held(&t->mask))
 		return;
 	t->is_paused = false;
 	heard(t);
@@ -462,8 +527,8 @@ wait_ms(const struct node *head, const char *key, int64_t dflt)
 }
 
 void
-transfer_start(struct egress *g, const struct upstreams *list, struct wire *w,
-	const struct wire_msg *m)
+transfer_start(struct egress *g, const struct upstreams *list, const struct vault *v,
+	struct wire *w, const struct wire_msg *m)
 {
 	struct str path = node_str(m->head, "path", STR(""));
 	struct str lines = node_str(m->head, "headers", STR(""));
@@ -473,13 +538,17 @@ transfer_start(struct egress *g, const struct upstreams *list, struct wire *w,
 	t->g = g;
 	t->w = w;
 	buf_init(&t->path, FETCH_PATH_MAX);
+	buf_init(&t->url, 2 * FETCH_PATH_MAX + SECRET_VALUE_MAX);
+	buf_init(&t->own, FETCH_HEADERS_MAX);
+	buf_init(&t->mask.held, PIECE + SECRET_VALUE_MAX);
 	buf_init(&t->asked, FETCH_HEADERS_MAX);
 	buf_init(&t->body, REQUEST_BODY_MAX);
 	buf_init(&t->head, FETCH_HEADERS_MAX);
 	t->stream = stream_open(w, m->id, &handler, t);
 	t->u = upstream_find(list, node_str(m->head, "provider", STR("")), &e);
 	if (t->u == NULL || request_check_path(path, &e) != 0 ||
-		request_check_headers(lines, &e) != 0) {
+		request_check_headers(lines, &e) != 0 ||
+		upstream_write(t->u, v, &t->url, &t->own, &t->mask, &e) != 0) {
 		transfer_fail(t, &e);
 		return;
 	}

@@ -85,67 +85,131 @@ split_url(struct str text, struct url *out, struct err *e)
 	return 0;
 }
 
-static int
-read_headers(const struct node *map, struct buf *b, struct err *e)
+/* ---- values that are here, or in the vault ---- */
+
+static void
+credential_free(struct credential *c)
 {
+	secret_free(c->value);
+	free(c->reference);
+}
+
+/* The value must fit into a header line, or it could smuggle in another. */
+static int
+read_credential(const struct node *n, const char *name, struct credential *out, struct err *e)
+{
+	struct str reference = field_secret_name(n);
+
+	if (reference.n > 0) {
+		if (!secret_name_is_valid(reference))
+			return err_set(e, ERR_CONFIG, ERR_TO_USER,
+				"%s refers to no valid name of a secret", name);
+		out->reference = str_dup(reference);
+		return 0;
+	}
+	if (!node_is(n, NODE_STR))
+		return err_set(e, ERR_CONFIG, ERR_TO_USER, "header %s is %s, not a string", name,
+			node_type_name(n->type));
+	if (request_check_header(str_of(name), n->s, true, e) != 0)
+		return e->code;
+	out->value = secret_new(n->s);
+	return 0;
+}
+
+static int
+read_headers(struct upstream *u, const struct node *map, struct err *e)
+{
+	size_t bytes = 0;
+
+	u->headers = xcalloc(MAX(node_len(map), 1), sizeof(*u->headers));
 	for (size_t i = 0; i < node_len(map); i++) {
 		const struct node_pair *p = &map->map.pairs[i];
-		if (p->value.type != NODE_STR)
-			return err_set(e, ERR_CONFIG, ERR_TO_USER,
-				"header %.*s is %s, not a string", (int)MIN(p->key.n, 64), p->key.p,
-				node_type_name(p->value.type));
-		int rc = request_check_header(p->key, p->value.s, true, e);
+		struct header *h = &u->headers[u->headers_n++];
+		int rc = request_check_header(p->key, STR(""), true, e);
+
+		h->name = str_dup(p->key);
+		if (rc == 0)
+			rc = read_credential(&p->value, h->name, &h->value, e);
 		if (rc != 0)
 			return rc;
-		buf_add_str(b, p->key);
-		buf_add_z(b, ": ");
-		buf_add_str(b, p->value.s);
-		buf_add_char(b, '\n');
+		bytes += p->key.n + secret_peek(h->value.value).n + 4;
 	}
-	if (!b->overflow)
+	if (bytes <= FETCH_HEADERS_MAX)
 		return 0;
 	return err_set(e, ERR_LIMIT, ERR_TO_USER, "headers are over %u bytes", FETCH_HEADERS_MAX);
 }
 
-/* The key must fit into a header line, or it could smuggle in another. */
 static int
-read_key(struct upstream *u, struct str key, struct err *e)
+read_key(struct upstream *u, const struct node *settings, struct err *e)
 {
-	if (key.n == 0 || u->key_header == NULL)
+	const struct node *key = node_get(settings, "api_key");
+	struct str why = node_str(settings, "key_error", STR(""));
+
+	if (why.n > 0)
+		err_set(&u->key_error, ERR_AUTH, ERR_TO_USER, "%.*s", STR_FMT(why));
+	if (u->key_header == NULL || key == NULL || (node_is(key, NODE_STR) && key->s.n == 0))
 		return 0;
-	int rc = request_check_header(STR("api_key"), key, true, e);
-	if (rc != 0)
-		return rc;
-	u->key = secret_new(key);
+	return read_credential(key, "api_key", &u->key, e);
+}
+
+/* The placeholders of a base URL stand in its path, where they cannot change the server. */
+static int
+check_placeholders(const char *url, struct err *e)
+{
+	for (const char *p = url; (p = strstr(p, "{")) != NULL; p++) {
+		const char *end = strchr(p, '}');
+		struct str name = { p + 8, end != NULL && end > p + 8 ? (size_t)(end - p) - 8 : 0 };
+
+		if (strncmp(p, "{secret:", 8) != 0 || !secret_name_is_valid(name))
+			return err_set(e, ERR_CONFIG, ERR_TO_USER,
+				"base_url has a { that begins no {secret:NAME}");
+	}
 	return 0;
 }
 
+static char *
+dup_or_null(const struct node *map, const char *key)
+{
+	const char *z = node_z(map, key, NULL);
+
+	return z != NULL ? xstrdup(z) : NULL;
+}
+
+static int64_t
+number_or(const struct node *settings, const char *key, int64_t dflt)
+{
+	int64_t n = node_int(settings, key, 0);
+
+	return n > 0 ? n : dflt;
+}
+
 static int
-read_upstream(struct upstream *u, const struct node *settings, struct buf *headers, struct err *e)
+read_upstream(struct upstream *u, const struct node *settings, struct err *e)
 {
 	struct url url = { 0 };
-	struct str text = node_str(settings, "base_url", STR(""));
-	const char *key_header = node_z(settings, "key_header", NULL);
-	const char *env = node_z(settings, "api_key_env", NULL);
 
-	u->connect_ms = node_int(settings, "connect_ms", CONNECT_MS_DEFAULT);
-	u->idle_ms = node_int(settings, "idle_ms", IDLE_MS_DEFAULT);
-	u->connections = MIN(MAX(node_int(settings, "connections", CONNECTIONS), 1), FETCH_CONNECTIONS_MAX);
-	u->key_header = key_header != NULL ? xstrdup(key_header) : NULL;
-	u->key_env = env != NULL ? xstrdup(env) : NULL;
-	int rc = split_url(text, &url, e);
+	u->connect_ms = number_or(settings, "connect_ms", CONNECT_MS_DEFAULT);
+	u->idle_ms = number_or(settings, "idle_ms", IDLE_MS_DEFAULT);
+	u->total_ms = number_or(settings, "total_ms", 0);
+	u->connections =
+		MIN(number_or(settings, "connections", CONNECTIONS), FETCH_CONNECTIONS_MAX);
+	u->key_header = dup_or_null(settings, "key_header");
+	u->key_env = dup_or_null(settings, "api_key_env");
+	u->ca_file = dup_or_null(settings, "ca_file");
+	int rc = split_url(node_str(settings, "base_url", STR("")), &url, e);
 	if (rc == 0)
-		rc = read_headers(node_get(settings, "headers"), headers, e);
+		rc = read_headers(u, node_get(settings, "headers"), e);
 	if (rc == 0)
-		rc = read_key(u, node_str(settings, "api_key", STR("")), e);
+		rc = read_key(u, settings, e);
 	if (rc != 0)
 		return rc;
 	u->is_tls = url.is_tls;
+	u->host = str_dup(url.host);
+	(void)!str_u64(url.port, &u->port);
 	u->where = xasprintf("%.*s:%.*s", STR_FMT(url.host), STR_FMT(url.port));
-	u->base_url = xasprintf("%s://%s%.*s", url.is_tls ? "https" : "http", u->where,
-		STR_FMT(url.prefix));
-	u->headers = xstrdup(buf_z(headers));
-	return 0;
+	u->base_url = xasprintf(
+		"%s://%s%.*s", url.is_tls ? "https" : "http", u->where, STR_FMT(url.prefix));
+	return check_placeholders(u->base_url, e);
 }
 
 struct upstreams *
@@ -158,26 +222,15 @@ upstreams_new(const struct node *providers)
 	for (size_t i = 0; i < list->n; i++) {
 		const struct node_pair *p = &providers->map.pairs[i];
 		struct upstream *u = &list->v[i];
-		struct buf headers;
-		buf_init(&headers, FETCH_HEADERS_MAX);
+
 		u->name = str_dup(p->key);
-		if (read_upstream(u, &p->value, &headers, &u->bad) != 0) {
+		if (read_upstream(u, &p->value, &u->bad) != 0) {
 			err_wrap(&u->bad, "provider %s", u->name);
 			log_warn("a provider cannot be used", LOG_S("provider", u->name),
 				LOG_E(&u->bad));
 		}
-		wipe(headers.p, headers.n);
-		buf_fini(&headers);
 	}
 	return list;
-}
-
-static void
-free_wiped(char *z)
-{
-	if (z != NULL)
-		wipe(z, strlen(z));
-	free(z);
 }
 
 void
@@ -187,8 +240,14 @@ upstreams_free(struct upstreams *list)
 		return;
 	for (size_t i = 0; i < list->n; i++) {
 		struct upstream *u = &list->v[i];
-		secret_free(u->key);
-		free_wiped(u->headers);
+		credential_free(&u->key);
+		for (size_t k = 0; k < u->headers_n; k++) {
+			credential_free(&u->headers[k].value);
+			free(u->headers[k].name);
+		}
+		free(u->headers);
+		free(u->ca_file);
+		free(u->host);
 		free(u->name);
 		free(u->base_url);
 		free(u->where);
@@ -197,12 +256,6 @@ upstreams_free(struct upstreams *list)
 	}
 	free(list->v);
 	free(list);
-}
-
-size_t
-upstreams_count(const struct upstreams *list)
-{
-	return list->n;
 }
 
 static int
@@ -236,11 +289,149 @@ upstream_find(const struct upstreams *list, struct str name, struct err *e)
 		err_copy(e, &u->bad);
 		return NULL;
 	}
-	if (u->key_header != NULL && u->key == NULL && u->key_env != NULL) {
-		err_set(e, ERR_AUTH, ERR_TO_USER,
-			"provider %s has no key (set %s, or api_key_cmd in config.yaml)", u->name,
-			u->key_env);
-		return NULL;
-	}
 	return u;
+}
+
+/* ---- what a request gets ---- */
+
+static struct destination
+destination_of(const struct upstream *u)
+{
+	return (struct destination){ u->is_tls, str_of(u->host), u->port };
+}
+
+static int
+resolve(const struct upstream *u, const struct vault *v, const struct credential *c,
+	const char *use, struct str *value, struct err *e)
+{
+	struct destination d = destination_of(u);
+
+	if (c->reference == NULL) {
+		*value = secret_peek(c->value);
+		return 0;
+	}
+	return vault_use(v, str_of(c->reference), use, &d, value, e);
+}
+
+/* "Authorization: Bearer " is used as header:Authorization. */
+static int
+key_value(const struct upstream *u, const struct vault *v, struct str *value, struct err *e)
+{
+	char use[SECRET_HOST_MAX];
+
+	*value = STR("");
+	if (u->key_header == NULL)
+		return 0;
+	if (u->key.value == NULL && u->key.reference == NULL) {
+		if (u->key_error.code != 0) {
+			err_copy(e, &u->key_error);
+			return err_wrap(e, "provider %s has no key", u->name);
+		}
+		return u->key_env == NULL ? 0
+					  : err_set(e, ERR_AUTH, ERR_TO_USER,
+						    "provider %s has no key (set %s, or say "
+						    "`ithaca secret set`: docs/secrets.md)",
+						    u->name, u->key_env);
+	}
+	snprintf(use, sizeof(use), "header:%.*s", (int)strcspn(u->key_header, ":"), u->key_header);
+	return resolve(u, v, &u->key, use, value, e);
+}
+
+static void
+add_line(struct buf *lines, const char *name, size_t name_n, const char *between, struct str value)
+{
+	buf_add(lines, name, name_n);
+	buf_add_z(lines, between);
+	buf_add_str(lines, value);
+	buf_add(lines, "", 1);
+}
+
+/* Nothing of a value may end the path or begin another part of the URL. */
+static int
+check_in_url(struct str value, struct err *e)
+{
+	for (size_t i = 0; i < value.n; i++) {
+		char c = value.p[i];
+		bool ok = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+			  (c >= 'A' && c <= 'Z') ||
+			  (c != 0 && strchr("-._~:@!$&'()*+,;=", c) != NULL);
+
+		if (!ok)
+			return err_set(e, ERR_INVALID, ERR_TO_USER,
+				"a secret in base_url has a character that may not stand in a path "
+				"(percent-encode it)");
+	}
+	return str_is(value, ".") || str_is(value, "..")
+		       ? err_set(e, ERR_INVALID, ERR_TO_USER,
+				 "a secret in base_url is a dot segment")
+		       : 0;
+}
+
+static int
+write_url(const struct upstream *u, const struct vault *v, struct buf *url, struct mask *m,
+	struct err *e)
+{
+	struct destination d = destination_of(u);
+	const char *p = u->base_url, *open;
+
+	while ((open = strstr(p, "{secret:")) != NULL) {
+		size_t n = strcspn(open + 8, "}");
+		struct str value;
+
+		buf_add(url, p, (size_t)(open - p));
+		if (vault_use(v, (struct str){ open + 8, n }, "url", &d, &value, e) != 0 ||
+			check_in_url(value, e) != 0)
+			return e->code;
+		buf_add_str(url, value);
+		mask_add(m, value);
+		p = open + 8 + n + 1;
+	}
+	buf_add_z(url, p);
+	return 0;
+}
+
+int
+upstream_write(const struct upstream *u, const struct vault *v, struct buf *url, struct buf *lines,
+	struct mask *m, struct err *e)
+{
+	char use[SECRET_HOST_MAX];
+	struct str value;
+
+	for (size_t i = 0; i < u->headers_n; i++) {
+		const struct header *h = &u->headers[i];
+
+		snprintf(use, sizeof(use), "header:%s", h->name);
+		if (resolve(u, v, &h->value, use, &value, e) != 0)
+			return err_wrap(e, "provider %s, header %s", u->name, h->name);
+		add_line(lines, h->name, strlen(h->name), ": ", value);
+		mask_add(m, value);
+	}
+	if (key_value(u, v, &value, e) != 0)
+		return u->key.reference != NULL ? err_wrap(e, "provider %s, api_key", u->name)
+						: e->code;
+	if (value.n > 0) {
+		add_line(lines, u->key_header, strlen(u->key_header), "", value);
+		mask_add(m, value);
+	}
+	if (write_url(u, v, url, m, e) != 0)
+		return err_wrap(e, "provider %s, base_url", u->name);
+	if (url->overflow || lines->overflow)
+		return err_set(e, ERR_LIMIT, ERR_TO_USER,
+			"provider %s: its headers are over %u bytes", u->name, FETCH_HEADERS_MAX);
+	return 0;
+}
+
+void
+upstreams_report(const struct upstreams *list, const struct vault *v, struct json *j)
+{
+	json_obj(j);
+	for (size_t i = 0; i < list->n; i++) {
+		const struct upstream *u = &list->v[i];
+		struct str value;
+		struct err e = { 0 };
+
+		json_key(j, u->name);
+		json_bool(j, u->bad.code == 0 && key_value(u, v, &value, &e) == 0 && value.n > 0);
+	}
+	json_obj_end(j);
 }

@@ -222,6 +222,15 @@ config_origin(const struct config *c, struct str dotted)
 	return s->origin;
 }
 
+/* A secret is told to be there; where it is kept, if it is not in the configuration, is no secret. */
+static const struct node *
+shown(const struct setting *s, const struct node *n)
+{
+	static const struct node hidden = { .type = NODE_STR, .s = { "(secret)", 8 } };
+
+	return s->is_secret && field_secret_name(n).n == 0 ? &hidden : n;
+}
+
 static void
 each(const struct setting *s, config_each_fn fn, void *arg)
 {
@@ -230,7 +239,7 @@ each(const struct setting *s, config_each_fn fn, void *arg)
 	if (s->value != NULL) {
 		buf_init(&path, 4 * KIB);
 		setting_path(s, &path);
-		fn(arg, buf_z(&path), s->is_secret ? NULL : s->node, s->origin);
+		fn(arg, buf_z(&path), shown(s, s->node), s->origin);
 		buf_fini(&path);
 	}
 	for (const struct setting *kid = s->first; kid != NULL; kid = kid->next)
@@ -260,12 +269,12 @@ write_setting(struct json *j, const struct setting *s)
 {
 	struct buf path;
 
-	if (s->value != NULL && !s->is_secret) {
+	if (s->value != NULL) {
 		buf_init(&path, 4 * KIB);
 		setting_path(s, &path);
 		json_obj(j);
 		json_kv_str(j, "key", buf_str(&path));
-		json_kv_node(j, "value", s->value);
+		json_kv_node(j, "value", shown(s, s->value));
 		json_key(j, "origin");
 		write_origin(j, s->origin);
 		json_key(j, "items");

@@ -39,7 +39,8 @@ struct config *config_ref(struct config *c);
 void config_unref(struct config *c); /* NULL is fine */
 /* From the JSON that config_envelope wrote: how a role gets it from the runner. */
 int config_from_envelope(struct str json, struct config **out, struct err *e) MUST_USE;
-/* The whole effective tree with the origin of each key. Secrets (inline keys, header values) are left out. */
+/* The whole effective tree with the origin of each key. Secrets (inline keys, header values) stand as "(secret)",
+ * references to them ({secret: NAME}) as they are. */
 void config_envelope(const struct config *c, struct json *j);
 
 /* Readers by dotted key. The key must be in the table: anything else is a broken invariant (fatal). Defaults of the
@@ -62,7 +63,7 @@ struct config_origin {
 struct config_origin config_origin(const struct config *c, struct str dotted);
 /* Whether nothing in this version reads the key (FIELD_RESERVED). */
 bool config_is_reserved(struct str dotted);
-/* Calls fn for every set or defaulted scalar or list key, in table order. Secret values are given as NULL. */
+/* Calls fn for every set or defaulted scalar or list key, in table order. Secret values are given as "(secret)". */
 typedef void (*config_each_fn)(void *arg, const char *dotted, const struct node *value,
 	struct config_origin origin);
 void config_each(const struct config *c, config_each_fn fn, void *arg);

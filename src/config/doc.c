@@ -114,8 +114,8 @@ static const char doc_head[] =
 	"`permissions.deny`. Everything else in it is left out and reported until `ithaca trust DIR` accepts the file.\n\n"
 	"## Providers\n\n"
 	"`anthropic`, `openai` and `offline` exist by default, so that `--model anthropic/NAME` needs nothing but the key\n"
-	"in the environment. A further entry needs at least `api`. A key is taken from `api_key`, else `api_key_cmd`, else\n"
-	"`api_key_env`.\n\n"
+	"in the environment. A further entry needs at least `api`. A key is taken from `api_key`, else `api_key_file`, else\n"
+	"`api_key_cmd`, else `api_key_env`; `docs/secrets.md` says which to choose.\n\n"
 	"## Keys\n";
 
 void

@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "base/secret.h"
 #include "loop/internal.h"
 
 #define READ_SMALL      (16u * KIB)
@@ -47,6 +48,7 @@ struct wire {
 	struct err err; /* LINK_DEAD */
 	bool is_scheduled; /* wire_pass is deferred */
 	bool is_blocked; /* the socket is full */
+	bool is_wiped; /* out holds keys: it is wiped once it is sent */
 	struct timer *linger;
 
 	struct buf in;
@@ -140,6 +142,9 @@ drop_sent(struct wire *w)
 		w->marks[i].at -= w->out_at;
 	buf_consume(&w->out, w->out_at);
 	w->out_at = 0;
+	if (w->is_wiped && w->out.cap > 0)
+		wipe(w->out.p + w->out.n, w->out.cap - w->out.n);
+	w->is_wiped = w->is_wiped && w->out.n > 0;
 	shrink_if_empty(&w->out);
 }
 
@@ -287,6 +292,14 @@ wire_end(struct wire *w, struct str tail, int fd)
 	}
 	schedule(w);
 	return 0;
+}
+
+void
+wire_wipe(struct wire *w)
+{
+	w->is_wiped = true;
+	if (!w->is_blocked && w->state == LINK_OPEN)
+		flush(w);
 }
 
 void

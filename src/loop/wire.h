@@ -32,7 +32,9 @@ const char *role_name(enum role r);
 	X(EVENT, "event", 4 * MIB, 0)      /* {sub}; tail: one event envelope as JSON */           \
 	/* runtime and broker */                                                                   \
 	X(FETCH, "fetch", 0, 0)            /* opens a stream: {provider, path, headers, ...}; data is the body */ \
-	X(FETCHED, "fetched", 0, 0)        /* {status, headers}; the body follows as data */       \
+	X(FETCHED, "fetched", 0, 0)        /* {status, headers, queued_ms}; the body follows as data */ \
+	X(SECRETS, "secrets", 1 * MIB, 0)  /* tail: the file of sealed secrets, whole; may be empty */ \
+	X(KEYRING, "keyring", 1 * MIB, 0)  /* broker: which secrets and providers have a key; tail: JSON, no key */ \
 	/* runtime and shelld */                                                                   \
 	X(HELLO, "hello", 0, 0)            /* shelld: what is in force here */                     \
 	X(SPAWN, "spawn", 0, 0)            /* {cell, plan}: make a cell, or reuse an equal one */  \
@@ -111,6 +113,8 @@ void wire_on_drain(struct wire *w, size_t low, loop_fn fn, void *arg);
  * the peer gets that for the same id. */
 struct json *wire_begin(struct wire *w, enum wire_kind k, uint64_t id);
 int wire_end(struct wire *w, struct str tail, int fd);
+/* For what holds keys: sends what is queued at once, and wipes it from memory when all of it is sent. */
+void wire_wipe(struct wire *w);
 /* WIRE_ERROR {code, message} for request id. */
 void wire_error(struct wire *w, uint64_t id, const struct err *e);
 /* The error that a WIRE_ERROR or WIRE_RESET head carries. */

@@ -8,18 +8,7 @@
 #include "base/secret.h"
 #include "provider/provider.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <spawn.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#define KEY_MAX        (16 * KIB)
-#define KEY_COMMAND_MS 30000
-
-extern char **environ;
 
 void
 envelope_runtime(const struct envelope_source *s, struct json *j)
@@ -34,84 +23,34 @@ envelope_runtime(const struct envelope_source *s, struct json *j)
 	json_obj_end(j);
 }
 
-/* ---- keys ---- */
-
-/* Reads what the command prints until it ends; false when it takes too long or prints too much. */
-static bool
-read_output(int fd, struct buf *b)
+/* A header's value may be a reference, which the broker resolves; so may the key. */
+static void
+write_key(const struct envelope_source *s, const char *name, const struct node *settings, struct json *j)
 {
-	for (;;) {
-		struct pollfd p = { .fd = fd, .events = POLLIN };
-		char *room = buf_reserve(b, 1024);
-		ssize_t n;
+	const struct node *reference = node_get(settings, "api_key");
+	struct secret *key = NULL;
+	struct err e = { 0 };
 
-		if (room == NULL || poll(&p, 1, KEY_COMMAND_MS) <= 0)
-			return false;
-		n = read(fd, room, 1024);
-		if (n <= 0)
-			return n == 0;
-		buf_added(b, (size_t)n);
+	if (field_secret_name(reference).n > 0) {
+		json_kv_node(j, "api_key", reference);
+		return;
 	}
-}
-
-static char *
-key_from_command(const char *provider, const char *command)
-{
-	char *argv[] = { "sh", "-c", (char *)command, NULL };
-	posix_spawn_file_actions_t actions;
-	int fds[2], status = -1;
-	char *key = NULL;
-	struct str rest, line = STR("");
-	bool ok;
-	pid_t pid;
-	struct buf b;
-
-	if (pipe2(fds, O_CLOEXEC) != 0)
-		return NULL;
-	buf_init(&b, KEY_MAX);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, fds[1], 1);
-	ok = posix_spawn(&pid, "/bin/sh", &actions, NULL, argv, environ) == 0;
-	posix_spawn_file_actions_destroy(&actions);
-	close(fds[1]);
-	if (ok) {
-		ok = read_output(fds[0], &b);
-		if (!ok)
-			kill(pid, SIGKILL);
-		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-			;
+	if (key_resolve(settings, s->home, s->env, &key, &e) != 0) {
+		log_error("a provider has no key", LOG_S("provider", name), LOG_E(&e));
+		json_kv_z(j, "key_error", e.msg);
 	}
-	close(fds[0]);
-	rest = str_trim(buf_str(&b));
-	if (ok && WIFEXITED(status) && WEXITSTATUS(status) == 0 && str_next(&rest, '\n', &line))
-		key = str_dup(str_trim(line));
-	else
-		log_error("api_key_cmd failed", LOG_S("provider", provider), LOG_I("status", status));
-	wipe(b.p, b.n);
-	buf_fini(&b);
-	return key;
-}
-
-char *
-key_resolve(const char *provider, const struct node *settings)
-{
-	const char *inline_key = node_z(settings, "api_key", NULL);
-	const char *env = node_z(settings, "api_key_env", NULL);
-	const char *command = node_z(settings, "api_key_cmd", NULL);
-
-	if (inline_key != NULL)
-		return xstrdup(inline_key);
-	if (command != NULL)
-		return key_from_command(provider, command);
-	return env != NULL && getenv(env) != NULL && getenv(env)[0] != '\0' ? xstrdup(getenv(env)) : NULL;
+	if (key != NULL)
+		json_kv_str(j, "api_key", first_line(key));
+	secret_free(key);
 }
 
 static void
-write_provider(const char *name, const struct node *settings, struct json *j)
+write_provider(const struct envelope_source *s, const char *name, const struct node *settings, struct json *j)
 {
+	static const char *const numbers[] = { "connect_ms", "idle_ms", "total_ms", "connections" };
 	const struct provider_api *api = provider_api_find(node_str(settings, "api", STR("")));
 	struct arena *a;
-	char *key;
+	const char *env = node_z(settings, "api_key_env", NULL), *ca = node_z(settings, "ca_file", NULL);
 
 	if (api == NULL || api->build == NULL)
 		return; /* has no transport */
@@ -124,17 +63,16 @@ write_provider(const char *name, const struct node *settings, struct json *j)
 	json_kv_z(j, "key_header", api->key_header);
 	if (node_get(settings, "headers") != NULL)
 		json_kv_node(j, "headers", node_get(settings, "headers"));
-	if (node_z(settings, "api_key_env", NULL) != NULL)
-		json_kv_z(j, "api_key_env", node_z(settings, "api_key_env", NULL)); /* for the message when it is missing */
-	key = key_resolve(name, settings);
-	if (key != NULL) {
-		json_kv_z(j, "api_key", key);
-		wipe(key, strlen(key));
-		free(key);
+	if (env != NULL)
+		json_kv_z(j, "api_key_env", env); /* for the message when it is missing */
+	write_key(s, name, settings, j);
+	if (ca != NULL) {
+		AUTO_FREE char *path = below_home(s->home, ca);
+
+		json_kv_z(j, "ca_file", path);
 	}
-	json_kv_int(j, "connect_ms", node_int(settings, "connect_ms", 10000));
-	json_kv_int(j, "idle_ms", node_int(settings, "idle_ms", 120000));
-	json_kv_int(j, "connections", node_int(settings, "connections", 256));
+	for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+		json_kv_int(j, numbers[i], node_int(settings, numbers[i], 0));
 	json_obj_end(j);
 }
 
@@ -157,8 +95,9 @@ envelope_broker(const struct envelope_source *s, struct json *j)
 	json_key(j, "providers");
 	json_obj(j);
 	for (size_t i = 0; i < node_len(providers); i++)
-		write_provider(providers->map.pairs[i].key.p, &providers->map.pairs[i].value, j);
+		write_provider(s, providers->map.pairs[i].key.p, &providers->map.pairs[i].value, j);
 	json_obj_end(j);
+	masters_write(s->masters, j);
 	write_log(s, j);
 	json_obj_end(j);
 }

@@ -65,6 +65,8 @@ enum { PROCESSES = 3 };
 struct runner {
 	struct loop *loop;
 	struct settings settings;
+	struct env_keys *env;
+	struct masters masters;
 	char *home, *bin_dir, *rpc_path;
 	bool is_private, is_stopping, is_idle;
 	bool is_stale; /* a private one: ends as soon as it is idle, without waiting for a next command */
@@ -357,15 +359,19 @@ static void
 send_boot(struct process *p)
 {
 	struct runner *r = p->r;
-	struct envelope_source src = { r->settings.config, r->home, r->settings.config_file, r->is_private };
+	struct envelope_source src = { r->settings.config, r->home, r->settings.config_file, r->is_private, r->env,
+		&r->masters };
 	struct buf b;
 	struct json j;
 
 	buf_init(&b, 4 * MIB);
+	if (buf_reserve(&b, 4 * MIB) == NULL) /* keys are written into it: it must not move */
+		fatal("no memory for an envelope");
 	json_init(&j, &b);
 	p->envelope(&src, &j);
 	wire_begin(p->link, WIRE_BOOT, 0);
 	wire_end(p->link, buf_str(&b), -1);
+	wire_wipe(p->link);
 	explicit_bzero(b.p, b.n);
 	buf_fini(&b);
 }
@@ -609,6 +615,8 @@ prepare(struct runner *r, const struct node *opts, struct err *e)
 	if (log_level_parse(str_of(config_z(r->settings.config, "log.level")), &level) != 0)
 		level = LOG_INFO;
 	log_open("runner", 2, level, strcmp(config_z(r->settings.config, "log.format"), "json") == 0 ? LOG_JSON : LOG_LOGFMT);
+	r->env = env_keys_take(r->settings.config);
+	masters_load(&r->masters, r->home, !r->is_private && isatty(0) && isatty(2));
 	return 0;
 }
 
@@ -651,6 +659,8 @@ finish(struct runner *r)
 	if (r->rpc_fd >= 0 && !r->is_stopping)
 		unlink(r->rpc_path);
 	settings_fini(&r->settings);
+	env_keys_free(r->env);
+	masters_fini(&r->masters);
 	free(r->home);
 	free(r->bin_dir);
 	free(r->rpc_path);

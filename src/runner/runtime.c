@@ -94,6 +94,21 @@ open_engine(struct runtime *rt, struct err *e)
 	return engine_open(&parts, &rt->engine, e);
 }
 
+/* What is in it, and whether it can be read, is for the broker to find out. */
+static void
+pass_secrets(struct runtime *rt)
+{
+	AUTO_FREE char *path = xasprintf("%s/secrets", rt->home);
+	AUTO_FREE char *text = NULL;
+	struct err e;
+	size_t n;
+
+	if (file_read(path, SECRETS_FILE_MAX, &text, &n, &e) == 0)
+		broker_secrets(rt->broker, (struct str){ text, n });
+	else if (e.code != ERR_NOT_FOUND)
+		log_error("the sealed secrets cannot be read", LOG_E(&e));
+}
+
 static int
 boot(struct runtime *rt, struct str envelope, struct err *e)
 {
@@ -121,6 +136,8 @@ boot(struct runtime *rt, struct str envelope, struct err *e)
 				strcmp(config_z(rt->config, "log.format"), "json") == 0 ? LOG_JSON : LOG_LOGFMT);
 	}
 	arena_free(a);
+	if (rc == 0)
+		pass_secrets(rt);
 	if (rc != 0 || (rc = open_store(rt, e)) != 0)
 		return rc;
 	rt->events = events_open(rt->store, rt->loop);

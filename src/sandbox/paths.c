@@ -26,8 +26,8 @@ below(const char *dir, const char *path)
 }
 
 /* What the daemon keeps directly below its home. */
-static const char *const private_names[] = { "agents", "bundles", "config.yaml", "logs", "programs", "run", "secrets",
-	"skills", "state", "users" };
+static const char *const private_names[] = { "agents", "bundles", "config.yaml", "logs", "master.key", "master.salt",
+	"programs", "run", "secrets", "skills", "state", "users" };
 
 static bool
 is_private_in_home(const char *rest)

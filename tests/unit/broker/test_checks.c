@@ -149,6 +149,25 @@ test_address_text(void **in)
 	assert_string_equal(address_text((struct sockaddr *)&v6, text), "[::1]:80");
 }
 
+/* What a request to u would get of its own; lines end with a NUL each, shown as a bar. */
+static int
+write_own(const struct upstream *u, const struct vault *v, char *out, size_t n, struct err *e)
+{
+	struct buf url, lines;
+	struct mask m = { 0 };
+	buf_init(&url, 4096);
+	buf_init(&lines, 4096);
+	buf_init(&m.held, 4096);
+	int rc = upstream_write(u, v, &url, &lines, &m, e);
+	for (size_t i = 0; i < lines.n; i++)
+		lines.p[i] = lines.p[i] == '\0' ? '|' : lines.p[i];
+	snprintf(out, n, "%s %s", buf_z(&url), buf_z(&lines));
+	buf_fini(&url);
+	buf_fini(&lines);
+	mask_free(&m);
+	return rc;
+}
+
 /* One provider p with this settings object. */
 static const struct upstream *
 load(const char *settings, struct upstreams **list, struct err *e)
@@ -161,7 +180,9 @@ load(const char *settings, struct upstreams **list, struct err *e)
 	free(text);
 	arena_free(a);
 	*e = (struct err){ 0 };
-	return upstream_find(*list, STR("p"), e);
+	char own[200];
+	const struct upstream *u = upstream_find(*list, STR("p"), e);
+	return u != NULL && write_own(u, NULL, own, sizeof(own), e) == 0 ? u : NULL;
 }
 
 static void
@@ -224,6 +245,16 @@ test_bad_upstreams(void **in)
 			ERR_INVALID, "api_key" },
 		{ "{\"base_url\":\"http://x\",\"key_header\":\"k: \",\"api_key_env\":\"MY_KEY\"}",
 			ERR_AUTH, "set MY_KEY" },
+		{ "{\"base_url\":\"http://x\",\"key_header\":\"k: \",\"key_error\":\"api_key_file /k is open\"}",
+			ERR_AUTH, "api_key_file /k is open" },
+		{ "{\"base_url\":\"http://x\",\"key_header\":\"k: \",\"api_key\":{\"secret\":\"a b\"}}",
+			ERR_CONFIG, "no valid name" },
+		{ "{\"base_url\":\"http://x\",\"key_header\":\"k: \",\"api_key\":{\"s3cret\":\"a\"}}",
+			ERR_CONFIG, "not a string" },
+		{ "{\"base_url\":\"http://x/{secret:}\"}", ERR_CONFIG, "{secret:NAME}" },
+		{ "{\"base_url\":\"http://x/{secret:a\"}", ERR_CONFIG, "{secret:NAME}" },
+		{ "{\"base_url\":\"http://x/{other:a}\"}", ERR_CONFIG, "{secret:NAME}" },
+		{ "{\"base_url\":\"http://{secret:a}/\"}", ERR_CONFIG, "in its host" },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct upstreams *list;

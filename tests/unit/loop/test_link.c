@@ -316,7 +316,7 @@ test_every_wrong_sender_is_dropped(void **in)
 				pair_free(p);
 				dropped++;
 			}
-	assert_int_equal(dropped, 20 * WIRE_KIND_COUNT - 67);
+	assert_int_equal(dropped, 20 * WIRE_KIND_COUNT - 69);
 }
 
 static void

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT
+ * A server may send back what it was sent: an echo, or an error that quotes the key. Here each
+ * occurrence in an answer becomes as many asterisks, also when it is cut between two pieces.
+ * Invariant: a piece that is let through holds no whole value, nor its beginning unless the bytes
+ * that follow show that it is none. */
+#include "broker/internal.h"
+
+#include "base/limits.h"
+
+#include <stdlib.h>
+
+#define SHORTEST 8 /* below it, a value is likely part of ordinary text */
+
+void
+mask_add(struct mask *m, struct str value)
+{
+	if (value.n >= SHORTEST && m->n < MASK_VALUES_MAX)
+		m->values[m->n++] = secret_new(value);
+}
+
+void
+mask_free(struct mask *m)
+{
+	for (size_t i = 0; i < m->n; i++)
+		secret_free(m->values[i]);
+	m->n = 0;
+	wipe(m->held.p, m->held.cap);
+	buf_fini(&m->held);
+}
+
+void
+mask_text(const struct mask *m, char *p, size_t n)
+{
+	for (size_t i = 0; i < m->n; i++) {
+		struct str value = secret_peek(m->values[i]);
+		char *at = p, *hit;
+
+		while ((hit = memmem(at, n - (size_t)(at - p), value.p, value.n)) != NULL) {
+			memset(hit, '*', value.n);
+			at = hit + value.n;
+		}
+	}
+}
+
+/* How many bytes at the end may be the beginning of a value. */
+static size_t
+tail_n(const struct mask *m, struct str s)
+{
+	size_t longest = 0;
+
+	for (size_t i = 0; i < m->n; i++) {
+		struct str value = secret_peek(m->values[i]);
+		size_t k = MIN(s.n, value.n - 1);
+
+		while (k > longest && memcmp(s.p + s.n - k, value.p, k) != 0)
+			k--;
+		longest = MAX(longest, k);
+	}
+	return longest;
+}
+
+struct str
+mask_take(struct mask *m, struct str bytes)
+{
+	if (m->n == 0)
+		return bytes;
+	buf_consume(&m->held, m->taken);
+	buf_add_str(&m->held, bytes);
+	mask_text(m, m->held.p, m->held.n);
+	m->taken = m->held.n - tail_n(m, buf_str(&m->held));
+	return str_sub(buf_str(&m->held), 0, m->taken);
+}
+
+struct str
+mask_rest(struct mask *m)
+{
+	buf_consume(&m->held, m->taken);
+	m->taken = 0;
+	return buf_str(&m->held);
+}
+
+size_t
+mask_held(const struct mask *m)
+{
+	return m->held.n - m->taken;
+}
