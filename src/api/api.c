@@ -22,6 +22,10 @@
 #define RESULT_CONFIG_SCHEMA    config_schema_result
 #define RESULT_CONFIG_VALIDATE  config_validate_result
 #define RESULT_CONFIG_DEFAULT   config_default_result
+#define RESULT_SECRET_KEY       secret_key_result
+#define RESULT_SECRET_SET       secret_set_result
+#define RESULT_SECRET_LIST      secret_list_result
+#define RESULT_SECRET_REMOVE    secret_remove_result
 #define RESULT_POLICY_WHY       why_result
 #define RESULT_DOCTOR_RUN       doctor_result
 #define RESULT_TOOL_LIST        tool_list_result

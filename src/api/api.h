@@ -27,6 +27,10 @@ enum capability { CAP_NONE, CAP_READ, CAP_RUN, CAP_APPROVE, CAP_ADMIN };
 	X(CONFIG_SCHEMA, "config.schema", CAP_READ, no_params, "JSON Schema of the configuration.") \
 	X(CONFIG_VALIDATE, "config.validate", CAP_READ, config_validate_params, "Check a configuration file without using it.") \
 	X(CONFIG_DEFAULT, "config.default", CAP_READ, no_params, "A commented configuration file with every default.") \
+	X(SECRET_KEY, "secret.key", CAP_ADMIN, secret_key_params, "The key that secrets are sealed to, and where a secret is wanted.") \
+	X(SECRET_SET, "secret.set", CAP_ADMIN, secret_set_params, "Keep a sealed secret; takes effect at once.") \
+	X(SECRET_LIST, "secret.list", CAP_ADMIN, no_params, "Names, bindings and state of the secrets, never values.") \
+	X(SECRET_REMOVE, "secret.remove", CAP_ADMIN, secret_ref_params, "Forget a secret; takes effect at once.") \
 	X(POLICY_WHY, "policy.why", CAP_READ, policy_why_params, "Explain what would be decided on a call.") \
 	X(DOCTOR_RUN, "doctor.run", CAP_READ, doctor_params, "Run the numbered checks.")           \
 	X(TOOL_LIST, "tool.list", CAP_READ, no_params, "Tools on offer, and those withdrawn with the reason.") \

@@ -124,6 +124,29 @@ const struct field config_set_params[] = {
 	{ .type = FIELD_END },
 };
 
+#define SECRET_NAME(f, t)                                                                         \
+	{ .name = "name", .type = FIELD_STR, .flags = (f), .min = 1, .max = SECRET_NAME_MAX, .text = (t) }
+
+static const struct field binding_item = { .name = "binding", .type = FIELD_STR, .min = 1, .max = SECRET_HOST_MAX };
+
+const struct field secret_key_params[] = {
+	SECRET_NAME(0, "Also tell which hosts the configuration wants to send this secret to."),
+	{ .type = FIELD_END },
+};
+const struct field secret_ref_params[] = { SECRET_NAME(FIELD_REQUIRED, "Name of a secret."), { .type = FIELD_END } };
+const struct field secret_set_params[] = {
+	SECRET_NAME(FIELD_REQUIRED, "Its name; one that exists is replaced."),
+	{ .name = "hosts", .type = FIELD_LIST, .flags = FIELD_REQUIRED, .item = &binding_item, .max = SECRET_HOSTS_MAX,
+		.text = "Where it may go: [http://|https://]HOST[:PORT]. What counts is the same list inside of `sealed`." },
+	{ .name = "uses", .type = FIELD_LIST, .flags = FIELD_REQUIRED, .item = &binding_item, .max = SECRET_USES_MAX,
+		.text = "Where it may stand: header, header:NAME, url." },
+	{ .name = "key", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 64, .max = 64,
+		.text = "The key it was sealed to, from secret.key." },
+	{ .name = "sealed", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1, .max = 2 * SECRET_RECORD_MAX,
+		.text = "The sealed record in hex (docs/internals/broker.md)." },
+	{ .type = FIELD_END },
+};
+
 const struct field config_validate_params[] = {
 	{ .name = "file", .type = FIELD_STR, .min = 1, .max = PATH_MAX_BYTES,
 		.text = "Absolute path; absent: the file in use." },
@@ -247,7 +270,7 @@ const struct field approval_list_result[] = {
 };
 
 #define CONFIG_ROW                                                                                \
-	R_STR("key", "Dotted key."), R_OPT("value", "Effective value; null: secret or unset."),     \
+	R_STR("key", "Dotted key."), R_OPT("value", "Effective value; null: unset; \"(secret)\": never shown."),     \
 		R_STR("layer", "default, system, home, user, environment, flag or workspace."),             \
 		R_OPT("file", "Where it is set."), R_OPT("line", "Line in that file.")
 
@@ -263,6 +286,24 @@ const struct field config_set_result[] = {
 const struct field config_validate_result[] = { R_STR("file", "The file that is valid."), R_END };
 const struct field config_schema_result[] = { R_OPT("schema", "JSON Schema."), R_END };
 const struct field config_default_result[] = { R_STR("text", "YAML."), R_END };
+
+const struct field secret_key_result[] = {
+	R_STR("key", "Public key in hex."),
+	R_STR("master", "Where the private one comes from: credential, passphrase or file."),
+	R_LIST("hosts", &binding_item, "Where the configuration wants to send the named secret."),
+	R_LIST("uses", &binding_item, "As what."),
+	R_END,
+};
+#define SECRET_ROW                                                                                \
+	R_STR("name", "Its name."), R_LIST("hosts", &binding_item, "Where it may go."),              \
+		R_LIST("uses", &binding_item, "Where it may stand."),                                      \
+		R_STR("state", "ready; closed: it cannot be opened; unknown: the broker is not there."),     \
+		R_OPT("why", "Why it is closed.")
+const struct field secret_set_result[] = { SECRET_ROW, R_END };
+static const struct field secret_row[] = { SECRET_ROW, R_INT("set_at_ms", "ms", "UTC."), R_END };
+static const struct field secret_item = { .type = FIELD_OBJECT, .sub = secret_row };
+const struct field secret_list_result[] = { R_LIST("secrets", &secret_item, "In the order they were set."), R_END };
+const struct field secret_remove_result[] = { R_STR("name", "The one that is gone."), R_END };
 
 const struct field why_result[] = {
 	R_STR("decision", "allow, ask or deny."),

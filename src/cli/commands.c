@@ -144,6 +144,23 @@ static const struct field config_validate_options[] = {
 	JSON_OPTION,
 	END,
 };
+#define SECRET_OPERAND                                                                            \
+	{ .name = "name", .type = FIELD_STR, .min = 1, .max = SECRET_NAME_MAX,                      \
+		.flags = FIELD_POSITIONAL | FIELD_REQUIRED,                                         \
+		.text = "Name of a secret: letters, digits, . _ -" }
+static const struct field secret_set_options[] = {
+	SECRET_OPERAND,
+	{ .name = "host", .type = FIELD_LIST, .item = &word, .max = SECRET_HOSTS_MAX, .unit = "host",
+		.text = "Where it may go, as [http://|https://]HOST[:PORT]; default: the servers of the providers that "
+			"refer to it." },
+	{ .name = "header", .type = FIELD_LIST, .item = &word, .max = SECRET_USES_MAX - 1, .unit = "name",
+		.text = "It may only stand in this header; default: in any." },
+	{ .name = "url", .type = FIELD_BOOL, .dflt = "false",
+		.text = "It may stand in a provider's base_url, and in no header unless --header names it." },
+	JSON_OPTION,
+	END,
+};
+static const struct field secret_options[] = { SECRET_OPERAND, JSON_OPTION, END };
 static const struct field why_options[] = {
 	{ .name = "tool", .type = FIELD_STR, .min = 1, .max = 128,
 		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "Name of a tool, as in exec." },
@@ -192,6 +209,15 @@ static const struct column approval_columns[] = {
 	{ "tool", "TOOL" },
 	{ "expires_at_ms", "EXPIRES (UTC)", COLUMN_TIME },
 	{ "summary", "WHAT" },
+	{ 0 },
+};
+static const struct column secret_columns[] = {
+	{ "name", "SECRET" },
+	{ "state", "STATE" },
+	{ "hosts", "GOES TO", COLUMN_VALUE },
+	{ "uses", "AS", COLUMN_VALUE },
+	{ "set_at_ms", "SET (UTC)", COLUMN_TIME },
+	{ "why", "WHY CLOSED" },
 	{ 0 },
 };
 static const struct column config_columns[] = {
@@ -380,6 +406,14 @@ const struct command commands[] = {
 		.options = json_options, CALL(API_CONFIG_SCHEMA), .print = print_schema },
 	{ .words = "config default", .text = "Print a commented configuration file with every default.",
 		.options = json_options, CALL(API_CONFIG_DEFAULT), .print = print_default },
+	{ .words = "secret set", .text = "Keep a key or another secret, sealed.", .options = secret_set_options,
+		.run = cmd_secret_set, .method = API_SECRET_SET,
+		.more = "The value is asked for without echo, or read from standard input; it cannot be an argument. It is "
+			"sealed before it leaves this command, takes effect at once, and is sent to the named hosts only." },
+	{ .words = "secret list", .text = "List secrets: names and bindings, never values.", .options = json_options,
+		CALL(API_SECRET_LIST), .list = "secrets", .columns = secret_columns },
+	{ .words = "secret remove", .text = "Forget a secret.", .options = secret_options, CALL(API_SECRET_REMOVE),
+		.done = "removed" },
 	{ .words = "doctor", .text = "Check what works on this machine, and say how to repair what does not.",
 		.options = doctor_options, .run = cmd_doctor, .method = API_DOCTOR_RUN, .flags = CMD_FRESH,
 		.more = "Exit status: 0 when no check failed, else 1." },

@@ -71,6 +71,7 @@ int cmd_approve(struct cli *c, struct err *e);
 int cmd_deny(struct cli *c, struct err *e);
 int cmd_status(struct cli *c, struct err *e);
 int cmd_doctor(struct cli *c, struct err *e);
+int cmd_secret_set(struct cli *c, struct err *e);
 int cmd_version(struct cli *c, struct err *e);
 int cmd_completion(struct cli *c, struct err *e);
 int cmd_docs(struct cli *c, struct err *e);

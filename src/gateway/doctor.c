@@ -240,6 +240,12 @@ check_reserved(struct request *q, struct finding *f)
 		snprintf(f->fix, sizeof f->fix, "nothing in this version reads these keys; take them out or leave them for later");
 }
 
+static void
+check_keys(struct request *q, struct finding *f)
+{
+	f->outcome = secrets_check(q, f->text, sizeof f->text, f->fix, sizeof f->fix) ? PASS : WARN;
+}
+
 static const struct check {
 	int n;
 	const char *name;
@@ -255,8 +261,9 @@ static const struct check {
 	{ 8, "broker", check_broker },
 	{ 9, "model", check_model },
 	{ 10, "unused keys", check_reserved },
-	{ 13, "fallback models", check_fallback },
-	{ 14, "providers", check_providers },
+	{ 11, "keys", check_keys },
+	{ 12, "fallback models", check_fallback },
+	{ 13, "providers", check_providers },
 };
 
 static void

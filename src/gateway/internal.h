@@ -34,6 +34,7 @@ struct gateway {
 	size_t clients_n;
 	uint64_t next_sub;
 	int64_t started_ms;
+	struct keyring_wait *keyring_waits; /* secrets.c */
 };
 
 typedef void (*handler_fn)(struct request *q);
@@ -81,6 +82,17 @@ void handle_status_get(struct request *q);
 
 /* budget.c */
 void handle_budget_get(struct request *q);
+
+/* secrets.c */
+void secrets_open(struct gateway *g);
+void secrets_close(struct gateway *g); /* answers what waits */
+void handle_secret_key(struct request *q);
+void handle_secret_set(struct request *q);
+void handle_secret_list(struct request *q);
+void handle_secret_remove(struct request *q);
+/* Master key, secrets and the key of the configured model's provider: false when something is to be repaired. */
+bool secrets_check(struct request *q, char *text, size_t text_n, char *fix, size_t fix_n);
+void handle_doctor_with_keyring(struct request *q); /* handle_doctor_run, once the broker has said what it has */
 
 /* doctor.c */
 void handle_doctor_run(struct request *q);

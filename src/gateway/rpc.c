@@ -316,6 +316,7 @@ gateway_open(const struct gateway_parts *parts, int listen_fd)
 	g->next_sub = 1;
 	g->started_ms = clock_wall_ms();
 	g->watch = watch_start(parts->loop, listen_fd, LOOP_READ, on_accept, g);
+	secrets_open(g);
 	return g;
 }
 
@@ -345,5 +346,6 @@ void
 gateway_close(struct gateway *g)
 {
 	gateway_stop(g);
+	secrets_close(g);
 	free(g);
 }
