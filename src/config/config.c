@@ -190,16 +190,28 @@ config_lookup(const struct config *c, struct str dotted, struct err *e)
 	return s->node;
 }
 
-bool
-config_is_reserved(struct str dotted)
+static bool
+has_flag(struct str dotted, unsigned flag)
 {
 	struct arena *a = arena_new(64 * KIB);
 	const struct field *f;
 	struct err e;
-	bool is_reserved = field_resolve(dotted, a, &f, &e) == 0 && (f->flags & FIELD_RESERVED) != 0;
+	bool has = field_resolve(dotted, a, &f, &e) == 0 && (f->flags & flag) != 0;
 
 	arena_free(a);
-	return is_reserved;
+	return has;
+}
+
+bool
+config_is_reserved(struct str dotted)
+{
+	return has_flag(dotted, FIELD_RESERVED);
+}
+
+bool
+config_is_secret(struct str dotted)
+{
+	return has_flag(dotted, FIELD_SECRET);
 }
 
 struct config_origin

@@ -63,6 +63,8 @@ struct config_origin {
 struct config_origin config_origin(const struct config *c, struct str dotted);
 /* Whether nothing in this version reads the key (FIELD_RESERVED). */
 bool config_is_reserved(struct str dotted);
+/* Whether its value is a secret, or a reference to one (FIELD_SECRET). */
+bool config_is_secret(struct str dotted);
 /* Calls fn for every set or defaulted scalar or list key, in table order. Secret values are given as "(secret)". */
 typedef void (*config_each_fn)(void *arg, const char *dotted, const struct node *value,
 	struct config_origin origin);

@@ -109,6 +109,21 @@ check_config(const char *path, bool is_required, const char *set, struct err *e)
 	return rc;
 }
 
+/* A command line can be read by every user of the machine, and what comes here is in the runtime's memory: of a secret only
+ * where it is kept may be set. */
+static int
+check_no_secret(struct request *q, struct str key, struct str value, struct err *e)
+{
+	const struct node *n;
+
+	if (!config_is_secret(key))
+		return 0;
+	if (yaml_parse(q->a, "value", value, &n, NULL) == 0 && field_secret_name(n).n > 0)
+		return 0;
+	return err_set(e, ERR_INVALID, ERR_TO_USER, "%.*s: a secret is not given like this (ithaca secret set NAME, then set "
+		"it to '{secret: NAME}')", STR_FMT(str_sub(key, 0, 80)));
+}
+
 void
 handle_config_set(struct request *q)
 {
@@ -122,7 +137,7 @@ handle_config_set(struct request *q)
 	size_t n = 0;
 
 	buf_init(&out, CONFIG_TEXT_MAX);
-	if (read_config(path, &text, &n, &e) != 0 ||
+	if (check_no_secret(q, key, value, &e) != 0 || read_config(path, &text, &n, &e) != 0 ||
 		config_set_text((struct str){ text, n }, key, value, &out, &e) != 0 ||
 		check_config(path, false, set, &e) != 0 || file_write(path, buf_str(&out), 0600, &e) != 0) {
 		buf_fini(&out);

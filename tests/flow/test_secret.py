@@ -221,6 +221,18 @@ class Secrets(KeyCase):
         self.run_json("hello")
         self.assertEqual(self.sent(), ["Bearer " + KEY])
 
+    def test_config_set_takes_references_only(self):
+        self.serve_key(["api_key_env: MY_KEY"])
+        for key in ("providers.test.api_key", "providers.test.headers.x-key"):
+            p = self.ithaca("config", "set", key, KEY, check=2)
+            self.assertIn("ithaca secret set NAME", p.stderr)
+            self.assertNotIn(KEY, p.stderr)
+        self.assertEqual(search_files(self.home, KEY), [])
+        self.ithaca("config", "set", "providers.test.api_key", "{secret: mine}", check=0)
+        self.set_secret("mine", KEY)
+        self.run_json("hello")
+        self.assertEqual(self.sent(), ["Bearer " + KEY])
+
     def test_change_takes_effect_at_once(self):
         """In one runtime, and for the second call of one turn."""
         self.serve_key(["api_key: {secret: mine}"], script=Absence.HOLD)
