@@ -47,7 +47,7 @@ void vault_report(const struct vault *v, struct json *j); /* keys of an object *
 #define MASK_VALUES_MAX 8
 
 struct mask {
-	struct secret *values[MASK_VALUES_MAX];
+	struct str values[MASK_VALUES_MAX]; /* heap, as the lines of the request are; wiped */
 	size_t n;
 	struct buf held; /* what may be the beginning of a value, behind `taken` bytes that were let
 			    through */

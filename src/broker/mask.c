@@ -15,14 +15,16 @@ void
 mask_add(struct mask *m, struct str value)
 {
 	if (value.n >= SHORTEST && m->n < MASK_VALUES_MAX)
-		m->values[m->n++] = secret_new(value);
+		m->values[m->n++] = (struct str){ str_dup(value), value.n };
 }
 
 void
 mask_free(struct mask *m)
 {
-	for (size_t i = 0; i < m->n; i++)
-		secret_free(m->values[i]);
+	for (size_t i = 0; i < m->n; i++) {
+		wipe((char *)m->values[i].p, m->values[i].n);
+		free((char *)m->values[i].p);
+	}
 	m->n = 0;
 	wipe(m->held.p, m->held.cap);
 	buf_fini(&m->held);
@@ -32,7 +34,7 @@ void
 mask_text(const struct mask *m, char *p, size_t n)
 {
 	for (size_t i = 0; i < m->n; i++) {
-		struct str value = secret_peek(m->values[i]);
+		struct str value = m->values[i];
 		char *at = p, *hit;
 
 		while ((hit = memmem(at, n - (size_t)(at - p), value.p, value.n)) != NULL) {
@@ -49,7 +51,7 @@ tail_n(const struct mask *m, struct str s)
 	size_t longest = 0;
 
 	for (size_t i = 0; i < m->n; i++) {
-		struct str value = secret_peek(m->values[i]);
+		struct str value = m->values[i];
 		size_t k = MIN(s.n, value.n - 1);
 
 		while (k > longest && memcmp(s.p + s.n - k, value.p, k) != 0)
@@ -65,7 +67,8 @@ mask_take(struct mask *m, struct str bytes)
 	if (m->n == 0)
 		return bytes;
 	buf_consume(&m->held, m->taken);
-	buf_add_str(&m->held, bytes);
+	if (buf_add_str(&m->held, bytes) != 0)
+		fatal("broker: a piece of an answer is larger than libcurl makes them");
 	mask_text(m, m->held.p, m->held.n);
 	m->taken = m->held.n - tail_n(m, buf_str(&m->held));
 	return str_sub(buf_str(&m->held), 0, m->taken);

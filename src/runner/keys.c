@@ -59,18 +59,21 @@ wipe_value(char *pair)
 static void
 take(struct env_keys *k, const char *name)
 {
+	bool is_taken = false; /* of two with this name the first counts, as for getenv */
+
 	for (size_t i = 0; i < k->n; i++)
-		if (strcmp(k->v[i].name, name) == 0)
-			return;
+		is_taken = is_taken || strcmp(k->v[i].name, name) == 0;
 	for (char **pair = environ; *pair != NULL; pair++) {
 		if (!is_named(*pair, name))
 			continue;
-		k->v = vec_grow(k->v, &k->cap, k->n + 1, sizeof *k->v);
-		k->v[k->n++] = (struct env_key){ xstrdup(name), secret_new(str_of(strchr(*pair, '=') + 1)) };
+		if (!is_taken) {
+			k->v = vec_grow(k->v, &k->cap, k->n + 1, sizeof *k->v);
+			k->v[k->n++] = (struct env_key){ xstrdup(name), secret_new(str_of(strchr(*pair, '=') + 1)) };
+			is_taken = true;
+		}
 		wipe_value(*pair);
-		unsetenv(name);
-		return;
 	}
+	unsetenv(name);
 }
 
 struct env_keys *

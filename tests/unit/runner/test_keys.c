@@ -106,13 +106,15 @@ static void
 test_environment_is_emptied(void **state)
 {
 	static char key[] = "P_KEY=" VALUE, header[] = "ITHACA__PROVIDERS__P__HEADERS__X=" VALUE, other[] = "OTHER=" VALUE;
-	char *env[] = { key, header, other, NULL }, **was = environ;
+	static char again[] = "P_KEY=" VALUE "-again";
+	char *env[] = { key, header, other, again, NULL }, **was = environ;
 	struct config *c = config_of("api_key_env: P_KEY");
 
 	environ = env;
 	struct env_keys *keys = env_keys_take(c);
 	environ = was;
 	assert_null(memmem(key, sizeof(key), VALUE, 8));
+	assert_null(memmem(again, sizeof(again), VALUE, 8));
 	assert_null(memmem(header, sizeof(header), VALUE, 8));
 	assert_non_null(strstr(other, VALUE)); /* the control: what is no key of ours stays */
 	env_keys_free(keys);
