@@ -243,7 +243,9 @@ const struct field config_keys[] = {
 	{ .name = "providers", .type = FIELD_MAP, .sub = provider_keys,
 	  .dflt = "{ anthropic: { api: anthropic, api_key_env: ANTHROPIC_API_KEY }, "
 		  "openai: { api: openai-chat, api_key_env: OPENAI_API_KEY }, "
-		  "google: { api: gemini, api_key_env: GEMINI_API_KEY }, ollama: { api: ollama }, offline: { api: offline } }",
+		  "google: { api: gemini, api_key_env: GEMINI_API_KEY }, ollama: { api: ollama }, "
+		  "openrouter: { api: openai-chat, base_url: \"https://openrouter.ai/api/v1\", api_key_env: OPENROUTER_API_KEY }, "
+		  "offline: { api: offline } }",
 	  .text = "Where models are served, by a name of your choice." },
 	{ .name = "tier", .type = FIELD_ENUM, .flags = FIELD_RESTART, .choices = config_tiers, .dflt = "auto",
 	  .text = "Where commands run; auto is cell, else container; micro_vm is another spelling of microvm." },

@@ -141,7 +141,9 @@ vendor_of(const struct config *c, const struct provider_info *p)
 	const struct node *row = provider_node(c, p->name);
 	const struct builtin *b = builtin_find(p->name);
 	struct vendor v = { .name = node_z(row, "catalog", NULL), .is_closed = p->is_own_server };
-	bool is_builtin = b && !node_get(row, "base_url") && strcmp(b->api, p->api->name) == 0;
+	const char *usual = b && b->base_url ? b->base_url : p->api->base_url;
+	bool is_builtin =
+		b && strcmp(b->api, p->api->name) == 0 && usual && str_is(p->base_url, usual);
 
 	v.has_prices = v.name || is_builtin || p->is_own_server;
 	if (!v.name && is_builtin)
@@ -403,6 +405,12 @@ model_resolve(const struct config *c, struct str name, struct arena *a, struct m
 }
 
 /* ---- what is said about it ---- */
+
+void
+model_write_input(const struct model_info *m, struct json *j)
+{
+	input_write_names(m->input, j);
+}
 
 const char *
 catalog_source_name(enum catalog_source s)

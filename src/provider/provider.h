@@ -267,6 +267,7 @@ struct model_info {
  * catalog entry (price 0). Strings live in a. */
 int model_resolve(const struct config *c, struct str name, struct arena *a, struct model_info *out,
 	struct err *e) MUST_USE;
+void model_write_input(const struct model_info *m, struct json *j); /* ["text", "image"] */
 /* What a person should know before the model is used: that it or its price is not known. NULL: nothing.
  */
 const char *model_notice(const struct model_info *m, struct arena *a);
