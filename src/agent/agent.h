@@ -55,6 +55,29 @@ int64_t engine_claimed(const struct engine *en, const char *session);
 typedef void (*engine_agent_fn)(void *arg, const char *agent);
 void engine_each_agent(const struct engine *en, const char *owner, engine_agent_fn fn, void *arg);
 
+/* ---- vectors ---- */
+
+struct embed_spec {
+	struct str owner, agent; /* who pays */
+	struct str model; /* provider/model; empty: models.embedding */
+	const struct str *texts; /* copied */
+	size_t n;
+	int64_t dimensions; /* 0: the model's own */
+	bool is_query; /* what is searched with, not for */
+};
+struct embed_answer {
+	const char *model;
+	const float *values; /* n rows of `dimensions` */
+	size_t n, dimensions;
+	int64_t input_tokens, cost_microusd;
+};
+/* Exactly one of answer and e is set; both are borrowed. */
+typedef void (*engine_embed_fn)(void *arg, const struct embed_answer *answer, const struct err *e);
+/* Retried, and answered when its cost is durable. done comes later, never inside the call; not at all when the engine is
+ * closed before. An error: nothing was asked, and done does not come. */
+int engine_embed(struct engine *en, const struct embed_spec *spec, engine_embed_fn done, void *arg,
+	struct err *e) MUST_USE;
+
 /* ---- sessions ---- */
 
 struct session_spec {

@@ -153,7 +153,7 @@ engine_is_idle(const struct engine *en)
 		for (const struct active *s = en->table[i]; s != NULL; s = s->next)
 			if (s->loading != NULL || s->is_closing || run_works(s->run) || (s->queue != NULL && s->run == NULL))
 				return false;
-	return true;
+	return en->embeddings == NULL;
 }
 
 /* ---- submitting ---- */
@@ -783,6 +783,7 @@ engine_close(struct engine *en)
 	for (size_t i = 0; i < TABLE_SIZE; i++)
 		while (en->table[i] != NULL)
 			active_drop(en->table[i]);
+	embeddings_free(en);
 	engine_links_free(en);
 	money_close(en);
 	arena_free(en->a);

@@ -100,6 +100,7 @@ struct engine {
 	struct guarded *breakers; /* by provider */
 	struct purse *purses; /* what ended turns have cost today */
 	struct claim *claims;
+	struct embedding *embeddings; /* under way */
 	bool is_stopping; /* no effect starts any more */
 };
 
@@ -176,6 +177,9 @@ void run_set_model(struct run *r, struct str name); /* as the log says */
 struct breaker *engine_breaker(struct engine *en, struct str provider);
 void engine_breaker_changed(struct engine *en, struct str provider);
 void engine_links_free(struct engine *en);
+
+/* embed.c */
+void embeddings_free(struct engine *en);
 
 /* tools.c */
 void toolsets_make(struct engine *en);

@@ -29,6 +29,7 @@
 #define RESULT_POLICY_WHY       why_result
 #define RESULT_DOCTOR_RUN       doctor_result
 #define RESULT_TOOL_LIST        tool_list_result
+#define RESULT_MODEL_EMBED      model_embed_result
 #define RESULT_BUDGET_GET       budget_result
 #define RESULT_STATUS_GET       status_result
 

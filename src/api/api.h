@@ -34,6 +34,7 @@ enum capability { CAP_NONE, CAP_READ, CAP_RUN, CAP_APPROVE, CAP_ADMIN };
 	X(POLICY_WHY, "policy.why", CAP_READ, policy_why_params, "Explain what would be decided on a call.") \
 	X(DOCTOR_RUN, "doctor.run", CAP_READ, doctor_params, "Run the numbered checks.")           \
 	X(TOOL_LIST, "tool.list", CAP_READ, no_params, "Tools on offer, and those withdrawn with the reason.") \
+	X(MODEL_EMBED, "model.embed", CAP_RUN, model_embed_params, "Vectors of texts, by the model of models.embedding.") \
 	X(BUDGET_GET, "budget.get", CAP_READ, budget_get_params, "Money and tokens by day, agent, session, turn and call, beside the caps.") \
 	X(STATUS_GET, "status.get", CAP_READ, no_params, "Roles, sessions, degraded parts and their reasons.")
 

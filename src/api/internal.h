@@ -6,17 +6,52 @@
 
 #include "api/api.h"
 
-extern const struct field no_params[], session_create_params[], session_list_params[],
-	session_ref_params[], session_rename_params[], session_events_params[],
-	session_turn_params[], turn_ref_params[], approval_resolve_params[],
-	config_key_params[], config_set_params[], config_validate_params[], policy_why_params[],
-	doctor_params[], budget_get_params[], secret_key_params[], secret_set_params[], secret_ref_params[];
+/* One a line, in alphabetical order. */
+extern const struct field
+	approval_resolve_params[],
+	budget_get_params[],
+	config_key_params[],
+	config_set_params[],
+	config_validate_params[],
+	doctor_params[],
+	model_embed_params[],
+	no_params[],
+	policy_why_params[],
+	secret_key_params[],
+	secret_ref_params[],
+	secret_set_params[],
+	session_create_params[],
+	session_events_params[],
+	session_list_params[],
+	session_ref_params[],
+	session_rename_params[],
+	session_turn_params[],
+	turn_ref_params[];
 
-extern const struct field no_result[], session_result[], session_list_result[],
-	session_get_result[], events_result[], turn_result[], turn_get_result[],
-	approval_list_result[], config_list_result[], config_value_result[],
-	config_set_result[], config_validate_result[], config_schema_result[],
-	config_default_result[], secret_key_result[], secret_set_result[], secret_list_result[], secret_remove_result[],
-	why_result[], doctor_result[], tool_list_result[], status_result[], budget_result[];
+extern const struct field
+	approval_list_result[],
+	budget_result[],
+	config_default_result[],
+	config_list_result[],
+	config_schema_result[],
+	config_set_result[],
+	config_validate_result[],
+	config_value_result[],
+	doctor_result[],
+	events_result[],
+	model_embed_result[],
+	no_result[],
+	secret_key_result[],
+	secret_list_result[],
+	secret_remove_result[],
+	secret_set_result[],
+	session_get_result[],
+	session_list_result[],
+	session_result[],
+	status_result[],
+	tool_list_result[],
+	turn_get_result[],
+	turn_result[],
+	why_result[];
 
 #endif

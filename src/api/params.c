@@ -169,6 +169,19 @@ const struct field doctor_params[] = {
 	{ .type = FIELD_END },
 };
 
+static const struct field embed_text = { .type = FIELD_STR, .min = 1, .max = USER_TEXT_MAX };
+const struct field model_embed_params[] = {
+	{ .name = "texts", .type = FIELD_LIST, .flags = FIELD_REQUIRED, .min = 1, .max = EMBED_TEXTS_MAX,
+		.item = &embed_text, .text = "What to make vectors of; none may be empty." },
+	{ .name = "model", .type = FIELD_STR, .min = 1, .max = NAME_MAX_BYTES,
+		.text = "provider/model; absent: models.embedding." },
+	{ .name = "dimensions", .type = FIELD_INT, .min = 1, .max = EMBED_DIMENSIONS_MAX,
+		.text = "Length of a vector, where the model can choose it." },
+	{ .name = "query", .type = FIELD_BOOL, .dflt = "false",
+		.text = "The texts are searched with, not for: some models differ." },
+	{ .type = FIELD_END },
+};
+
 const struct field budget_get_params[] = {
 	{ .name = "session", .type = FIELD_STR, .min = 1, .max = NAME_MAX_BYTES,
 		.text = "Also this session with its turns and calls: id, unique start of it, or name." },
@@ -344,6 +357,18 @@ const struct field tool_list_result[] = { R_LIST("tools", &tool_item, "By name."
 		R_INT("cached_tokens", "tokens", "Of the input, read from a cache."),               \
 		R_INT("cache_write_tokens", "tokens", "Of the input, written to a cache."),         \
 		R_INT("reasoning_tokens", "tokens", "Of the output, reasoning.")
+
+static const struct field vector_number = { .type = FIELD_ANY };
+static const struct field vector_item = { .type = FIELD_LIST, .item = &vector_number };
+static const struct field embed_usage[] = { R_INT("input_tokens", "tokens", "All input."), R_END };
+const struct field model_embed_result[] = {
+	R_STR("model", "That made them."),
+	R_INT("dimensions", NULL, "Numbers in a vector."),
+	{ .name = "usage", .type = FIELD_OBJECT, .flags = FIELD_REQUIRED, .sub = embed_usage, .text = "Tokens." },
+	R_INT("cost_microusd", "micro-dollars", "Spent."),
+	R_LIST("vectors", &vector_item, "In the order of the texts."),
+	R_END,
+};
 
 static const struct field budget_row[] = {
 	R_STR("scope", "day, agent (of the day), session or turn."),

@@ -28,6 +28,7 @@ const handler_fn handlers[API_METHOD_COUNT] = {
 	[API_SECRET_REMOVE] = handle_secret_remove,
 	[API_DOCTOR_RUN] = handle_doctor_with_keyring,
 	[API_TOOL_LIST] = handle_tool_list,
+	[API_MODEL_EMBED] = handle_model_embed,
 	[API_BUDGET_GET] = handle_budget_get,
 	[API_STATUS_GET] = handle_status_get,
 };

@@ -80,6 +80,9 @@ void handle_policy_why(struct request *q);
 void handle_tool_list(struct request *q);
 void handle_status_get(struct request *q);
 
+/* models.c */
+void handle_model_embed(struct request *q);
+
 /* budget.c */
 void handle_budget_get(struct request *q);
 
