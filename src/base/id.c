@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
  * Time-ordered ids in the ULID layout. Two ids of one millisecond must be strictly increasing in
  * this process, and that is impossible without remembering the last one: the small locked state
- * below exists for that alone. A clock that steps back does not move it back, and a forked child
- * starts afresh so that it cannot repeat its parent's. */
+ * below exists for that alone. A clock that steps back does not move it back. The state lies in a
+ * page that the kernel wipes in a forked child, which so starts afresh and cannot repeat its
+ * parent's; asking for the process id each time would cost more than the rest. */
 #include "base/id.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -17,12 +18,24 @@
 
 static const char digits[] = "0123456789abcdefghjkmnpqrstvwxyz";
 
-static struct {
-	pthread_mutex_t lock;
-	pid_t pid;
+struct last {
 	int64_t ms;
 	unsigned char random[RANDOM_SIZE]; /* big endian */
-} last = { .lock = PTHREAD_MUTEX_INITIALIZER };
+	/* For the milliseconds to come: one call of the kernel serves many. */
+	unsigned char pool[24 * RANDOM_SIZE];
+	size_t pool_n;
+};
+static struct last *last;
+static pthread_mutex_t last_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void
+last_map(void)
+{
+	last = mmap(
+		NULL, sizeof(*last), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (last == MAP_FAILED || madvise(last, sizeof(*last), MADV_WIPEONFORK) != 0)
+		fatal("no memory for ids: %s", strerrordesc_np(errno));
+}
 
 void
 random_bytes(void *p, size_t n)
@@ -39,20 +52,29 @@ random_bytes(void *p, size_t n)
 	}
 }
 
+static void
+take_random(void)
+{
+	if (last->pool_n == 0) {
+		random_bytes(last->pool, sizeof(last->pool));
+		last->pool_n = sizeof(last->pool);
+	}
+	last->pool_n -= RANDOM_SIZE;
+	memcpy(last->random, last->pool + last->pool_n, RANDOM_SIZE);
+}
+
 /* The top bit starts clear, so 2^79 increments fit into one millisecond. */
 static void
 step(int64_t now_ms)
 {
-	pid_t pid = getpid();
-	if (now_ms > last.ms || pid != last.pid) {
-		last.ms = MAX(now_ms, last.ms);
-		last.pid = pid;
-		random_bytes(last.random, sizeof(last.random));
-		last.random[0] &= 0x7f;
+	if (now_ms > last->ms) {
+		last->ms = now_ms;
+		take_random();
+		last->random[0] &= 0x7f;
 		return;
 	}
 	for (size_t i = RANDOM_SIZE; i-- > 0;) {
-		if (++last.random[i] != 0)
+		if (++last->random[i] != 0)
 			break;
 	}
 }
@@ -77,12 +99,14 @@ struct id
 id_new(void)
 {
 	unsigned char bytes[16];
-	(void)pthread_mutex_lock(&last.lock);
+	(void)pthread_mutex_lock(&last_lock);
+	if (last == NULL)
+		last_map();
 	step(clock_wall_ms());
 	for (int i = 0; i < 6; i++)
-		bytes[i] = (unsigned char)(last.ms >> (40 - 8 * i));
-	memcpy(bytes + 6, last.random, RANDOM_SIZE);
-	(void)pthread_mutex_unlock(&last.lock);
+		bytes[i] = (unsigned char)(last->ms >> (40 - 8 * i));
+	memcpy(bytes + 6, last->random, RANDOM_SIZE);
+	(void)pthread_mutex_unlock(&last_lock);
 	return encode(bytes);
 }
 
