@@ -274,6 +274,14 @@ timer_again(struct timer *t, int64_t ms)
 }
 
 void
+timer_align(struct timer *t, int64_t ms, int64_t step_ms)
+{
+	uv_update_time(t->uv.loop);
+	int64_t now = (int64_t)uv_now(t->uv.loop), due = (now + ms) / step_ms * step_ms;
+	must(uv_timer_start(&t->uv, on_timer, due > now ? (uint64_t)(due - now) : 0, 0), "timer");
+}
+
+void
 timer_stop(struct timer *t)
 {
 	must(uv_timer_stop(&t->uv), "timer");

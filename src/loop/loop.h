@@ -33,6 +33,10 @@ void loop_work(struct loop *l, loop_fn work, loop_fn done, void *arg);
 struct timer;
 struct timer *timer_start(struct loop *l, int64_t ms, loop_fn fn, void *arg);
 void timer_again(struct timer *t, int64_t ms); /* starts over, also after it fired */
+/* As timer_again, at most ms from now and up to step_ms earlier, at a multiple of step_ms of the
+ * loop's clock: many that are not due at an exact time end in one pass, and what they do is done
+ * together. */
+void timer_align(struct timer *t, int64_t ms, int64_t step_ms);
 void timer_stop(struct timer *t); /* keeps the handle */
 void timer_close(struct timer *t); /* NULL is fine */
 /* A timer that does not keep loop_run alive. */

@@ -101,6 +101,43 @@ test_timer_is_not_early_on_a_stale_loop(void **in)
 }
 
 static void
+pass_over(void *arg)
+{
+	trace(arg, '.');
+}
+
+static void
+timer_aligned(void *arg)
+{
+	struct state *s = arg;
+	if (s->trace[0] == '\0')
+		loop_defer(s->l, pass_over, s);
+	trace(s, 'a');
+	assert_true(clock_mono_ms() - s->started_ms >= 50);
+}
+
+/* Started at different times of one step, they end in one pass, no later than asked for. */
+static void
+test_aligned_timers_end_together(void **in)
+{
+	struct state *s = *in;
+	int64_t later;
+	while (clock_mono_ms() % 50 > 5)
+		;
+	s->started_ms = clock_mono_ms();
+	s->timer = timer_start(s->l, 60000, timer_aligned, s);
+	s->other = timer_start(s->l, 60000, timer_aligned, s);
+	timer_align(s->timer, 100, 50);
+	for (later = s->started_ms + 15; clock_mono_ms() < later;)
+		;
+	timer_align(s->other, 100, 50);
+	loop_run(s->l);
+	assert_string_equal(s->trace, "aa.");
+	timer_close(s->timer);
+	timer_close(s->other);
+}
+
+static void
 timer_stops_other(void *arg)
 {
 	struct state *s = arg;
@@ -363,6 +400,7 @@ main(void)
 		T(test_empty_loop_returns),
 		T(test_timer_repeats_by_again),
 		T(test_timer_is_not_early_on_a_stale_loop),
+		T(test_aligned_timers_end_together),
 		T(test_no_callback_after_close),
 		T(test_unref_timer_does_not_hold_the_loop),
 		T(test_deferred_runs_before_the_next_block),
