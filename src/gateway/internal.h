@@ -33,6 +33,8 @@ struct gateway {
 	struct client *clients;
 	size_t clients_n;
 	uint64_t next_sub;
+	struct buf envelope; /* of the event that was told last: one event goes to many */
+	struct id envelope_id;
 	int64_t started_ms;
 	struct keyring_wait *keyring_waits; /* secrets.c */
 };

@@ -18,6 +18,8 @@
 #define SUB_HIGH    (1 * MIB)
 #define SUB_LOW     (256 * KIB)
 
+#define ENVELOPE_KEEP (64 * KIB) /* memory for one that stays */
+
 struct feed {
 	struct feed *next;
 	struct client *client;
@@ -126,20 +128,31 @@ client_throttle(struct client *c)
 	wire_on_drain(c->w, SUB_LOW, on_drain, c);
 }
 
+static struct str
+envelope(struct gateway *g, const struct event *ev)
+{
+	struct json j;
+
+	if (strcmp(g->envelope_id.z, ev->id.z) == 0)
+		return buf_str(&g->envelope);
+	if (g->envelope.cap > ENVELOPE_KEEP)
+		buf_fini(&g->envelope);
+	buf_reset(&g->envelope);
+	json_init(&j, &g->envelope);
+	event_envelope(ev, &j);
+	g->envelope_id = ev->id;
+	return buf_str(&g->envelope);
+}
+
 static void
 on_event(void *arg, const struct event *ev)
 {
 	struct feed *s = arg;
-	struct buf b;
-	struct json j;
+	struct client *c = s->client;
 
-	buf_init(&b, WIRE_TAIL_MAX);
-	json_init(&j, &b);
-	event_envelope(ev, &j);
-	json_kv_int(wire_begin(s->client->w, WIRE_EVENT, 0), "sub", (int64_t)s->sub);
-	wire_end(s->client->w, buf_str(&b), -1);
-	buf_fini(&b);
-	client_throttle(s->client);
+	json_kv_int(wire_begin(c->w, WIRE_EVENT, 0), "sub", (int64_t)s->sub);
+	wire_end(c->w, envelope(c->g, ev), -1);
+	client_throttle(c);
 }
 
 static void
@@ -314,6 +327,7 @@ gateway_open(const struct gateway_parts *parts, int listen_fd)
 	g->parts = *parts;
 	g->listen_fd = listen_fd;
 	g->next_sub = 1;
+	buf_init(&g->envelope, WIRE_TAIL_MAX);
 	g->started_ms = clock_wall_ms();
 	g->watch = watch_start(parts->loop, listen_fd, LOOP_READ, on_accept, g);
 	secrets_open(g);
@@ -347,5 +361,6 @@ gateway_close(struct gateway *g)
 {
 	gateway_stop(g);
 	secrets_close(g);
+	buf_fini(&g->envelope);
 	free(g);
 }
