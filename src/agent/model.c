@@ -323,6 +323,7 @@ on_head(void *arg, int status, struct str headers)
 	struct model_call *m = arg;
 
 	m->status = status;
+	buf_fini(&m->body); /* sent, and larger than all that the answer needs */
 	buf_reset(&m->headers);
 	buf_reset(&m->error_body);
 	buf_add_str(&m->headers, headers);

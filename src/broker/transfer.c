@@ -12,7 +12,8 @@
 #include "broker/internal.h"
 #include "ithaca-version.h"
 
-#define PIECE        16384L /* CURL_MAX_WRITE_SIZE: what libcurl hands over at most */
+/* What libcurl reads at once: it keeps a buffer of that size for each stream. */
+#define PIECE        4096L
 #define FETCH_MS_MAX (24 * 60 * 60 * INT64_C(1000))
 
 struct transfer {
@@ -239,6 +240,18 @@ on_connected(void *arg, char *ip, char *local_ip, int port, int local_port)
 	return CURL_PREREQFUNC_OK;
 }
 
+/* An answer means that the request is not made again: what was sent of it need not be kept while
+ * the answer streams. */
+static void
+drop_sent_body(struct transfer *t)
+{
+	curl_off_t sent = 0;
+
+	egress_api(t->g)->easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+	if ((size_t)sent == t->body.n)
+		buf_fini(&t->body);
+}
+
 static void
 send_head(struct transfer *t)
 {
@@ -249,6 +262,7 @@ send_head(struct transfer *t)
 	json_kv_str(j, "headers", buf_str(&t->head));
 	wire_end(t->w, STR(""), -1);
 	t->head_sent = true;
+	drop_sent_body(t);
 	buf_fini(&t->head);
 	buf_init(&t->head, FETCH_HEADERS_MAX);
 }
