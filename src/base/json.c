@@ -120,12 +120,6 @@ json_key_str(struct json *j, struct str key)
 }
 
 void
-json_key(struct json *j, const char *key)
-{
-	json_key_str(j, str_of(key));
-}
-
-void
 json_str(struct json *j, struct str s)
 {
 	lead(j);
@@ -234,46 +228,4 @@ json_node(struct json *j, const struct node *n)
 		json_obj_end(j);
 		break;
 	}
-}
-
-void
-json_kv_str(struct json *j, const char *key, struct str s)
-{
-	json_key(j, key);
-	json_str(j, s);
-}
-
-void
-json_kv_z(struct json *j, const char *key, const char *z)
-{
-	json_key(j, key);
-	json_z(j, z);
-}
-
-void
-json_kv_int(struct json *j, const char *key, int64_t i)
-{
-	json_key(j, key);
-	json_int(j, i);
-}
-
-void
-json_kv_bool(struct json *j, const char *key, bool b)
-{
-	json_key(j, key);
-	json_bool(j, b);
-}
-
-void
-json_kv_node(struct json *j, const char *key, const struct node *n)
-{
-	json_key(j, key);
-	json_node(j, n);
-}
-
-void
-json_kv_raw(struct json *j, const char *key, struct str text)
-{
-	json_key(j, key);
-	json_raw(j, text);
 }

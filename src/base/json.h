@@ -20,7 +20,6 @@ void json_obj(struct json *j); /* { */
 void json_obj_end(struct json *j);
 void json_arr(struct json *j); /* [ */
 void json_arr_end(struct json *j);
-void json_key(struct json *j, const char *key);
 void json_key_str(struct json *j, struct str key);
 
 void json_str(struct json *j, struct str s);
@@ -39,13 +38,54 @@ struct str json_mend(struct arena *a, struct str text);
 /* Length of the object or list that text begins with, by its brackets alone; 0: none, or it does not end. */
 size_t json_span(struct str text);
 
-/* key and value in one call, inside an object. */
-void json_kv_str(struct json *j, const char *key, struct str s);
-void json_kv_z(struct json *j, const char *key, const char *z);
-void json_kv_int(struct json *j, const char *key, int64_t i);
-void json_kv_bool(struct json *j, const char *key, bool b);
-void json_kv_node(struct json *j, const char *key, const struct node *n);
-void json_kv_raw(struct json *j, const char *key, struct str text);
+/* key and value in one call, inside an object. Inline for the keys, which are literals. */
+static inline void
+json_key(struct json *j, const char *key)
+{
+	json_key_str(j, str_of(key));
+}
+
+static inline void
+json_kv_str(struct json *j, const char *key, struct str s)
+{
+	json_key(j, key);
+	json_str(j, s);
+}
+
+static inline void
+json_kv_z(struct json *j, const char *key, const char *z)
+{
+	json_key(j, key);
+	json_z(j, z);
+}
+
+static inline void
+json_kv_int(struct json *j, const char *key, int64_t i)
+{
+	json_key(j, key);
+	json_int(j, i);
+}
+
+static inline void
+json_kv_bool(struct json *j, const char *key, bool b)
+{
+	json_key(j, key);
+	json_bool(j, b);
+}
+
+static inline void
+json_kv_node(struct json *j, const char *key, const struct node *n)
+{
+	json_key(j, key);
+	json_node(j, n);
+}
+
+static inline void
+json_kv_raw(struct json *j, const char *key, struct str text)
+{
+	json_key(j, key);
+	json_raw(j, text);
+}
 
 /* Appends n as RFC 8785 canonical JSON. Integers that a double cannot hold are written as integers. */
 int json_canonical(struct buf *b, const struct node *n);

@@ -12,12 +12,6 @@
 
 const struct node node_null = { .type = NODE_NULL };
 
-bool
-node_is(const struct node *n, enum node_type type)
-{
-	return n && n->type == type;
-}
-
 const struct node *
 node_get_str(const struct node *map, struct str key)
 {
@@ -28,12 +22,6 @@ node_get_str(const struct node *map, struct str key)
 			return &map->map.pairs[i].value;
 	}
 	return NULL;
-}
-
-const struct node *
-node_get(const struct node *map, const char *key)
-{
-	return node_get_str(map, str_of(key));
 }
 
 const struct node *
@@ -55,13 +43,6 @@ node_find(const struct node *map, const char *dotted)
 	while (map && str_next(&rest, '.', &part))
 		map = node_get_str(map, part);
 	return map;
-}
-
-struct str
-node_str(const struct node *map, const char *key, struct str dflt)
-{
-	const struct node *n = node_get(map, key);
-	return node_is(n, NODE_STR) ? n->s : dflt;
 }
 
 /* A string with a NUL inside would be read as a shorter one: it is not a C string and gives the
@@ -90,20 +71,6 @@ node_as_int(const struct node *n, int64_t *out)
 		return false;
 	*out = whole;
 	return true;
-}
-
-int64_t
-node_int(const struct node *map, const char *key, int64_t dflt)
-{
-	int64_t i;
-	return node_as_int(node_get(map, key), &i) ? i : dflt;
-}
-
-bool
-node_bool(const struct node *map, const char *key, bool dflt)
-{
-	const struct node *n = node_get(map, key);
-	return node_is(n, NODE_BOOL) ? n->b : dflt;
 }
 
 const char *

@@ -50,20 +50,50 @@ int yaml_parse(struct arena *a, const char *name, struct str text, const struct 
 	struct err *e) MUST_USE;
 
 /* All accept NULL as node. */
-const struct node *node_get(const struct node *map, const char *key); /* NULL when absent */
-const struct node *node_get_str(const struct node *map, struct str key);
+const struct node *node_get_str(const struct node *map, struct str key); /* NULL when absent */
 const struct node *node_at(const struct node *list, size_t i); /* NULL past the end */
 size_t node_len(const struct node *n); /* of a list or map, else 0 */
 /* "a.b.c" through maps. */
 const struct node *node_find(const struct node *map, const char *dotted);
-bool node_is(const struct node *n, enum node_type type);
 
-struct str node_str(const struct node *map, const char *key, struct str dflt);
+static inline bool
+node_is(const struct node *n, enum node_type type)
+{
+	return n && n->type == type;
+}
+
+/* Inline for the keys, which are literals. */
+static inline const struct node *
+node_get(const struct node *map, const char *key)
+{
+	return node_get_str(map, str_of(key));
+}
+
+static inline struct str
+node_str(const struct node *map, const char *key, struct str dflt)
+{
+	const struct node *n = node_get(map, key);
+	return node_is(n, NODE_STR) ? n->s : dflt;
+}
+
 const char *node_z(const struct node *map, const char *key, const char *dflt); /* dflt too when it holds a NUL */
-int64_t node_int(const struct node *map, const char *key, int64_t dflt);
-bool node_bool(const struct node *map, const char *key, bool dflt);
 /* The whole number that n is (5, 5.0, 5e0), false when it is none. */
 bool node_as_int(const struct node *n, int64_t *out);
+
+static inline int64_t
+node_int(const struct node *map, const char *key, int64_t dflt)
+{
+	int64_t i;
+	return node_as_int(node_get(map, key), &i) ? i : dflt;
+}
+
+static inline bool
+node_bool(const struct node *map, const char *key, bool dflt)
+{
+	const struct node *n = node_get(map, key);
+	return node_is(n, NODE_BOOL) ? n->b : dflt;
+}
+
 const char *node_type_name(enum node_type t); /* "a string", "a list", ... for messages */
 /* Deep copy into another arena. */
 const struct node *node_copy(struct arena *a, const struct node *n);

@@ -10,12 +10,6 @@
 #define DISTANCE_FAR     1000
 
 struct str
-str_of(const char *z)
-{
-	return z ? (struct str){ z, strlen(z) } : (struct str){ "", 0 };
-}
-
-struct str
 str_sub(struct str s, size_t from, size_t n)
 {
 	if (from > s.n)
@@ -23,18 +17,6 @@ str_sub(struct str s, size_t from, size_t n)
 	if (n > s.n - from)
 		n = s.n - from;
 	return (struct str){ s.p ? s.p + from : "", n };
-}
-
-bool
-str_eq(struct str a, struct str b)
-{
-	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
-}
-
-bool
-str_is(struct str a, const char *z)
-{
-	return str_eq(a, str_of(z));
 }
 
 bool

@@ -18,10 +18,26 @@ struct str {
 /* For printf("%.*s", STR_FMT(s)). */
 #define STR_FMT(s) (int)((s).n > 1000000 ? 1000000 : (s).n), ((s).p ? (s).p : "")
 
-struct str str_of(const char *z); /* NULL gives an empty view */
+/* Inline, so that the length of a literal is known when the program is built: names are compared all the time. */
+static inline struct str
+str_of(const char *z) /* NULL gives an empty view */
+{
+	return z ? (struct str){ z, strlen(z) } : (struct str){ "", 0 };
+}
+
+static inline bool
+str_eq(struct str a, struct str b)
+{
+	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+static inline bool
+str_is(struct str a, const char *z)
+{
+	return str_eq(a, str_of(z));
+}
+
 struct str str_sub(struct str s, size_t from, size_t n); /* clamped */
-bool str_eq(struct str a, struct str b);
-bool str_is(struct str a, const char *z);
 bool str_starts(struct str s, const char *prefix);
 bool str_ends(struct str s, const char *suffix);
 int str_cmp(struct str a, struct str b);
