@@ -762,6 +762,8 @@ engine_open(const struct engine_parts *parts, struct engine **out, struct err *e
 	en->parts = *parts;
 	en->table = xcalloc(TABLE_SIZE, sizeof *en->table);
 	en->a = arena_new(4 * MIB);
+	buf_init(&en->body, EVENT_BODY_MAX);
+	en->scratch = arena_new(TURN_ARENA_MAX);
 	toolsets_make(en);
 	*out = en;
 	return 0;
@@ -787,6 +789,8 @@ engine_close(struct engine *en)
 	engine_links_free(en);
 	money_close(en);
 	arena_free(en->a);
+	arena_free(en->scratch);
+	buf_fini(&en->body);
 	free(en->table);
 	free(en);
 }

@@ -96,6 +96,8 @@ struct engine {
 	size_t table_n, active_n;
 	struct toolset toolsets[2]; /* full, small */
 	struct arena *a; /* process lifetime: schemas */
+	struct buf body; /* of an event that is being written and told at once */
+	struct arena *scratch; /* its tree */
 	struct scripted *offline; /* open offline models by provider */
 	struct guarded *breakers; /* by provider */
 	struct purse *purses; /* what ended turns have cost today */

@@ -8,32 +8,57 @@
 
 #include <stdio.h>
 
-#define PARTIAL_BYTES (4 * KIB)
+#define PARTIAL_BYTES   (4 * KIB)
+#define PARTIAL_STEP_MS 125 /* the partials of all sessions come in groups, and each group is one commit */
 
-void
-call_event_begin(const struct model_call *m, struct json *j, struct buf *b, size_t max)
+static void
+event_head(const struct model_call *m, struct json *j, struct buf *b)
 {
-	buf_init(b, max);
 	json_init(j, b);
 	json_obj(j);
 	json_kv_int(j, "step", m->step);
 	json_kv_int(j, "attempt", m->attempt);
 }
 
+void
+call_event_begin(const struct model_call *m, struct json *j, struct buf *b, size_t max)
+{
+	buf_init(b, max);
+	event_head(m, j, b);
+}
+
+/* Text comes in thousands of small events a second: their bodies share the engine's buffer. */
+static struct buf *
+text_begin(const struct model_call *m, struct json *j, int64_t offset, struct str text)
+{
+	struct buf *b = &m->r->en->body;
+
+	buf_reset(b);
+	event_head(m, j, b);
+	json_kv_int(j, "offset", offset);
+	json_kv_str(j, "text", text);
+	return b;
+}
+
 /* Logs an event that is no input of the machine; the order with other events of the session is that of the calls. */
 static void
-event_log(struct run *r, enum event_kind kind, struct json *j, struct buf *b)
+event_log(struct run *r, enum event_kind kind, struct str body)
 {
-	struct event_draft d = { .kind = kind, .turn = r->turn, .time_ms = clock_wall_ms() };
-	struct arena *a = arena_new(TURN_ARENA_MAX);
+	struct event_draft d = { .kind = kind, .turn = r->turn, .time_ms = clock_wall_ms(), .body = body };
 	const struct node *n;
 	struct err e = { 0 };
 
-	json_obj_end(j);
-	d.body = buf_str(b);
-	if (json_parse(a, d.body, &n, &e) == 0 && transcript_add(r->s->tr, kind, n, &e) == 0)
+	if (json_parse(r->en->scratch, d.body, &n, &e) == 0 && transcript_add(r->s->tr, kind, n, &e) == 0)
 		events_append(r->en->parts.events, r->s->id, &d, 1, NULL, NULL, NULL);
-	arena_free(a);
+	arena_reset(r->en->scratch);
+}
+
+/* The end of what call_event_begin began. */
+static void
+event_log_end(struct model_call *m, enum event_kind kind, struct json *j, struct buf *b)
+{
+	json_obj_end(j);
+	event_log(m->r, kind, buf_str(b));
 	buf_fini(b);
 }
 
@@ -41,17 +66,16 @@ void
 call_log_partial(struct model_call *m)
 {
 	struct json j;
-	struct buf b;
+	struct buf *b;
 
 	timer_stop(m->partial_timer);
 	if (m->partial.n == 0 || turn_state(m->r->t) != TURN_MODEL)
 		return;
-	call_event_begin(m, &j, &b, EVENT_BODY_MAX);
-	json_kv_int(&j, "offset", m->partial_at);
-	json_kv_str(&j, "text", buf_str(&m->partial));
+	b = text_begin(m, &j, m->partial_at, buf_str(&m->partial));
+	json_obj_end(&j);
 	m->partial_at += (int64_t)m->partial.n;
 	buf_reset(&m->partial);
-	event_log(m->r, EVENT_MODEL_PARTIAL, &j, &b);
+	event_log(m->r, EVENT_MODEL_PARTIAL, buf_str(b));
 }
 
 /* The model began to write a call: while it writes the arguments, the cell is made that they will need. */
@@ -71,7 +95,7 @@ call_delta(void *arg, enum delta_type type, struct str text)
 	struct model_call *m = arg;
 	bool is_reasoning = type == DELTA_REASONING;
 	struct json j;
-	struct buf b;
+	struct buf *b;
 
 	if (turn_state(m->r->t) != TURN_MODEL) /* stopped: the log has what was shown */
 		return;
@@ -79,20 +103,17 @@ call_delta(void *arg, enum delta_type type, struct str text)
 		warm_cell(m->r, text);
 		return;
 	}
-	call_event_begin(m, &j, &b, EVENT_BODY_MAX);
-	json_kv_int(&j, "offset", m->shown[is_reasoning]);
-	json_kv_str(&j, "text", text);
+	b = text_begin(m, &j, m->shown[is_reasoning], text);
 	if (is_reasoning)
 		json_kv_bool(&j, "reasoning", true);
 	json_obj_end(&j);
-	events_live(m->r->en->parts.events, m->r->s->id, EVENT_MODEL_DELTA, m->r->turn, buf_str(&b));
-	buf_fini(&b);
+	events_live(m->r->en->parts.events, m->r->s->id, EVENT_MODEL_DELTA, m->r->turn, buf_str(b));
 	m->shown[is_reasoning] += (int64_t)text.n;
 	if (is_reasoning)
 		return;
 	m->r->text_shown = true;
 	if (m->partial.n == 0)
-		timer_again(m->partial_timer, PARTIAL_MS);
+		timer_align(m->partial_timer, PARTIAL_MS, PARTIAL_STEP_MS);
 	buf_add_str(&m->partial, text);
 	if (m->partial.n >= PARTIAL_BYTES)
 		call_log_partial(m);
@@ -118,7 +139,7 @@ call_log_retry(struct model_call *m, struct str model, const char *why, int64_t 
 	json_kv_z(&j, "code", err_name(e->code));
 	json_kv_z(&j, "message", e->msg);
 	json_obj_end(&j);
-	event_log(m->r, EVENT_MODEL_RETRY, &j, &b);
+	event_log_end(m, EVENT_MODEL_RETRY, &j, &b);
 }
 
 int64_t
@@ -141,7 +162,7 @@ call_log_context(struct model_call *m, const struct transcript_view *view)
 	json_kv_int(&j, "max_bytes", (int64_t)m->r->view_bytes_max);
 	json_kv_int(&j, "bytes", (int64_t)view->bytes);
 	json_kv_int(&j, "dropped_turns", (int64_t)view->dropped_turns);
-	event_log(m->r, EVENT_CONTEXT_BUILT, &j, &b);
+	event_log_end(m, EVENT_CONTEXT_BUILT, &j, &b);
 }
 
 static void
