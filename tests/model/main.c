@@ -38,6 +38,7 @@ struct conn {
 	struct answer answer;
 	size_t sent, mark;
 	int64_t due_us; /* sending goes on then; 0: now */
+	int64_t paced_us; /* the pauses so far end then: one that was noticed late does not delay the next; 0: none */
 	uint64_t seq;
 };
 
@@ -241,7 +242,8 @@ conn_send(struct server *s, struct conn *c)
 			return SENT_GONE;
 		}
 		if (m->ms > 0) {
-			c->due_us = clock_mono_us() + m->ms * 1000;
+			c->paced_us = (c->paced_us > 0 ? c->paced_us : clock_mono_us()) + m->ms * 1000;
+			c->due_us = c->paced_us;
 			return SENT_WAITS;
 		}
 	}
@@ -435,6 +437,7 @@ conn_go_on(struct server *s, struct conn *c)
 			answer_fini(&c->answer);
 			c->is_sending = false;
 			c->sent = c->mark = 0;
+			c->paced_us = 0;
 			if (closes) {
 				conn_close(s, c, false);
 				return;
