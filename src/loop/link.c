@@ -15,6 +15,7 @@
 #include "base/secret.h"
 #include "loop/internal.h"
 
+#define READ_CALL       (1u * KIB) /* of a client: its calls are small, and there may be many clients */
 #define READ_SMALL      (16u * KIB)
 #define READ_LARGE      (64u * KIB)
 #define READS_PER_PASS  16 /* then other descriptors get their turn */
@@ -439,6 +440,12 @@ dispatch(struct wire *w, struct err *e)
 	return 0;
 }
 
+static size_t
+read_first(enum role peer)
+{
+	return peer == ROLE_CLIENT ? READ_CALL : READ_SMALL;
+}
+
 /* The rest of a large frame is asked for at once; a full read suggests that more is waiting. */
 static size_t
 next_read(struct wire *w, bool was_full)
@@ -449,7 +456,7 @@ next_read(struct wire *w, bool was_full)
 		memcpy(&total, w->in.p, sizeof(total));
 		total = le32toh(total) + 4 - (uint32_t)w->in.n;
 	}
-	return MAX(total, was_full ? READ_LARGE : READ_SMALL);
+	return MAX(total, was_full ? READ_LARGE : read_first(w->peer));
 }
 
 /* One read and what it brought. Whether it is worth reading on in this pass; below 0: the link is
@@ -513,7 +520,7 @@ wire_open(struct loop *l, int fd, enum role me, enum role peer, const struct wir
 
 	*w = (struct wire){ .l = l, .fd = fd, .me = me, .peer = peer, .handler = handler };
 	w->arg = arg;
-	w->read_n = READ_SMALL;
+	w->read_n = read_first(peer);
 	w->id_next = me < peer ? 1 : 2;
 	fd_set_nonblock(fd);
 	fd_set_cloexec(fd);
