@@ -26,6 +26,9 @@
 #define RESULT_SECRET_SET       secret_set_result
 #define RESULT_SECRET_LIST      secret_list_result
 #define RESULT_SECRET_REMOVE    secret_remove_result
+#define RESULT_CATALOG_SHOW     catalog_show_result
+#define RESULT_CATALOG_FETCH    catalog_fetch_result
+#define RESULT_CATALOG_VERIFY   catalog_verify_result
 #define RESULT_POLICY_WHY       why_result
 #define RESULT_DOCTOR_RUN       doctor_result
 #define RESULT_TOOL_LIST        tool_list_result

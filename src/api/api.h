@@ -31,6 +31,9 @@ enum capability { CAP_NONE, CAP_READ, CAP_RUN, CAP_APPROVE, CAP_ADMIN };
 	X(SECRET_SET, "secret.set", CAP_ADMIN, secret_set_params, "Keep a sealed secret; takes effect at once.") \
 	X(SECRET_LIST, "secret.list", CAP_ADMIN, no_params, "Names, bindings and state of the secrets, never values.") \
 	X(SECRET_REMOVE, "secret.remove", CAP_ADMIN, secret_ref_params, "Forget a secret; takes effect at once.") \
+	X(CATALOG_SHOW, "catalog.show", CAP_READ, catalog_show_params, "What is known about models, and who says so.") \
+	X(CATALOG_FETCH, "catalog.fetch", CAP_ADMIN, catalog_fetch_params, "Get a newer model catalog from catalog.url.") \
+	X(CATALOG_VERIFY, "catalog.verify", CAP_READ, no_params, "Check the catalogs and that configured models are known.") \
 	X(POLICY_WHY, "policy.why", CAP_READ, policy_why_params, "Explain what would be decided on a call.") \
 	X(DOCTOR_RUN, "doctor.run", CAP_READ, doctor_params, "Run the numbered checks.")           \
 	X(TOOL_LIST, "tool.list", CAP_READ, no_params, "Tools on offer, and those withdrawn with the reason.") \

@@ -10,6 +10,8 @@
 extern const struct field
 	approval_resolve_params[],
 	budget_get_params[],
+	catalog_fetch_params[],
+	catalog_show_params[],
 	config_key_params[],
 	config_set_params[],
 	config_validate_params[],
@@ -31,6 +33,9 @@ extern const struct field
 extern const struct field
 	approval_list_result[],
 	budget_result[],
+	catalog_fetch_result[],
+	catalog_show_result[],
+	catalog_verify_result[],
 	config_default_result[],
 	config_list_result[],
 	config_schema_result[],

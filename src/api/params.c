@@ -153,6 +153,18 @@ const struct field config_validate_params[] = {
 	{ .type = FIELD_END },
 };
 
+const struct field catalog_show_params[] = {
+	{ .name = "name", .type = FIELD_STR, .min = 1, .max = 256,
+		.text = "A model (provider/model or its id alone), or a provider; absent: all." },
+	{ .type = FIELD_END },
+};
+
+const struct field catalog_fetch_params[] = {
+	{ .name = "dry_run", .type = FIELD_BOOL, .dflt = "false",
+		.text = "Say what would change and keep nothing." },
+	{ .type = FIELD_END },
+};
+
 const struct field policy_why_params[] = {
 	{ .name = "tool", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1,
 		.max = NAME_MAX_BYTES, .text = "Name of a tool, as in exec." },
@@ -256,6 +268,7 @@ const struct field turn_result[] = {
 	R_STR("session", "Id of the session."),
 	R_STR("turn", "Id of the turn."),
 	R_INT("seq", NULL, "Follow the session after this number to see the whole turn."),
+	R_OPT("notice", "What is not known about the model: its size or its price."),
 	R_END,
 };
 
@@ -317,6 +330,89 @@ static const struct field secret_row[] = { SECRET_ROW, R_INT("set_at_ms", "ms", 
 static const struct field secret_item = { .type = FIELD_OBJECT, .sub = secret_row };
 const struct field secret_list_result[] = { R_LIST("secrets", &secret_item, "In the order they were set."), R_END };
 const struct field secret_remove_result[] = { R_STR("name", "The one that is gone."), R_END };
+static const struct field catalog_facts[] = {
+	R_INT("models", NULL, "How many it has."),
+	R_STR("sha256", "Digest of its canonical rows."),
+	R_OPT("date", "Of the snapshot in the executable."),
+	R_OPT("fetched_at", "RFC 3339, UTC."),
+	R_OPT("url", "Where it came from."),
+	R_END,
+};
+#define CATALOG_FACTS(n, f, t) { .name = (n), .type = FIELD_OBJECT, .flags = (f), .sub = catalog_facts, .text = (t) }
+
+static const struct field modality_item = { .name = "modality", .type = FIELD_STR };
+static const struct field catalog_row[] = {
+	R_STR("model", "As provider/model."),
+	R_STR("api", "The protocol that it is asked by."),
+	R_INT("context", "tokens", "Context window."),
+	R_INT("max_output", "tokens", "Longest answer; 0: not known."),
+	R_LIST("input", &modality_item, "What a message may hold: text, image, pdf, audio."),
+	R_BOOL("tools", "It can call tools."),
+	R_BOOL("reasoning", "It can reason before it answers."),
+	R_BOOL("structured_output", "Its server keeps an answer to a JSON Schema."),
+	R_OPT("input_microusd_per_mtok", "Price of input; absent: not known."),
+	R_OPT("output_microusd_per_mtok", "Price of output."),
+	R_OPT("cached_microusd_per_mtok", "Price of input read from a cache."),
+	R_OPT("cache_write_microusd_per_mtok", "Price of input written to a cache."),
+	R_OPT("long_prompts", "{over_tokens, input_percent, output_percent}: of all prices of such a request."),
+	R_STR("source", "The strongest of those who say something: assumed, snapshot, fetched, config."),
+	R_OPT("knowledge", "Where its training data ends, as in 2025-01."),
+	R_OPT("status", "As in deprecated."),
+	R_END,
+};
+static const struct field catalog_item = { .type = FIELD_OBJECT, .sub = catalog_row };
+const struct field catalog_show_result[] = {
+	CATALOG_FACTS("snapshot", FIELD_REQUIRED, "The one in the executable."),
+	CATALOG_FACTS("fetched", 0, "The one that was fetched, where there is one."),
+	R_LIST("models", &catalog_item, "By provider."),
+	R_END,
+};
+
+static const struct field change_row[] = {
+	R_STR("model", "As vendor/model."),
+	R_STR("what", "new, gone, or what differs."),
+	R_OPT("from", "Dollars per million tokens, or tokens."),
+	R_OPT("to", "The same."),
+	R_END,
+};
+static const struct field change_item = { .type = FIELD_OBJECT, .sub = change_row };
+static const struct field skipped_row[] = {
+	R_STR("vendor", "In the catalog."),
+	R_STR("model", "In the catalog."),
+	R_STR("why", "What is wrong with it."),
+	R_END,
+};
+static const struct field skipped_item = { .type = FIELD_OBJECT, .sub = skipped_row };
+const struct field catalog_fetch_result[] = {
+	R_STR("url", "Where it came from."),
+	R_INT("bytes", "bytes", "As it came."),
+	R_BOOL("written", "It was kept."),
+	R_STR("file", "Where it is kept."),
+	CATALOG_FACTS("catalog", FIELD_REQUIRED, "What of it is used."),
+	R_LIST("changes", &change_item, "Against the fetched catalog before it, else the snapshot."),
+	R_LIST("skipped", &skipped_item, "The first rows that are not usable."),
+	R_INT("skipped_models", NULL, "How many these are in all."),
+	R_END,
+};
+
+static const struct field verified_row[] = {
+	R_STR("key", "Configuration key that names it."),
+	R_STR("model", "As provider/model."),
+	R_BOOL("ok", "It can be used."),
+	R_STR("source", "Who says something about it."),
+	R_STR("text", "What is wrong or not known."),
+	R_END,
+};
+static const struct field verified_item = { .type = FIELD_OBJECT, .sub = verified_row };
+const struct field catalog_verify_result[] = {
+	CATALOG_FACTS("snapshot", FIELD_REQUIRED, "The one in the executable."),
+	R_STR("file", "Where a fetched one is kept."),
+	CATALOG_FACTS("fetched", 0, "The one that is kept there, when it is good."),
+	R_OPT("broken", "Why the kept one is not used."),
+	R_LIST("models", &verified_item, "Those that the configuration names."),
+	R_BOOL("ok", "The kept one is good or absent, and each model can be used."),
+	R_END,
+};
 
 const struct field why_result[] = {
 	R_STR("decision", "allow, ask or deny."),

@@ -64,6 +64,8 @@ static const struct field run_options[] = {
 		.text = "How much the model may think; default: as configured." },
 	{ .name = "schema", .type = FIELD_STR, .min = 1, .max = 4096, .unit = "file",
 		.text = "File with a JSON Schema: the answer is JSON that matches it, or the command fails." },
+	{ .name = "allow_unknown_model", .type = FIELD_BOOL, .dflt = "false",
+		.text = "Use a model that no catalog knows: its context is assumed, its price unknown." },
 	{ .name = "mode", .type = FIELD_ENUM, .choices = modes,
 		.text = "What tools may touch; default: as configured." },
 	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers,
@@ -173,6 +175,19 @@ static const struct field why_options[] = {
 static const struct field doctor_options[] = {
 	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers,
 		.text = "Check what this tier needs; default: the configured one." },
+	JSON_OPTION,
+	END,
+};
+static const struct field catalog_show_options[] = {
+	{ .name = "name", .type = FIELD_STR, .min = 1, .max = 256, .flags = FIELD_POSITIONAL, .unit = "provider/model",
+		.text = "A model, its id alone, or a provider; default: all." },
+	JSON_OPTION,
+	END,
+};
+static const struct field catalog_fetch_options[] = {
+	{ .name = "url", .type = FIELD_STR, .min = 1, .max = 2048, .unit = "URL",
+		.text = "Where to get it; default: catalog.url." },
+	{ .name = "dry_run", .type = FIELD_BOOL, .dflt = "false", .text = "Say what would change and keep nothing." },
 	JSON_OPTION,
 	END,
 };
@@ -414,6 +429,16 @@ const struct command commands[] = {
 		CALL(API_SECRET_LIST), .list = "secrets", .columns = secret_columns },
 	{ .words = "secret remove", .text = "Forget a secret.", .options = secret_options, CALL(API_SECRET_REMOVE),
 		.done = "removed" },
+	{ .words = "catalog show", .text = "Show what is known about models: sizes, abilities, prices, and who says so.",
+		.options = catalog_show_options, CALL(API_CATALOG_SHOW), .print = print_models, .flags = CMD_FRESH,
+		.more = "Configuration (catalog.models) wins over a fetched catalog, which wins over the snapshot in the program." },
+	{ .words = "catalog fetch", .text = "Get a newer model catalog and say what changed.",
+		.options = catalog_fetch_options, .run = cmd_catalog_fetch, .method = API_CATALOG_FETCH, .print = print_fetched, .flags = CMD_FRESH },
+	{ .words = "catalog verify", .text = "Check the catalogs, and that each configured model is known.",
+		.options = json_options, .run = cmd_catalog_verify, .method = API_CATALOG_VERIFY, .flags = CMD_FRESH,
+		.more = "Exit status: 0 when everything is good, else 1." },
+	{ .words = "catalog names", .text = "Print the names of all models, one a line.", .options = catalog_show_options,
+		CALL(API_CATALOG_SHOW), .print = print_model_names, .flags = CMD_HIDDEN },
 	{ .words = "doctor", .text = "Check what works on this machine, and say how to repair what does not.",
 		.options = doctor_options, .run = cmd_doctor, .method = API_DOCTOR_RUN, .flags = CMD_FRESH,
 		.more = "Exit status: 0 when no check failed, else 1." },

@@ -29,12 +29,29 @@ takes_path(const struct field *f)
 	return f->unit && (strcmp(f->unit, "file") == 0 || strcmp(f->unit, "dir") == 0);
 }
 
+/* Names of models come from the catalog, when they are wanted. */
+static bool
+takes_model(const struct field *f)
+{
+	return f->unit && strcmp(f->unit, "provider/model") == 0;
+}
+
+static bool
+has_choices(const struct field *f)
+{
+	return value_row(f)->choices || takes_model(f);
+}
+
+#define MODEL_NAMES "$(ithaca catalog names 2>/dev/null)"
+
 /* Choices of the option or operand, separated by spaces. */
 static void
 add_choices(struct buf *b, const struct field *f)
 {
 	const char *const *choices = value_row(f)->choices;
 
+	if (takes_model(f))
+		buf_add_z(b, MODEL_NAMES);
 	for (size_t i = 0; choices && choices[i]; i++)
 		buf_printf(b, "%s%s", i > 0 ? " " : "", choices[i]);
 }
@@ -102,16 +119,16 @@ static void
 value_cases(struct buf *b, const struct field *table, const char *choices_line, const char *path_line)
 {
 	for (const struct field *f = table; f->type != FIELD_END; f++) {
-		bool has_choices = value_row(f)->choices != NULL;
+		bool is_choice = has_choices(f);
 
-		if (!is_option(f) || (!has_choices && !takes_path(f)))
+		if (!is_option(f) || (!is_choice && !takes_path(f)))
 			continue;
 		buf_add_z(b, "\t");
 		add_option(b, f);
 		if (f->short_opt)
 			buf_printf(b, "|-%c", f->short_opt);
 		buf_add_z(b, ") ");
-		if (has_choices) {
+		if (is_choice) {
 			buf_add_z(b, choices_line);
 			add_choices(b, f);
 			buf_add_z(b, choices_line[0] == 'C' ? "' -- \"$cur\")); return;;\n" : "; return;;\n");
@@ -155,7 +172,7 @@ bash_script(struct buf *b)
 			continue;
 		buf_printf(b, "\t'%s'*) words='", c->words);
 		for (const struct field *f = c->options; f->type != FIELD_END; f++)
-			if ((f->flags & FIELD_POSITIONAL) && f->choices) {
+			if ((f->flags & FIELD_POSITIONAL) && has_choices(f)) {
 				add_choices(b, f);
 				buf_add_char(b, ' ');
 			}
@@ -200,7 +217,7 @@ zsh_command(struct buf *b, const struct command *c)
 		return;
 	buf_printf(b, "\t'%s'*)", c->words);
 	for (const struct field *f = c->options; f->type != FIELD_END; f++) {
-		if (!(f->flags & FIELD_POSITIONAL) || !f->choices)
+		if (!(f->flags & FIELD_POSITIONAL) || !has_choices(f))
 			continue;
 		buf_add_z(b, " cmds=(");
 		add_choices(b, f);
@@ -257,7 +274,7 @@ fish_options(struct buf *b, const char *condition, const struct field *table)
 		buf_fini(&option);
 		if (f->short_opt)
 			buf_printf(b, " -s %c", f->short_opt);
-		if (value_row(f)->choices) {
+		if (has_choices(f)) {
 			buf_add_z(b, " -x -a '");
 			add_choices(b, f);
 			buf_add_char(b, '\'');
@@ -298,7 +315,7 @@ fish_command(struct buf *b, const struct command *c)
 		buf_printf(b, *p == '\'' || *p == '\\' ? "\\%c" : "%c", *p);
 	buf_add_z(b, "'\n");
 	for (const struct field *f = c->options; f->type != FIELD_END; f++) {
-		if (!(f->flags & FIELD_POSITIONAL) || !f->choices)
+		if (!(f->flags & FIELD_POSITIONAL) || !has_choices(f))
 			continue;
 		buf_printf(b, "complete -c ithaca%s -a '", buf_z(&condition));
 		add_choices(b, f);

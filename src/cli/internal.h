@@ -72,6 +72,8 @@ int cmd_deny(struct cli *c, struct err *e);
 int cmd_status(struct cli *c, struct err *e);
 int cmd_doctor(struct cli *c, struct err *e);
 int cmd_secret_set(struct cli *c, struct err *e);
+int cmd_catalog_fetch(struct cli *c, struct err *e);
+int cmd_catalog_verify(struct cli *c, struct err *e);
 int cmd_version(struct cli *c, struct err *e);
 int cmd_completion(struct cli *c, struct err *e);
 int cmd_docs(struct cli *c, struct err *e);
@@ -86,6 +88,10 @@ int out_text(struct str text, struct err *e);
 int out_node(const struct node *n, bool is_json, struct err *e);
 void print_table(const struct node *list, const struct column *columns, struct buf *out);
 void print_row(const struct node *row, const struct column *columns, struct buf *out);
+/* cmd_catalog.c */
+void print_models(const struct node *result, struct buf *out);
+void print_fetched(const struct node *result, struct buf *out);
+void print_model_names(const struct node *result, struct buf *out);
 /* "ithaca: what (fix)" on standard error. */
 void report(const struct err *e);
 

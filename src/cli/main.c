@@ -155,6 +155,32 @@ env_from_file(struct cli *c, char **env, const char *path, struct err *e)
 	return 0;
 }
 
+/* Options that are settings of the runtime that the command starts: another spelling of -e. */
+static const struct {
+	const char *words, *option, *variable;
+} settings[] = {
+	{ "run", "allow_unknown_model", "ITHACA__CATALOG__ALLOW_UNKNOWN" },
+	{ "catalog fetch", "url", "ITHACA__CATALOG__URL" },
+};
+
+static int
+env_from_options(struct cli *c, char **env, struct err *e)
+{
+	for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+		const struct node *value = node_get(c->options, settings[i].option);
+		bool is_on = node_is(value, NODE_STR) || (node_is(value, NODE_BOOL) && value->b);
+
+		if (!is_on || strcmp(c->command->words, settings[i].words) != 0)
+			continue;
+		if (env_add(c, env,
+			    str_of(arena_printf(c->a, "%s=%s", settings[i].variable,
+				    node_is(value, NODE_STR) ? value->s.p : "true")),
+			    e) != 0)
+			return e->code;
+	}
+	return 0;
+}
+
 static int
 read_env(struct cli *c, struct err *e)
 {
@@ -162,8 +188,6 @@ read_env(struct cli *c, struct err *e)
 	const char *path = node_z(c->options, "env_file", NULL);
 	char **env;
 
-	if (!path && node_len(list) == 0)
-		return 0;
 	env = arena_alloc(c->a, ENV_MAX * sizeof(*env));
 	c->env = env;
 	if (path && env_from_file(c, env, path, e) != 0)
@@ -177,7 +201,7 @@ read_env(struct cli *c, struct err *e)
 		if (env_add(c, env, pair, e) != 0)
 			return e->code;
 	}
-	return 0;
+	return env_from_options(c, env, e);
 }
 
 static int

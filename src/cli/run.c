@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/path.h"
 #include "base/utf8.h"
 #include "cli/run.h"
 
@@ -97,9 +98,26 @@ run_cancel(struct run *r)
 	client_call(r->client, API_TURN_CANCEL, str_of(params), on_cancelled, r);
 }
 
+/* What is not known about the model: on standard error in every form of output. */
+static void
+tell_notice(struct run *r, struct str text)
+{
+	struct buf b;
+
+	if (text.n == 0)
+		return;
+	buf_init(&b, 8 * KIB);
+	buf_add_z(&b, "ithaca: ");
+	term_clean(&b, text, true);
+	buf_add_char(&b, '\n');
+	fd_write_all(r->err_fd, b.p, b.n);
+	buf_fini(&b);
+}
+
 static void
 run_accept(struct run *r, const struct node *result)
 {
+	tell_notice(r, node_str(result, "notice", STR("")));
 	snprintf(r->fold.session, sizeof(r->fold.session), "%s", node_z(result, "session", ""));
 	snprintf(r->fold.turn, sizeof(r->fold.turn), "%s", node_z(result, "turn", ""));
 	r->after = r->is_new_session ? 0 : node_int(result, "seq", 0);

@@ -182,6 +182,8 @@ check_model(struct request *q, struct finding *f)
 		find(f, FAIL, e.msg, "set `model` in the configuration");
 	else if (m.api->build == NULL)
 		snprintf(f->text, sizeof f->text, "%s: the offline model; set `model` and a key to use a real one", name);
+	else if (model_notice(&m, q->a) != NULL)
+		find(f, WARN, model_notice(&m, q->a), "`ithaca catalog fetch`, or set what is known below catalog.models");
 	else
 		snprintf(f->text, sizeof f->text, "%s over %s", name, m.api->name);
 }
@@ -216,6 +218,23 @@ check_fallback(struct request *q, struct finding *f)
 	for (size_t i = 0; i < node_len(list) && f->outcome == PASS; i++)
 		if (model_resolve(q->g->parts.config, node_at(list, i)->s, q->a, &m, &e) != 0)
 			find(f, FAIL, e.msg, "correct models.fallback");
+}
+
+static void
+check_catalog(struct request *q, struct finding *f)
+{
+	const struct catalog *fetched = config_attached(q->g->parts.config);
+	struct catalog_facts facts;
+	struct err e = { 0 };
+
+	catalog_facts(fetched, &facts);
+	if (gateway_check_catalog(q->g->parts.home, &e) != 0)
+		find(f, WARN, e.msg, "ithaca catalog fetch, or remove the file; the snapshot of " CATALOG_DATE " is used");
+	else if (fetched == NULL)
+		snprintf(f->text, sizeof f->text, "snapshot of " CATALOG_DATE ", %zu models", facts.models);
+	else
+		snprintf(f->text, sizeof f->text, "fetched %.10s, %zu models, over the snapshot of " CATALOG_DATE,
+			facts.fetched_at != NULL ? facts.fetched_at : "now", facts.models);
 }
 
 static void
@@ -264,6 +283,7 @@ static const struct check {
 	{ 11, "keys", check_keys },
 	{ 12, "fallback models", check_fallback },
 	{ 13, "providers", check_providers },
+	{ 14, "model catalog", check_catalog },
 };
 
 static void

@@ -23,6 +23,9 @@ struct gateway_parts {
 	void *arg;
 };
 
+/* Gives c the fetched model catalog of this home, where there is a good one. */
+void gateway_load_catalog(struct config *c, const char *home);
+
 struct gateway;
 /* Takes listen_fd. */
 struct gateway *gateway_open(const struct gateway_parts *parts, int listen_fd);
@@ -30,6 +33,7 @@ struct gateway *gateway_open(const struct gateway_parts *parts, int listen_fd);
  * only ours. Answers to their calls may still come, and go nowhere. */
 void gateway_stop(struct gateway *g);
 void gateway_close(struct gateway *g);
+void gateway_broker_up(struct gateway *g); /* what waited for the broker goes on */
 size_t gateway_clients(const struct gateway *g);
 
 #endif

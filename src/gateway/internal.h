@@ -37,6 +37,7 @@ struct gateway {
 	struct id envelope_id;
 	int64_t started_ms;
 	struct keyring_wait *keyring_waits; /* secrets.c */
+	struct catalog_fetch *catalog_fetch; /* NULL: none is under way */
 };
 
 typedef void (*handler_fn)(struct request *q);
@@ -98,6 +99,15 @@ void handle_secret_remove(struct request *q);
 /* Master key, secrets and the key of the configured model's provider: false when something is to be repaired. */
 bool secrets_check(struct request *q, char *text, size_t text_n, char *fix, size_t fix_n);
 void handle_doctor_with_keyring(struct request *q); /* handle_doctor_run, once the broker has said what it has */
+
+/* catalog.c */
+void handle_catalog_show(struct request *q);
+void handle_catalog_fetch(struct request *q);
+void handle_catalog_verify(struct request *q);
+/* Whether the kept file can be used; none is fine. */
+int gateway_check_catalog(const char *home, struct err *e) MUST_USE;
+/* Ends a fetch that is under way. */
+void catalog_fetch_stop(struct gateway *g);
 
 /* doctor.c */
 void handle_doctor_run(struct request *q);

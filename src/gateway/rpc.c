@@ -348,6 +348,7 @@ gateway_stop(struct gateway *g)
 	if (g->listen_fd >= 0)
 		close(g->listen_fd);
 	g->listen_fd = -1;
+	catalog_fetch_stop(g);
 	while (g->clients != NULL) {
 		struct client *c = g->clients;
 

@@ -90,9 +90,34 @@ read_config(const char *path, char **text, size_t *n, struct err *e)
 	return 0;
 }
 
+static void
+keep_attached(void *object)
+{
+}
+
+/* Models that a file names are looked up where this runtime looks them up; key: only when it is one of these. */
+static int
+check_models(struct request *q, struct config *c, struct str key, struct err *e)
+{
+	const struct node *value = config_lookup(c, key, NULL);
+	struct model_info m;
+	int rc = 0;
+
+	if (!str_is(key, "model") && !str_starts(key, "models."))
+		return 0;
+	config_attach(c, (void *)config_attached(q->g->parts.config), keep_attached);
+	if (node_is(value, NODE_STR))
+		rc = model_resolve(c, value->s, q->a, &m, e);
+	for (size_t i = 0; rc == 0 && node_is(value, NODE_LIST) && i < node_len(value); i++)
+		if (node_is(node_at(value, i), NODE_STR))
+			rc = model_resolve(c, node_at(value, i)->s, q->a, &m, e);
+	config_attach(c, NULL, NULL);
+	return rc;
+}
+
 /* A file as a runner would read it, rules included; set (may be NULL): with this key=value on top of it. */
 static int
-check_config(const char *path, bool is_required, const char *set, struct err *e)
+check_config(struct request *q, const char *path, bool is_required, const char *set, struct str key, struct err *e)
 {
 	const char *flags[] = { set, NULL };
 	struct config_sources src = { .home_file = path, .home_file_required = is_required, .flags = flags };
@@ -103,8 +128,10 @@ check_config(const char *path, bool is_required, const char *set, struct err *e)
 	if (rc != 0)
 		return rc;
 	rc = policy_new(c, &p, e);
-	if (rc == 0)
+	if (rc == 0) {
 		policy_free(p);
+		rc = check_models(q, c, key, e);
+	}
 	config_unref(c);
 	return rc;
 }
@@ -139,7 +166,7 @@ handle_config_set(struct request *q)
 	buf_init(&out, CONFIG_TEXT_MAX);
 	if (check_no_secret(q, key, value, &e) != 0 || read_config(path, &text, &n, &e) != 0 ||
 		config_set_text((struct str){ text, n }, key, value, &out, &e) != 0 ||
-		check_config(path, false, set, &e) != 0 || file_write(path, buf_str(&out), 0600, &e) != 0) {
+		check_config(q, path, false, set, key, &e) != 0 || file_write(path, buf_str(&out), 0600, &e) != 0) {
 		buf_fini(&out);
 		reply_error(q, &e);
 		return;
@@ -172,7 +199,7 @@ handle_config_validate(struct request *q)
 	struct err e = { 0 };
 	struct json *j;
 
-	if (check_config(file, node_get(q->params, "file") != NULL, NULL, &e) != 0) {
+	if (check_config(q, file, node_get(q->params, "file") != NULL, NULL, STR(""), &e) != 0) {
 		reply_error(q, &e);
 		return;
 	}

@@ -75,6 +75,27 @@ session_spec_of(struct request *q, struct session_spec *spec, struct err *e)
 
 /* ---- session.turn ---- */
 
+static int
+asked_model(struct request *q, struct model_info *out, struct err *e)
+{
+	const char *name = node_z(q->params, "model", config_z(q->g->parts.config, "model"));
+
+	return model_resolve(q->g->parts.config, str_of(name), q->a, out, e);
+}
+
+static void
+write_notice(struct request *q, struct json *j)
+{
+	struct model_info info;
+	const char *notice;
+
+	if (q->method->id != API_SESSION_TURN || asked_model(q, &info, NULL) != 0)
+		return;
+	notice = model_notice(&info, q->a);
+	if (notice != NULL)
+		json_kv_z(j, "notice", notice);
+}
+
 static void
 on_submitted(void *arg, const char *session, const char *turn, uint64_t seq, const struct err *e)
 {
@@ -90,6 +111,7 @@ on_submitted(void *arg, const char *session, const char *turn, uint64_t seq, con
 	json_kv_z(j, "session", session);
 	json_kv_z(j, "turn", turn);
 	json_kv_int(j, "seq", seq > 0 ? (int64_t)seq - 1 : 0);
+	write_notice(q, j);
 	json_obj_end(j);
 	reply_end(q);
 }
@@ -124,10 +146,9 @@ turn_text(struct request *q, struct str *out, struct err *e)
 static int
 check_model(struct request *q, struct err *e)
 {
-	const char *name = node_z(q->params, "model", config_z(q->g->parts.config, "model"));
 	struct model_info info;
 
-	return model_resolve(q->g->parts.config, str_of(name), q->a, &info, e);
+	return asked_model(q, &info, e);
 }
 
 /* The schema as text; refused before anything is logged when it cannot be checked against. */

@@ -76,6 +76,20 @@ write_provider(const struct envelope_source *s, const char *name, const struct n
 	json_obj_end(j);
 }
 
+/* The catalog is asked for where the operator says, like a model: the broker knows no other address. */
+static void
+write_catalog(const struct envelope_source *s, struct json *j)
+{
+	struct str base, path;
+
+	if (catalog_url_split(str_of(config_z(s->config, "catalog.url")), &base, &path, NULL) != 0)
+		return;
+	json_key(j, CATALOG_UPSTREAM);
+	json_obj(j);
+	json_kv_str(j, "base_url", base);
+	json_obj_end(j);
+}
+
 static void
 write_log(const struct envelope_source *s, struct json *j)
 {
@@ -96,6 +110,7 @@ envelope_broker(const struct envelope_source *s, struct json *j)
 	json_obj(j);
 	for (size_t i = 0; i < node_len(providers); i++)
 		write_provider(s, providers->map.pairs[i].key.p, &providers->map.pairs[i].value, j);
+	write_catalog(s, j);
 	json_obj_end(j);
 	masters_write(s->masters, j);
 	write_log(s, j);

@@ -56,6 +56,8 @@ on_broker_up(void *arg)
 
 	if (rt->engine != NULL)
 		engine_broker_up(rt->engine);
+	if (rt->gateway != NULL)
+		gateway_broker_up(rt->gateway);
 }
 
 static void
@@ -136,8 +138,10 @@ boot(struct runtime *rt, struct str envelope, struct err *e)
 				strcmp(config_z(rt->config, "log.format"), "json") == 0 ? LOG_JSON : LOG_LOGFMT);
 	}
 	arena_free(a);
-	if (rc == 0)
+	if (rc == 0) {
 		pass_secrets(rt);
+		gateway_load_catalog(rt->config, rt->home);
+	}
 	if (rc != 0 || (rc = open_store(rt, e)) != 0)
 		return rc;
 	rt->events = events_open(rt->store, rt->loop);
