@@ -201,7 +201,7 @@ class Full(Store):
         p = subprocess.run(["unshare", "-m" if os.getuid() == 0 else "-Urm", "sh", "-ec", script, os.path.join(BIN, "ithaca")],
                            cwd=self.work, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE)
         if "permission denied" in p.stderr.lower() or "not permitted" in p.stderr.lower():
-            self.skipTest("SKIP: may not mount a file system here: " + p.stderr.strip())
+            self.skipTest("may not mount a file system here: " + p.stderr.strip())
         self.assertEqual((p.returncode, p.stderr), (0, ""))
         out = {}
         for name in ("stream", "err", "result", "events"):
