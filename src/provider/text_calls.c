@@ -499,7 +499,7 @@ read_schema(struct search *s, const struct part *p, struct output *o)
 	if (node_is(answer, NODE_STR)) {
 		put_text(o, p, arena_str(s->a, answer->s), true);
 	} else if (answer && answer->type != NODE_NULL) {
-		buf_init(&b, MODEL_TEXT_MAX);
+		buf_init(&b, 8 * MODEL_TEXT_MAX); /* escapes make it longer */
 		json_init(&j, &b);
 		json_node(&j, answer);
 		put_text(o, p, arena_str(s->a, buf_str(&b)), true);
