@@ -25,8 +25,8 @@ struct keyring_wait {
 	struct timer *timer;
 };
 
-static void
-wait_end(struct keyring_wait *w)
+static struct request *
+wait_forget(struct keyring_wait *w)
 {
 	struct request *q = w->q;
 	struct keyring_wait **at = &q->g->keyring_waits;
@@ -35,9 +35,16 @@ wait_end(struct keyring_wait *w)
 		at = &(*at)->next;
 	*at = w->next;
 	timer_close(w->timer);
-	void (*then)(struct request *) = w->then;
 	free(w);
-	then(q);
+	return q;
+}
+
+static void
+wait_end(struct keyring_wait *w)
+{
+	void (*then)(struct request *) = w->then;
+
+	then(wait_forget(w));
 }
 
 static void
@@ -83,8 +90,13 @@ secrets_close(struct gateway *g)
 {
 	if (g->parts.broker != NULL)
 		broker_on_keyring(g->parts.broker, NULL, NULL);
-	while (g->keyring_waits != NULL)
-		wait_end(g->keyring_waits);
+	while (g->keyring_waits != NULL) {
+		struct err e;
+
+		/* Nothing that a handler would need is there any more. */
+		err_set(&e, ERR_GONE, ERR_TO_USER, "Ithaca is stopping");
+		reply_error(wait_forget(g->keyring_waits), &e);
+	}
 }
 
 static bool
