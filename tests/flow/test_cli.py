@@ -20,6 +20,7 @@ JSON_OPERANDS = {
     "approval list": [], "approval allow": ["APPROVAL"], "approval deny": ["APPROVAL"],
     "config list": [], "config get": ["limits.turn_steps"], "config set": ["limits.turn_steps", "7"], "config validate": [], "config schema": [], "config default": [],
     "doctor": [], "why": ["exec", "ls -l"], "tool list": [], "status": [], "version": [], "run": ["hello"],
+    "budget show": [],
     "session delete": ["SESSION"],
 }
 

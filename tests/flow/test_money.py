@@ -142,7 +142,7 @@ class Money(Case):
         self.env["ITHACA__RUNNER__IDLE_MS"] = "60000"
         self.serve("steps:\n  - { answer: [ { text: \"so far \" }, { delay: 60000 } ] }\n", extra=PRICES)
         s = self.stream("go")
-        s.until("model.delta")
+        s.until("model.partial")
         b = self.rpc().call("budget.get", session=s.events[-1]["session"])
         for scope in ("day", "agent", "session", "turn"):
             self.assertGreaterEqual(self.scope(b, scope)[0]["reserved_microusd"], 15000, scope)

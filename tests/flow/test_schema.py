@@ -81,10 +81,10 @@ class Schema(Case):
 
     def test_a_message_that_waits_keeps_its_schema(self):
         self.env["ITHACA__RUNNER__IDLE_MS"] = "60000"
-        self.serve("by: sequence\nsteps:\n  - answer: [ { text: \"so far \" }, { delay: 500 }, { text: free } ]\n"
+        self.serve("by: sequence\nsteps:\n  - answer: [ { text: \"so far \" }, { delay: 1500 }, { text: free } ]\n"
                    "  - answer: [ { text: %s } ]\n" % json.dumps(json.dumps(GOOD)))
         s = self.stream("go")
-        s.until("model.delta")
+        s.until("model.partial")
         session = s.events[-1]["session"]
         turn = self.rpc().call("session.turn", session=session, text="and", schema=SCHEMA, effort="high")["turn"]
         s.end()
