@@ -369,7 +369,7 @@ test_outlive(void **state)
 	int alive = rig_alive(&w->r);
 	char c;
 
-	q.timeout_ms = 400;
+	q.timeout_ms = 400 * rig_slow();
 	rig_run(&w->r, &q, &o);
 	assert_true(o.st.timed_out);
 	outcome_fini(&o);
