@@ -16,11 +16,18 @@ from harness import DEADLINE, Case, main
 
 # api -> (type of a body, import that brings it).
 TYPES = {
-    "openai-chat": ("ChatCompletionCreateParamsStreaming", "openai/resources/chat/completions"),
+    "openai-chat": ("ChatBody", None),
     "openai-responses": ("ResponseCreateParamsStreaming", "openai/resources/responses/responses"),
     "anthropic": ("MessageCreateParamsStreaming", "@anthropic-ai/sdk/resources/messages"),
     "gemini": ("GeminiBody", None),
 }
+# Servers of one's own that stream `reasoning_content` get it back with the calls that followed; the vendor has no such.
+CHAT = """
+import type { ChatCompletionAssistantMessageParam, ChatCompletionCreateParamsStreaming, ChatCompletionMessageParam }
+  from "openai/resources/chat/completions";
+type Answer = ChatCompletionAssistantMessageParam & { reasoning_content?: string };
+type ChatBody = Omit<ChatCompletionCreateParamsStreaming, "messages"> & { messages: (ChatCompletionMessageParam | Answer)[] };
+"""
 # The SDK of Gemini has no type for the body itself, only for its parts; its enums are what the wire has as strings.
 GEMINI = """
 import type { Content, GenerationConfig, SafetySetting, Tool, ToolConfig } from "@google/genai";
@@ -85,7 +92,7 @@ class Types(Case):
         return found
 
     def source(self):
-        lines = ["import type { %s } from \"%s\";" % t for t in TYPES.values() if t[1]] + [GEMINI]
+        lines = ["import type { %s } from \"%s\";" % t for t in TYPES.values() if t[1]] + [CHAT, GEMINI]
         count = 0
         for api, (name, _) in TYPES.items():
             bodies = self.bodies(api)
