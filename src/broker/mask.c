@@ -61,12 +61,29 @@ tail_n(const struct mask *m, struct str s)
 	return longest;
 }
 
+static bool
+has_value(const struct mask *m, struct str s)
+{
+	for (size_t i = 0; i < m->n; i++)
+		if (str_find(s, m->values[i]) >= 0)
+			return true;
+	return false;
+}
+
 struct str
 mask_take(struct mask *m, struct str bytes)
 {
+	size_t k;
+
 	if (m->n == 0)
 		return bytes;
 	buf_consume(&m->held, m->taken);
+	m->taken = 0;
+	if (m->held.n == 0 && !has_value(m, bytes)) { /* nearly always: nothing is copied */
+		k = tail_n(m, bytes);
+		buf_add_str(&m->held, str_sub(bytes, bytes.n - k, k));
+		return str_sub(bytes, 0, bytes.n - k);
+	}
 	if (buf_add_str(&m->held, bytes) != 0)
 		fatal("broker: a piece of an answer is larger than libcurl makes them");
 	mask_text(m, m->held.p, m->held.n);

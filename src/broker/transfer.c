@@ -554,7 +554,7 @@ transfer_start(struct egress *g, const struct upstreams *list, const struct vaul
 	buf_init(&t->path, FETCH_PATH_MAX);
 	buf_init(&t->url, 2 * FETCH_PATH_MAX + SECRET_VALUE_MAX);
 	buf_init(&t->own, FETCH_HEADERS_MAX);
-	buf_init(&t->mask.held, PIECE + SECRET_VALUE_MAX);
+	buf_init(&t->mask.held, CURL_MAX_WRITE_SIZE + SECRET_VALUE_MAX); /* more than PIECE after a pause */
 	buf_init(&t->asked, FETCH_HEADERS_MAX);
 	buf_init(&t->body, REQUEST_BODY_MAX);
 	buf_init(&t->head, FETCH_HEADERS_MAX);
