@@ -113,9 +113,10 @@ static const char doc_head[] =
 	"lower a limit, choose a narrower mode, raise `tier_min` and add rules to `permissions.ask` and\n"
 	"`permissions.deny`. Everything else in it is left out and reported until `ithaca trust DIR` accepts the file.\n\n"
 	"## Providers\n\n"
-	"`anthropic`, `openai` and `offline` exist by default, so that `--model anthropic/NAME` needs nothing but the key\n"
+	"`anthropic`, `openai`, `google`, `ollama`, `openrouter` and `offline` exist by default, so that `--model anthropic/NAME` needs nothing but the key\n"
 	"in the environment. A further entry needs at least `api`. A key is taken from `api_key`, else `api_key_file`, else\n"
-	"`api_key_cmd`, else `api_key_env`; `docs/secrets.md` says which to choose.\n\n"
+	"`api_key_cmd`, else `api_key_env`; `docs/secrets.md` says which to choose.\n"
+	"A `base_url` of your own does not get the key of a built-in provider unless its source is named beside it.\n\n"
 	"## Keys\n";
 
 void

@@ -261,6 +261,26 @@ merge_flag(struct config *c, const char *flag, struct err *e)
 	return merge_value(c, arena_strdup(c->a, str_sub(all, 0, eq)), f, str_sub(all, eq + 1, all.n), &from, e);
 }
 
+/* The variable that a built-in provider's key comes from belongs to its built-in server: an address that a person gave gets
+ * that key only when the person named its source too. */
+static void
+keep_vendor_keys(struct config *c)
+{
+	const struct setting *providers = setting_find(&c->root, STR("providers"));
+
+	for (struct setting *p = providers != NULL ? providers->first : NULL; p != NULL; p = p->next) {
+		const struct setting *url = setting_find(p, STR("base_url")), *key = setting_find(p, STR("api_key_env"));
+
+		if (url == NULL || key == NULL || url->origin.layer == LAYER_DEFAULT || key->origin.layer != LAYER_DEFAULT)
+			continue;
+		for (struct setting **at = &p->first; *at != NULL; at = &(*at)->next)
+			if (*at == key) {
+				*at = key->next;
+				break;
+			}
+	}
+}
+
 static int
 merge_all(struct config *c, const struct config_sources *src, struct err *e)
 {
@@ -281,6 +301,7 @@ merge_all(struct config *c, const struct config_sources *src, struct err *e)
 	if (rc != 0)
 		return rc;
 	setting_defaults(c, &c->root); /* of entries that layers added to maps */
+	keep_vendor_keys(c);
 	return config_check(c, e);
 }
 

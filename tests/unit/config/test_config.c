@@ -87,6 +87,40 @@ assert_origin(const struct config *c, const char *key, enum config_layer layer, 
 		fail_msg("%s: %s %s line %u", key, config_layer_name(o.layer), o.file ? o.file : "-", o.line);
 }
 
+/* A vendor's key goes to an address of the user's own only when the user named it there. */
+static void
+test_vendor_keys(void **state)
+{
+	static const struct {
+		const char *home, *flag, *key;
+	} rows[] = {
+		{ "providers: { openai: { idle_ms: 5 } }\n", NULL, "OPENAI_API_KEY" },
+		{ "providers: { openai: { base_url: \"http://127.0.0.1:9/v1\" } }\n", NULL, NULL },
+		{ "model: openai/gpt-5\n", "providers.openai.base_url=http://127.0.0.1:9/v1", NULL },
+		{ "providers: { openai: { api_key_env: OPENAI_API_KEY } }\n", "providers.openai.base_url=http://127.0.0.1:9",
+			"OPENAI_API_KEY" },
+		{ "providers: { openrouter: { retries: 1 } }\n", NULL, NULL },
+	};
+	const struct files *f = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const char *const flags[] = { rows[i].flag, NULL };
+		struct config *c;
+		const char *key;
+
+		put(f->home, rows[i].home);
+		c = must_load(f, NULL, flags);
+		key = node_z(node_get(config_get(c, "providers"), "openai"), "api_key_env", NULL);
+		if (i == ARRAY_LEN(rows) - 1)
+			assert_string_equal(config_z(c, "providers.openrouter.api_key_env"), "OPENROUTER_API_KEY");
+		else if (rows[i].key == NULL)
+			assert_null(key);
+		else
+			assert_string_equal(key, rows[i].key);
+		config_unref(c);
+	}
+}
+
 static void
 test_defaults(void **state)
 {
@@ -641,6 +675,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_vendor_keys, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_defaults, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_whole_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_layers, setup, teardown),
