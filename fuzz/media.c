@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Types of files by content: any bytes under a name that the first byte chooses, in memory of just their size. What is
- * taken has a type that is known, a positive estimate and a class that its name does not deny; what is not says why. */
+ * Types of files by content: any bytes under a name that the first byte chooses, in memory of just
+ * their size. What is taken has a type that is known, a positive estimate and a class that its name
+ * does not deny; what is not says why. */
 #include <stdlib.h>
 #include "base/media.h"
 
@@ -20,9 +21,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (n > 0)
 		memcpy(bytes, data + 1, n);
 	if (media_sniff(name, (struct str){ bytes, n }, &m, &e) != 0) {
-		if (e.code == 0 || !str_starts(str_of(e.msg), names[size > 0 ? data[0] % ARRAY_LEN(names) : 0]))
+		if (e.code == 0 || !str_starts(str_of(e.msg),
+					   names[size > 0 ? data[0] % ARRAY_LEN(names) : 0]))
 			abort();
-	} else if (m.tokens <= 0 || m.ms < 0 || media_class_of(str_of(m.mime), &class) != 0 || class != m.class) {
+	} else if (m.tokens <= 0 || m.ms < 0 || media_class_of(str_of(m.mime), &class) != 0 ||
+		   class != m.class) {
 		abort();
 	}
 	free(bytes);

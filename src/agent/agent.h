@@ -6,6 +6,7 @@
 #define AGENT_AGENT_H
 
 #include "agent/turn.h"
+#include "base/media.h"
 #include "broker/broker.h"
 #include "session/session.h"
 #include "tool/tool.h"
@@ -17,6 +18,7 @@ struct engine_parts {
 	struct events *events;
 	struct sandbox *sandbox;
 	struct broker *broker;
+	struct blobs *blobs;
 	struct registry *registry;
 	struct config *config;
 	const char *home; /* ITHACA_HOME */
@@ -106,6 +108,7 @@ struct turn_spec {
 	struct str model; /* empty: the configuration's */
 	struct str effort; /* of reasoning; empty: the configuration's */
 	struct str schema; /* JSON Schema that the final answer must match; empty: none */
+	struct str attachments; /* JSON list of what user.message says of files, their blobs found; empty: none */
 	int mode; /* enum mode, or -1: the session's */
 	bool yes; /* ask becomes allow inside the mode */
 };
@@ -113,6 +116,9 @@ struct turn_spec {
 int engine_check_text(struct str text, struct err *e) MUST_USE;
 /* Acknowledged by done when the message is durable: as a running turn, or queued behind the one that runs. */
 void engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn done, void *arg);
+/* ERR_UNSUPPORTED, with models that do, when the model does not take files of this class. */
+int engine_model_takes(struct engine *en, const struct model_info *m, struct str name, enum media_class class,
+	struct err *e) MUST_USE;
 /* Loads a session and takes up what is open in it; done gives the open turn, ERR_NOT_FOUND when there is none. */
 void engine_continue(struct engine *en, const char *session, engine_done_fn done, void *arg);
 /* by: who, for the log. Acknowledged when the wish is durable; ERR_NOT_FOUND: no such turn is open in the session. */

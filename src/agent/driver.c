@@ -480,7 +480,7 @@ mode_of(const struct active *s, const struct queued *q)
 	return MIN(mode, most);
 }
 
-static void
+void
 write_options(struct run *r, const struct queued *q, struct json *j)
 {
 	const struct config *c = r->s->config;
@@ -548,8 +548,12 @@ run_begin(struct run *r, struct queued *q)
 	json_init(&j, &b);
 	json_obj(&j);
 	json_kv_z(&j, "text", q->text);
+	if (q->attachments != NULL)
+		json_kv_raw(&j, "attachments", str_of(q->attachments));
 	json_obj_end(&j);
 	pass_event(p, EVENT_USER_MESSAGE, buf_str(&b));
+	if (!q->is_logged) /* else the commit of turn.queued did */
+		media_keep(p->batch, r->s, q->attachments);
 	pass_notices(p);
 	buf_reset(&b);
 	json_init(&j, &b);

@@ -8,6 +8,8 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/path.h"
+#include "store/blob.h"
 
 #include <stdlib.h>
 #include <stdio.h>
@@ -52,6 +54,7 @@ queued_free(struct queued *q)
 	free(q->model);
 	free(q->effort);
 	free(q->schema);
+	free(q->attachments);
 	free(q);
 }
 
@@ -82,6 +85,7 @@ active_drop(struct active *s)
 	policy_free(s->policy);
 	config_unref(s->config);
 	transcript_free(s->tr);
+	media_forget(s);
 	events_forget(s->en->parts.events, s->id);
 	free(s->owner);
 	free(s->agent);
@@ -174,6 +178,8 @@ write_queued(const struct queued *q, struct buf *b)
 		json_kv_z(&j, "effort", q->effort);
 	if (q->schema != NULL)
 		json_kv_raw(&j, "schema", str_of(q->schema));
+	if (q->attachments != NULL)
+		json_kv_raw(&j, "attachments", str_of(q->attachments));
 	json_obj_end(&j);
 }
 
@@ -242,6 +248,7 @@ enqueue(struct active *s, struct queued *q)
 	write_queued(q, &b);
 	d.body = buf_str(&b);
 	BATCH(batch, STMT_TURN_INSERT, V_Z(q->turn), V_Z(s->id), V_Z(s->owner), V_Z("queued"), V_INT(d.time_ms));
+	media_keep(batch, s, q->attachments);
 	snprintf(ack->session, sizeof ack->session, "%s", s->id);
 	snprintf(ack->turn, sizeof ack->turn, "%s", q->turn);
 	ack->en = s->en;
@@ -263,6 +270,8 @@ active_idle(struct active *s)
 	struct queued *q = s->queue;
 
 	s->used_ms = loop_now_ms(s->en->parts.loop);
+	if (s->run == NULL)
+		media_forget(s);
 	if (s->run == NULL && s->loading == NULL && !s->is_closing && q != NULL) {
 		s->queue = q->next;
 		run_begin(run_new(s, q->turn), q);
@@ -328,6 +337,7 @@ engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn do
 	snprintf(q->turn, sizeof q->turn, "%s", spec->turn != NULL ? spec->turn : id_new().z);
 	q->text = str_dup(spec->text);
 	q->model = str_dup(spec->model);
+	q->attachments = spec->attachments.n > 0 ? str_dup(spec->attachments) : NULL;
 	q->mode = spec->mode;
 	q->yes = spec->yes;
 	q->effort = spec->effort.n > 0 ? str_dup(spec->effort) : NULL;
@@ -445,6 +455,8 @@ on_deleted(void *arg, uint64_t first_seq, const struct err *e)
 	if (s != NULL)
 		active_drop(s);
 	events_forget(x->en->parts.events, x->ack.session);
+	if (e == NULL)
+		blobs_sweep(x->en->parts.blobs);
 	x->ack.done(x->ack.arg, x->ack.session, "", 0, e);
 	free(x->owner);
 	free(x->agent);

@@ -22,6 +22,7 @@ struct queued {
 	struct queued *next;
 	char turn[ID_SIZE];
 	char *text, *model, *effort, *schema; /* the last two: NULL when not said */
+	char *attachments; /* JSON list; NULL: none */
 	int mode;
 	bool yes;
 	bool is_logged; /* turn.queued is in the log */
@@ -41,6 +42,7 @@ struct active {
 	struct config *config; /* narrowed by the workspace's file */
 	struct policy *policy;
 	struct transcript *tr;
+	struct media_held *media; /* bytes of files, while a turn works; NULL: none */
 	struct loading *loading; /* while it is read */
 	struct run *run;
 	char recovered[ID_SIZE]; /* the turn that was open when this was read: what a client may want to go on with */
@@ -155,6 +157,8 @@ void run_tell_suspended(struct run *r, const struct err *e);
  * open, so it is taken up again later. */
 void run_suspend(struct run *r, const struct err *e);
 
+/* What turn.started says of a turn that this message begins. */
+void write_options(struct run *r, const struct queued *q, struct json *j);
 /* Fills r->env from the session and the options of the turn. */
 void run_env(struct run *r);
 /* Body of effect.intent for a call. */
@@ -208,6 +212,11 @@ void money_project(struct batch *batch, const char *owner, const char *agent, in
 	const struct model_usage *usage);
 void model_flush(struct run *r); /* logs the text that was shown */
 void model_cancel(struct run *r);
+
+/* media.c */
+void media_forget(struct active *s); /* frees the bytes that a session holds */
+/* In the commit that names them: the session needs these blobs from now on. attachments may be NULL. */
+void media_keep(struct batch *batch, const struct active *s, const char *attachments);
 
 /* effect.c */
 void effect_prepare(struct run *r, size_t index);

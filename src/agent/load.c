@@ -98,6 +98,8 @@ load_queued(struct active *s, const struct event *ev, const struct node *body)
 	snprintf(q->turn, sizeof q->turn, "%s", ev->turn);
 	q->text = str_dup(node_str(body, "text", STR("")));
 	q->model = str_dup(node_str(body, "model", STR("")));
+	if (node_is(node_get(body, "attachments"), NODE_LIST))
+		q->attachments = node_text(node_get(body, "attachments"));
 	q->mode = mode_parse(node_str(body, "mode", STR("")), &mode) == 0 ? (int)mode : -1;
 	q->yes = node_bool(body, "yes", false);
 	if (node_get(body, "effort") != NULL)

@@ -15,7 +15,6 @@
 
 #define BROKER_WAIT_MS 20000 /* for a broker that is started again */
 
-static void call_begin(struct model_call *m);
 
 static void
 on_partial_timer(void *arg)
@@ -402,13 +401,15 @@ send_request(struct model_call *m)
 
 /* ---- an attempt ---- */
 
-static void
+void
 call_begin(struct model_call *m)
 {
 	struct breaker *breaker;
 	int64_t wait_ms;
 	struct err e = { 0 };
 
+	if (call_media_waits(m))
+		return;
 	m->shown[0] = m->shown[1] = m->partial_at = 0;
 	buf_reset(&m->partial);
 	if (call_request(m, &e) != 0) {

@@ -32,6 +32,7 @@ struct model_call {
 	bool is_awaited; /* a commit is under way: its callback frees a cancelled call */
 	bool is_small; /* the small profile: a short prompt, few tools, short results */
 	size_t view_bytes, dropped_turns; /* of the conversation in the request */
+	const size_t *turns; /* of each message of it, as in the view */
 	/* offline */
 	const struct offline_step *steps;
 	size_t steps_n, steps_at;
@@ -42,6 +43,7 @@ struct model_call {
 };
 
 /* model.c */
+void call_begin(struct model_call *m); /* an attempt */
 void call_failed(struct model_call *m, const struct failure *f); /* the attempt: it may be made again */
 /* The model cannot do it: the next one of the chain, else the end. why: for the log. */
 void call_give_up(struct model_call *m, const char *why, const struct err *e);
@@ -53,6 +55,9 @@ void call_free(struct model_call *m);
 int call_request(struct model_call *m, struct err *e) MUST_USE; /* fills m->q and m->info */
 /* The server found the request too long: whether the step may be tried once more with half of the conversation. */
 bool call_narrow(struct model_call *m);
+
+/* media.c: whether files that the request needs are read first; then the call goes on by itself. */
+bool call_media_waits(struct model_call *m);
 
 /* model_money.c */
 /* Reserves what the call may cost at most; where the money is nearly gone, it asks for a shorter answer. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Makes the request of an attempt from what the turn is: the model of the chain that is on, the system prompt, the tools and
  * as much of the conversation as fits the model's window. */
-#include "agent/model_call.h"
+#include "agent/media.h"
 
 #define BYTES_PER_TOKEN      3 /* a low estimate, so that a request that should fit does */
 #define SMALL_WINDOW_TOKENS  16000 /* under it a model gets the small profile */
@@ -115,8 +115,8 @@ room(const struct model_call *m, size_t fixed_bytes)
 	return bytes > 2 * fixed_bytes ? bytes - fixed_bytes : bytes / 2;
 }
 
-static void
-add_messages(struct model_call *m, size_t fixed_bytes)
+static int
+add_messages(struct model_call *m, size_t fixed_bytes, struct err *e)
 {
 	struct view_limits l = { .max_bytes = room(m, fixed_bytes),
 		.result_max = m->is_small ? SMALL_RESULT_MAX : 0 };
@@ -125,10 +125,11 @@ add_messages(struct model_call *m, size_t fixed_bytes)
 	if (m->r->view_bytes_max > 0)
 		l.max_bytes = MIN(l.max_bytes, m->r->view_bytes_max);
 	transcript_view(m->r->s->tr, &l, m->a, &view);
-	m->q.messages = view.messages;
 	m->q.messages_n = view.n;
 	m->view_bytes = view.bytes;
+	m->turns = view.turns;
 	m->dropped_turns = view.dropped_turns;
+	return media_fill(m->r->s, &m->info, &view, m->a, &m->q.messages, e);
 }
 
 int
@@ -155,9 +156,9 @@ call_request(struct model_call *m, struct err *e)
 		q->schema = schema;
 	q->system = prompt_system(m->r, m->is_small, schema, m->a);
 	fixed = q->system.n + m->r->en->toolsets[m->is_small].bytes;
-	add_messages(m, fixed);
+	rc = add_messages(m, fixed, e);
 	m->input_bytes = m->view_bytes + fixed;
-	return 0;
+	return rc;
 }
 
 /* ---- a conversation that the server finds too long ---- */

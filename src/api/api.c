@@ -12,6 +12,8 @@
 #define RESULT_SESSION_EVENTS   events_result
 #define RESULT_SESSION_TURN     turn_result
 #define RESULT_SESSION_CONTINUE turn_result
+#define RESULT_BLOB_PUT         blob_result
+#define RESULT_BLOB_GET         blob_result
 #define RESULT_TURN_GET         turn_get_result
 #define RESULT_TURN_CANCEL      no_result
 #define RESULT_APPROVAL_LIST    approval_list_result

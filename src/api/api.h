@@ -17,6 +17,8 @@ enum capability { CAP_NONE, CAP_READ, CAP_RUN, CAP_APPROVE, CAP_ADMIN };
 	X(SESSION_EVENTS, "session.events", CAP_READ, session_events_params, "Read events after a sequence number, and follow.") \
 	X(SESSION_TURN, "session.turn", CAP_RUN, session_turn_params, "Submit a message: starts a turn.") \
 	X(SESSION_CONTINUE, "session.continue", CAP_RUN, session_ref_params, "Go on with what a crash or a stop left open.") \
+	X(BLOB_PUT, "blob.put", CAP_RUN, blob_put_params, "Store bytes that a message will name: they follow the call as a stream.") \
+	X(BLOB_GET, "blob.get", CAP_READ, blob_get_params, "Read a blob: its bytes follow the answer as a stream.") \
 	X(TURN_GET, "turn.get", CAP_READ, turn_ref_params, "State of a turn.")                     \
 	X(TURN_CANCEL, "turn.cancel", CAP_RUN, turn_ref_params, "Cancel a turn: stops the model stream and kills its commands.") \
 	X(APPROVAL_LIST, "approval.list", CAP_READ, no_params, "List pending approvals.")          \

@@ -9,6 +9,8 @@
 /* One a line, in alphabetical order. */
 extern const struct field
 	approval_resolve_params[],
+	blob_get_params[],
+	blob_put_params[],
 	budget_get_params[],
 	catalog_fetch_params[],
 	catalog_show_params[],
@@ -32,6 +34,7 @@ extern const struct field
 
 extern const struct field
 	approval_list_result[],
+	blob_result[],
 	budget_result[],
 	catalog_fetch_result[],
 	catalog_show_result[],

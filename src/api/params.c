@@ -57,11 +57,14 @@ const struct field session_events_params[] = {
 	{ .type = FIELD_END },
 };
 
+#define BLOB_REF                                                                                  \
+	{ .name = "blob", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 64, .max = 64,         \
+		.text = "SHA-256 of its bytes, 64 lower-case hex digits." }
+
 static const struct field attachment_fields[] = {
-	{ .name = "name", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1,
-		.max = PATH_MAX_BYTES, .text = "What the model is told it is called." },
-	{ .name = "text", .type = FIELD_STR, .flags = FIELD_REQUIRED, .max = USER_TEXT_MAX,
-		.text = "Its content, UTF-8." },
+	BLOB_REF,
+	{ .name = "name", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1, .max = 255,
+		.text = "What the model is told it is called; what it is, its bytes tell." },
 	{ .type = FIELD_END },
 };
 static const struct field attachment_item = { .type = FIELD_OBJECT, .sub = attachment_fields };
@@ -87,10 +90,19 @@ const struct field session_turn_params[] = {
 		.text = "How much the model may think; absent: as configured." },
 	{ .name = "schema", .type = FIELD_ANY,
 		.text = "JSON Schema, an object: the final answer must be JSON that matches it." },
-	{ .name = "attachments", .type = FIELD_LIST, .max = 32, .item = &attachment_item,
-		.text = "Texts that go with the message." },
+	{ .name = "attachments", .type = FIELD_LIST, .max = TURN_FILES_MAX, .item = &attachment_item,
+		.text = "Files that go with the message, put with blob.put before: images, PDF, audio, "
+			"UTF-8 text, at most 32 MiB together." },
 	{ .type = FIELD_END },
 };
+
+const struct field blob_put_params[] = {
+	{ .name = "size", .type = FIELD_INT, .flags = FIELD_REQUIRED, .min = 1, .max = MEDIA_MAX,
+		.unit = "bytes", .text = "How many bytes follow." },
+	{ .type = FIELD_END },
+};
+
+const struct field blob_get_params[] = { BLOB_REF, { .type = FIELD_END } };
 
 const struct field turn_ref_params[] = {
 	{ .name = "turn", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 26, .max = 26,
@@ -237,9 +249,20 @@ const struct field session_list_result[] = {
 
 static const struct field turn_row[] = { TURN_ROW, R_END };
 static const struct field turn_row_item = { .type = FIELD_OBJECT, .sub = turn_row };
+static const struct field attached_row[] = {
+	R_STR("turn", "Id of the turn it came with."),
+	R_STR("name", "What it is called."),
+	R_STR("mime", "What it is, as in image/png."),
+	R_INT("size", "bytes", "Its size."),
+	R_STR("blob", "SHA-256 of its bytes: for blob.get."),
+	R_INT("tokens", NULL, "Estimate of what it takes of a model's window."),
+	R_END,
+};
+static const struct field attached_item = { .type = FIELD_OBJECT, .sub = attached_row };
 const struct field session_get_result[] = {
 	SESSION_ROW,
 	{ .name = "turns", .type = FIELD_LIST, .item = &turn_row_item, .text = "Oldest first." },
+	{ .name = "attachments", .type = FIELD_LIST, .item = &attached_item, .text = "Oldest first." },
 	R_END,
 };
 
@@ -269,6 +292,12 @@ const struct field turn_result[] = {
 	R_STR("turn", "Id of the turn."),
 	R_INT("seq", NULL, "Follow the session after this number to see the whole turn."),
 	R_OPT("notice", "What is not known about the model: its size or its price."),
+	R_END,
+};
+
+const struct field blob_result[] = {
+	R_STR("blob", "SHA-256 of its bytes."),
+	R_INT("size", "bytes", "Its size."),
 	R_END,
 };
 

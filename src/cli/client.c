@@ -2,6 +2,7 @@
  * One link to a runtime: calls with an answer each, and the events of subscriptions. Does not reconnect: whoever
  * follows a turn knows from where to go on. Each call is answered exactly once, with ERR_GONE when the link breaks. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include "base/limits.h"
@@ -11,10 +12,18 @@
 #define REPEATS_MAX 6 /* of a call whose runtime went away: for 630 ms at most */
 #define REPEAT_MS   10
 
+/* Bytes behind a call. */
+struct upload {
+	struct stream *s; /* NULL: the runtime wants no more */
+	struct str bytes;
+	size_t at;
+};
+
 struct call {
 	uint64_t id;
 	client_answer_fn fn;
 	void *arg;
+	struct upload *up; /* NULL: nothing follows the call */
 };
 
 struct client {
@@ -25,6 +34,47 @@ struct client {
 	size_t calls_n, calls_cap;
 };
 
+static void
+upload_free(struct upload *up)
+{
+	if (up && up->s)
+		stream_close(up->s, NULL);
+	free(up);
+}
+
+static void
+upload_write(struct upload *up)
+{
+	up->at += stream_write(up->s, 0, str_sub(up->bytes, up->at, up->bytes.n));
+	if (up->at == up->bytes.n)
+		stream_eof(up->s);
+}
+
+static void
+on_credit(void *arg)
+{
+	upload_write(arg);
+}
+
+static void
+on_upload_data(void *arg, int ch, struct str bytes)
+{
+}
+
+static void
+on_upload_eof(void *arg)
+{
+}
+
+static void
+on_upload_reset(void *arg, const struct err *e)
+{
+	((struct upload *)arg)->s = NULL; /* the answer says why */
+}
+
+static const struct stream_handler upload_handler = { .on_data = on_upload_data, .on_credit = on_credit,
+	.on_eof = on_upload_eof, .on_reset = on_upload_reset };
+
 static bool
 take_call(struct client *k, uint64_t id, struct call *out)
 {
@@ -33,6 +83,7 @@ take_call(struct client *k, uint64_t id, struct call *out)
 			continue;
 		*out = k->calls[i];
 		k->calls[i] = k->calls[--k->calls_n];
+		upload_free(out->up);
 		return true;
 	}
 	return false;
@@ -122,6 +173,7 @@ on_gone(void *arg, struct wire *w, const struct err *e)
 	while (k->calls_n > 0) {
 		struct call call = k->calls[--k->calls_n];
 
+		upload_free(call.up);
 		call.fn(call.arg, NULL, &gone);
 	}
 	if (h)
@@ -147,12 +199,14 @@ client_close(struct client *k)
 	if (!k)
 		return;
 	wire_close(k->w);
+	for (size_t i = 0; i < k->calls_n; i++)
+		free(k->calls[i].up);
 	free(k->calls);
 	free(k);
 }
 
-void
-client_call(struct client *k, enum api_method m, struct str params, client_answer_fn fn, void *arg)
+static uint64_t
+call_add(struct client *k, enum api_method m, struct str params, struct upload *up, client_answer_fn fn, void *arg)
 {
 	uint64_t id = wire_next_id(k->w);
 	struct json *head = wire_begin(k->w, WIRE_CALL, id);
@@ -160,7 +214,28 @@ client_call(struct client *k, enum api_method m, struct str params, client_answe
 	json_kv_z(head, "method", api_methods[m].name);
 	wire_end(k->w, params, -1);
 	k->calls = vec_grow(k->calls, &k->calls_cap, k->calls_n + 1, sizeof(*k->calls));
-	k->calls[k->calls_n++] = (struct call){ id, fn, arg };
+	k->calls[k->calls_n++] = (struct call){ id, fn, arg, up };
+	return id;
+}
+
+void
+client_call(struct client *k, enum api_method m, struct str params, client_answer_fn fn, void *arg)
+{
+	call_add(k, m, params, NULL, fn, arg);
+}
+
+void
+client_put(struct client *k, struct str bytes, client_answer_fn fn, void *arg)
+{
+	struct upload *up = xcalloc(1, sizeof(*up));
+	char params[48];
+	uint64_t id;
+
+	up->bytes = bytes;
+	snprintf(params, sizeof(params), "{\"size\":%zu}", bytes.n);
+	id = call_add(k, API_BLOB_PUT, str_of(params), up, fn, arg);
+	up->s = stream_open(k->w, id, &upload_handler, up);
+	upload_write(up);
 }
 
 /* ---- one call of a short command ---- */

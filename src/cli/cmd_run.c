@@ -103,6 +103,9 @@ check_options(const struct node *o, bool has_text, struct err *e)
 	if (node_bool(o, "insecure", false) && node_get(o, "tier") &&
 		strcmp(node_z(o, "tier", ""), "process") != 0)
 		return err_set(e, ERR_USAGE, ERR_TO_USER, "--insecure is tier process: leave --tier out");
+	if (!has_text && node_len(node_get(o, "attach")) > 0)
+		return err_set(e, ERR_USAGE, ERR_TO_USER,
+			"--attach goes with a task (ithaca run --attach FILE \"what is this?\")");
 	if (!has_text && !is_continue)
 		return err_set(e, ERR_USAGE, ERR_TO_USER,
 			"no task was given (ithaca run \"list the files\", or - to read it from standard input)");
@@ -113,7 +116,7 @@ static int
 read_task(struct cli *c, struct buf *text, struct err *e)
 {
 	const struct node *words = node_get(c->options, "task");
-	struct task task = { .attach = node_get(c->options, "attach"), .stdin_fd = STDIN_FILENO };
+	struct task task = { .stdin_fd = STDIN_FILENO };
 	struct buf typed;
 	int rc;
 
@@ -139,6 +142,20 @@ read_task(struct cli *c, struct buf *text, struct err *e)
 	rc = task_text(&task, text, e);
 	buf_fini(&typed);
 	return rc;
+}
+
+static void
+write_files(const struct run *r, struct json *j)
+{
+	json_key(j, "attachments");
+	json_arr(j);
+	for (size_t i = 0; i < r->files_n; i++) {
+		json_obj(j);
+		json_kv_z(j, "blob", r->files[i].hash);
+		json_kv_z(j, "name", r->files[i].name);
+		json_obj_end(j);
+	}
+	json_arr_end(j);
 }
 
 static int
@@ -182,6 +199,8 @@ turn_params(struct run *r, const char *session, struct str text, struct err *e)
 		json_kv_z(&j, "workspace", dir);
 	if (node_bool(o, "yes", false))
 		json_kv_bool(&j, "yes", true);
+	if (r->files_n > 0)
+		write_files(r, &j);
 	json_obj_end(&j);
 	return 0;
 }
@@ -199,6 +218,8 @@ prepare(struct run *r, struct err *e)
 	rc = read_task(r->cli, &text, e);
 	if (rc == 0)
 		rc = check_options(o, text.n > 0, e);
+	if (rc == 0)
+		rc = attach_read(node_get(o, "attach"), &r->files, &r->files_n, e);
 	if (rc == 0 && !session && node_bool(o, "continue", false))
 		rc = newest_session(r->cli, &session, e);
 	if (rc == 0 && text.n > 0) {

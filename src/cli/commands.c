@@ -77,7 +77,7 @@ static const struct field run_options[] = {
 	{ .name = "yes", .type = FIELD_BOOL, .dflt = "false", .short_opt = 'y',
 		.text = "Allow what would be asked, inside the mode; what a rule denies stays denied." },
 	{ .name = "attach", .type = FIELD_LIST, .max = 32, .item = &file, .unit = "file",
-		.text = "Add a text file to the message." },
+		.text = "Send a file with the message: an image, a PDF, audio or UTF-8 text." },
 	END,
 };
 
@@ -268,11 +268,24 @@ print_session(const struct node *r, struct buf *out)
 		{ 0 },
 	};
 
+	static const struct column files[] = {
+		{ "name", "ATTACHED" },
+		{ "mime", "TYPE" },
+		{ "size", "BYTES", COLUMN_NUMBER },
+		{ "turn", "IN TURN" },
+		{ "blob", "SHA-256" },
+		{ 0 },
+	};
+
 	print_row(r, columns, out);
-	if (node_len(node_get(r, "turns")) == 0)
-		return;
-	buf_add_char(out, '\n');
-	print_table(node_get(r, "turns"), turns, out);
+	if (node_len(node_get(r, "turns")) > 0) {
+		buf_add_char(out, '\n');
+		print_table(node_get(r, "turns"), turns, out);
+	}
+	if (node_len(node_get(r, "attachments")) > 0) {
+		buf_add_char(out, '\n');
+		print_table(node_get(r, "attachments"), files, out);
+	}
 }
 
 /* The bare value, so that a script can use it. */

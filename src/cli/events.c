@@ -35,6 +35,11 @@ add_detail(struct buf *b, const struct node *body)
 			buf_add_char(&text, ' ');
 		buf_add(&text, v->s.p, utf8_cut(v->s, 4 * DETAIL_MAX));
 	}
+	for (size_t i = 0; i < node_len(node_get(body, "attachments")); i++) {
+		buf_add_z(&text, text.n > 0 ? " [" : "[");
+		add_attachment(&text, node_at(node_get(body, "attachments"), i));
+		buf_add_char(&text, ']');
+	}
 	if (node_get(body, "args")) {
 		buf_add_char(&text, ' ');
 		call_summary(&text, node_get(body, "args"));

@@ -131,6 +131,8 @@ struct client_handler {
 struct client *client_new(struct loop *l, int fd, const struct client_handler *h, void *arg); /* takes fd; h may be NULL */
 void client_close(struct client *k); /* NULL is fine */
 void client_call(struct client *k, enum api_method m, struct str params, client_answer_fn fn, void *arg);
+/* blob.put with these bytes behind it; they are borrowed until the answer. */
+void client_put(struct client *k, struct str bytes, client_answer_fn fn, void *arg);
 
 /* Connects (starting a runner where needed), calls, waits, closes. *result is in c->a. */
 int call_once(struct cli *c, enum api_method m, struct str params, enum connect how,

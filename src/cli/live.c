@@ -2,6 +2,7 @@
  * The live view. Text that is on the screen is either extended or, while nothing else followed it and it still fits,
  * taken back and printed anew: so a retry or a broken link never shows the same words twice. */
 #include <inttypes.h>
+#include "base/media.h"
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "cli/live.h"
@@ -547,6 +548,33 @@ on_notice(struct live *v, const struct live_input *in)
 		live_note(v, node_str(in->body, "text", STR("")));
 }
 
+void
+add_attachment(struct buf *b, const struct node *file)
+{
+	char size[32];
+
+	add_cut(b, node_str(file, "name", STR("file")), 60, true);
+	buf_add_char(b, ' ');
+	add_cut(b, node_str(file, "mime", STR("")), 30, true);
+	buf_printf(b, " %s", media_size_text((size_t)MAX(node_int(file, "size", 0), 0), size));
+}
+
+static void
+on_user_message(struct live *v, const struct live_input *in)
+{
+	const struct node *files = node_get(in->body, "attachments");
+
+	for (size_t i = 0; i < node_len(files); i++) {
+		live_pause(v);
+		color(v, DIM);
+		buf_add_z(v->out, "[attached ");
+		add_attachment(v->out, node_at(files, i));
+		buf_add_char(v->out, ']');
+		color(v, "0");
+		buf_add_char(v->out, '\n');
+	}
+}
+
 static void
 on_stop(struct live *v, const struct live_input *in)
 {
@@ -558,6 +586,7 @@ static const struct {
 	const char *kind;
 	void (*fn)(struct live *v, const struct live_input *in);
 } renderers[] = {
+	{ "user.message", on_user_message },
 	{ "turn.started", on_turn_started },
 	{ "turn.finished", on_stop },
 	{ "model.started", on_model_started },

@@ -45,6 +45,8 @@ void live_note(struct live *v, struct str text);
 /* The last line: status, steps, tokens, cost, time, session. */
 void live_summary(struct live *v, const struct fold *f);
 
+/* "photo.png image/png 12 KB" of an attachment, cleaned. */
+void add_attachment(struct buf *b, const struct node *file);
 /* "0.4 s", "12 s", "2 min 05 s". */
 void add_duration(struct buf *b, int64_t ms);
 /* "$0.0123". */

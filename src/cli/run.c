@@ -141,9 +141,40 @@ on_answer(void *arg, const struct node *result, const struct err *e)
 		run_fail(r, e);
 }
 
+static void run_send(struct run *r);
+
+static void
+on_uploaded(void *arg, const struct node *result, const struct err *e)
+{
+	struct run *r = arg;
+	struct err le;
+
+	if (r->is_over || (e && e->code == ERR_GONE))
+		return; /* the next link goes on with it */
+	if (result && !str_is(node_str(result, "blob", STR("")), r->files[r->files_sent].hash)) {
+		err_set(&le, ERR_PROTO, ERR_TO_USER, "%.100s did not arrive as it was sent (try again)",
+			r->files[r->files_sent].name);
+		e = &le;
+	}
+	if (e) {
+		run_fail(r, e);
+		return;
+	}
+	r->links = 0;
+	r->files_sent++;
+	run_send(r);
+}
+
+/* First the files that the message names, one after the other, then the message. */
 static void
 run_send(struct run *r)
 {
+	if (r->files_sent < r->files_n) {
+		const struct attached *f = &r->files[r->files_sent];
+
+		client_put(r->client, (struct str){ f->bytes, f->n }, on_uploaded, r);
+		return;
+	}
 	r->is_sent = true;
 	client_call(r->client, r->method, buf_str(&r->params), on_answer, r);
 }
@@ -513,6 +544,7 @@ run_fini(struct run *r)
 {
 	live_fini(&r->live);
 	fold_fini(&r->fold);
+	attach_free(r->files, r->files_n);
 	buf_fini(&r->screen);
 	buf_fini(&r->params);
 }

@@ -5,6 +5,7 @@
 #define CLI_RUN_H
 
 #include "base/id.h"
+#include "cli/attach.h"
 #include "cli/ask.h"
 #include "cli/internal.h"
 #include "cli/live.h"
@@ -26,7 +27,10 @@ struct run {
 	struct buf params; /* its parameters as JSON */
 	char turn[ID_SIZE]; /* id that the parameters of session.turn carry */
 	bool is_new_session;
+	struct attached *files; /* that the message names; owned */
+	size_t files_n;
 
+	size_t files_sent; /* they are there, also after the link broke */
 	struct loop *loop; /* NULL: run_turn makes one */
 	struct client *client; /* NULL between two links */
 	struct fold fold;

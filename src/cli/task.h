@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Puts together the text of a task from operands, files and standard input. */
+ * Puts together the text of a task from operands and standard input. */
 #ifndef CLI_TASK_H
 #define CLI_TASK_H
 
@@ -8,7 +8,6 @@
 
 struct task {
 	struct str text; /* what was typed; may be empty */
-	const struct node *attach; /* list of paths; NULL: none */
 	int stdin_fd; /* -1: do not look at it */
 	bool is_stdin_task; /* `-`: standard input is the task itself */
 };

@@ -14,6 +14,7 @@ struct gateway_parts {
 	struct engine *engine;
 	struct sandbox *sandbox;
 	struct broker *broker;
+	struct blobs *blobs;
 	struct registry *registry;
 	struct config *config;
 	const char *home;

@@ -6,6 +6,7 @@
 
 #include "api/api.h"
 #include "gateway/gateway.h"
+#include "store/blob.h"
 
 #define OWNER "default" /* the user of a home that has one */
 
@@ -24,6 +25,7 @@ struct request {
 	struct json j;
 	void *own; /* the handler's own, in a */
 	void (*then)(struct request *q, const char *session); /* what with_session goes on with */
+	struct stream *stream; /* bytes that travel beside it; closed with the request, unless the handler takes it */
 };
 
 struct gateway {
@@ -38,6 +40,7 @@ struct gateway {
 	int64_t started_ms;
 	struct keyring_wait *keyring_waits; /* secrets.c */
 	struct catalog_fetch *catalog_fetch; /* NULL: none is under way */
+	size_t transfers; /* of blobs, under way */
 };
 
 typedef void (*handler_fn)(struct request *q);
@@ -49,6 +52,8 @@ void reply_text(struct request *q, struct str json);
 /* For handlers that write their result at once: begin gives the writer, end sends it. */
 struct json *reply_begin(struct request *q);
 void reply_end(struct request *q);
+/* Makes the stream of bytes that belongs to this call; while the handler runs for the first time, and q->client is there. */
+struct stream *request_stream(struct request *q, const struct stream_handler *handler, void *arg);
 /* Answers {sub} and sends the events of a session after `after`, then what comes. */
 void reply_subscribe(struct request *q, const char *session, uint64_t after);
 
@@ -71,6 +76,15 @@ void handle_approval_list(struct request *q);
 void handle_approval_resolve(struct request *q);
 int session_spec_of(struct request *q, struct session_spec *spec, struct err *e) MUST_USE;
 void write_turn_row(struct json *j, const struct rows *rows, size_t i);
+
+/* attachments.c: looks at the files that the parameters name, before anything is created: are they the caller's, what are
+ * they, does the model take them. then is called with what user.message says of them (a JSON list, empty: none) in *out
+ * (of the request's arena), or the request is answered. */
+void with_attachments(struct request *q, const struct model_info *m, struct str *out, void (*then)(struct request *q));
+
+/* blobs.c */
+void handle_blob_put(struct request *q);
+void handle_blob_get(struct request *q);
 
 /* settings.c */
 void handle_config_list(struct request *q);

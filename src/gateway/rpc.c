@@ -48,9 +48,17 @@ request_free(struct request *q)
 			;
 		*at = q->next;
 	}
+	if (q->stream != NULL)
+		stream_close(q->stream, NULL);
 	buf_fini(&q->out);
 	arena_free(q->a);
 	free(q);
+}
+
+struct stream *
+request_stream(struct request *q, const struct stream_handler *handler, void *arg)
+{
+	return q->stream = stream_open(q->client->w, q->id, handler, arg);
 }
 
 void

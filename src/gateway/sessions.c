@@ -148,6 +148,69 @@ handle_session_list(struct request *q)
 	store_query(q->g->parts.store, STMT_SESSION_LIST, params, 2, on_list, q);
 }
 
+/* Messages of a session are looked through for files a few at a time: each may be as large as an event. */
+#define MESSAGES_AT_ONCE 3
+
+struct gathering {
+	const char *session;
+	int64_t after;
+};
+
+static void
+write_attachments(struct request *q, struct str turn, struct str body)
+{
+	struct arena *a = arena_new(4 * EVENT_BODY_MAX);
+	const struct node *n, *files;
+
+	if (json_parse(a, body, &n, NULL) == 0) {
+		files = node_get(n, "attachments");
+		for (size_t i = 0; i < node_len(files); i++) {
+			static const char *const keys[] = { "name", "mime", "size", "blob", "tokens" };
+
+			json_obj(&q->j);
+			json_kv_str(&q->j, "turn", turn);
+			for (size_t k = 0; k < ARRAY_LEN(keys); k++)
+				json_kv_node(&q->j, keys[k], node_get(node_at(files, i), keys[k]));
+			json_obj_end(&q->j);
+		}
+	}
+	arena_free(a);
+}
+
+static void on_messages(void *arg, const struct rows *rows, const struct err *e);
+
+static void
+gather(struct request *q)
+{
+	struct gathering *g = q->own;
+	struct cell_value params[] = { V_Z(g->session), V_INT(g->after), V_INT(MESSAGES_AT_ONCE) };
+
+	store_query(q->g->parts.store, STMT_EVENT_MESSAGES, params, 3, on_messages, q);
+}
+
+static void
+on_messages(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct request *q = arg;
+	struct gathering *g = q->own;
+
+	if (e != NULL) {
+		reply_error(q, e);
+		return;
+	}
+	for (size_t i = 0; i < rows_len(rows); i++) {
+		g->after = rows_int(rows, i, 0);
+		write_attachments(q, rows_str(rows, i, 1), rows_str(rows, i, 2));
+	}
+	if (rows_len(rows) == MESSAGES_AT_ONCE) {
+		gather(q);
+		return;
+	}
+	json_arr_end(&q->j);
+	json_obj_end(&q->j);
+	reply_end(q);
+}
+
 static void
 on_turns(void *arg, const struct rows *rows, const struct err *e)
 {
@@ -166,8 +229,9 @@ on_turns(void *arg, const struct rows *rows, const struct err *e)
 		json_obj_end(j);
 	}
 	json_arr_end(j);
-	json_obj_end(j);
-	reply_end(q);
+	json_key(j, "attachments");
+	json_arr(j);
+	gather(q);
 }
 
 static void
@@ -197,7 +261,10 @@ static void
 get_session(struct request *q, const char *session)
 {
 	struct cell_value params[] = { V_Z(session), V_Z(OWNER) };
+	struct gathering *g = arena_alloc(q->a, sizeof *g);
 
+	g->session = arena_strdup(q->a, str_of(session));
+	q->own = g;
 	store_query(q->g->parts.store, STMT_SESSION_GET, params, 2, on_get, q);
 }
 

@@ -116,41 +116,6 @@ on_submitted(void *arg, const char *session, const char *turn, uint64_t seq, con
 	reply_end(q);
 }
 
-/* The message with its attachments behind it, each in a labelled block. */
-static int
-turn_text(struct request *q, struct str *out, struct err *e)
-{
-	const struct node *list = node_get(q->params, "attachments");
-	struct buf b;
-
-	buf_init(&b, USER_TEXT_MAX);
-	buf_add_str(&b, node_str(q->params, "text", STR("")));
-	for (size_t i = 0; i < node_len(list); i++) {
-		const struct node *at = node_at(list, i);
-
-		buf_printf(&b, "\n\n--- attachment: %s ---\n", node_z(at, "name", ""));
-		buf_add_str(&b, node_str(at, "text", STR("")));
-		buf_add_z(&b, "\n--- end of attachment ---");
-	}
-	if (b.overflow) {
-		buf_fini(&b);
-		return err_set(e, ERR_LIMIT, ERR_TO_USER, "the message is larger than %u KiB (put it into a file of the workspace)",
-			USER_TEXT_MAX / KIB);
-	}
-	*out = arena_str(q->a, buf_str(&b));
-	buf_fini(&b);
-	return engine_check_text(*out, e);
-}
-
-/* Refused before anything is logged: a model that does not exist would only fail later. */
-static int
-check_model(struct request *q, struct err *e)
-{
-	struct model_info info;
-
-	return asked_model(q, &info, e);
-}
-
 /* The schema as text; refused before anything is logged when it cannot be checked against. */
 static int
 check_schema(struct request *q, struct str *out, struct err *e)
@@ -178,7 +143,7 @@ check_schema(struct request *q, struct str *out, struct err *e)
 
 /* What the parameters of a message come to, found good before anything is logged: q->own. */
 struct checked {
-	struct str text, schema;
+	struct str schema, attachments;
 };
 
 static void
@@ -188,7 +153,7 @@ submit(struct request *q, const char *session)
 	const char *turn = node_z(q->params, "turn", NULL);
 	struct turn_spec spec = { .session = session, .turn = turn, .model = node_str(q->params, "model", STR("")),
 		.effort = node_str(q->params, "effort", STR("")), .mode = -1, .yes = node_bool(q->params, "yes", false),
-		.text = checked->text, .schema = checked->schema };
+		.text = node_str(q->params, "text", STR("")), .schema = checked->schema, .attachments = checked->attachments };
 	enum mode mode;
 
 	if (mode_parse(node_str(q->params, "mode", STR("")), &mode) == 0)
@@ -211,6 +176,15 @@ submit_new(struct request *q)
 }
 
 static void
+find_session(struct request *q)
+{
+	if (node_get(q->params, "session") != NULL)
+		with_session(q, submit);
+	else
+		submit_new(q);
+}
+
+static void
 on_turn_known(void *arg, const struct rows *rows, const struct err *e)
 {
 	struct request *q = arg;
@@ -222,32 +196,40 @@ on_turn_known(void *arg, const struct rows *rows, const struct err *e)
 	}
 	if (e != NULL)
 		reply_error(q, e);
-	else if (node_get(q->params, "session") != NULL)
-		with_session(q, submit);
 	else
-		submit_new(q);
+		find_session(q);
+}
+
+static void
+find_turn(struct request *q)
+{
+	const char *turn = node_z(q->params, "turn", NULL);
+	struct cell_value param = V_Z(turn);
+
+	if (turn != NULL)
+		store_query(q->g->parts.store, STMT_TURN_GET, &param, 1, on_turn_known, q);
+	else
+		find_session(q);
 }
 
 void
 handle_session_turn(struct request *q)
 {
 	const char *turn = node_z(q->params, "turn", NULL);
-	struct cell_value param = V_Z(turn);
 	struct checked *checked = arena_alloc(q->a, sizeof *checked);
+	struct model_info *info = arena_alloc(q->a, sizeof *info);
 	struct err e = { 0 };
 
 	q->own = checked;
-	if (check_model(q, &e) != 0 || check_schema(q, &checked->schema, &e) != 0 || turn_text(q, &checked->text, &e) != 0) {
+	/* Refused before anything is logged: a model that does not exist would only fail later. */
+	if (asked_model(q, info, &e) != 0 || check_schema(q, &checked->schema, &e) != 0 ||
+		engine_check_text(node_str(q->params, "text", STR("")), &e) != 0) {
 		reply_error(q, &e);
 	} else if (turn != NULL && !id_valid(str_of(turn))) {
 		err_set(&e, ERR_INVALID, ERR_TO_USER, "turn %s is not an id", turn);
 		reply_error(q, &e);
-	} else if (turn != NULL) {
-		store_query(q->g->parts.store, STMT_TURN_GET, &param, 1, on_turn_known, q);
-	} else if (node_get(q->params, "session") != NULL) {
-		with_session(q, submit);
 	} else {
-		submit_new(q);
+		with_attachments(q, info, &checked->attachments, find_turn);
 	}
 }
 

@@ -30,7 +30,7 @@ static const uint64_t edges[ROLE_COUNT][ROLE_COUNT] = {
 	},
 	[ROLE_RUNTIME] = {
 		[ROLE_RUNNER] = K(READY) | K(IDLE) | K(FAULT),
-		[ROLE_CLIENT] = K(RESULT) | K(ERROR) | K(EVENT),
+		[ROLE_CLIENT] = K(RESULT) | K(ERROR) | K(EVENT) | STREAM,
 		[ROLE_BROKER] = K(FETCH) | K(SECRETS) | STREAM,
 		[ROLE_SHELLD] = K(SPAWN) | K(EXEC) | K(INPUT) | K(RESIZE) | K(SIGNAL) | K(KILL) |
 			K(SPOOL) | K(FILE) | K(CLOSE) | STREAM,
@@ -45,7 +45,7 @@ static const uint64_t edges[ROLE_COUNT][ROLE_COUNT] = {
 			K(SPOOLED) | K(FILED) | K(CLOSED) | K(ERROR) | STREAM,
 	},
 	[ROLE_CLIENT] = {
-		[ROLE_RUNTIME] = K(CALL),
+		[ROLE_RUNTIME] = K(CALL) | STREAM,
 		[ROLE_RUNNER] = K(CALL) | K(STOP),
 	},
 };
@@ -85,7 +85,7 @@ wire_is_stream_kind(enum wire_kind k)
 bool
 wire_opens_stream(enum wire_kind k)
 {
-	return ((K(FETCH) | K(EXEC)) >> k & 1) != 0;
+	return ((K(FETCH) | K(EXEC) | K(CALL)) >> k & 1) != 0;
 }
 
 static uint32_t

@@ -26,7 +26,7 @@ const char *role_name(enum role r);
 	X(STOP, "stop", 0, 0)              /* runner: finish and exit; client to runner: stop all */ \
 	X(FAULT, "fault", 0, 0)            /* role: cannot go on; {code, message} is shown to the user */ \
 	/* client and runtime: API methods */                                                      \
-	X(CALL, "call", 4 * MIB, 0)        /* {method}; tail: parameters as JSON */                \
+	X(CALL, "call", 4 * MIB, 0)        /* {method}; tail: parameters as JSON; bytes of a blob follow as data */ \
 	X(RESULT, "result", 4 * MIB, 0)    /* answers CALL; tail: result as JSON */                \
 	X(ERROR, "error", 0, 0)            /* answers any request: {code, message} */              \
 	X(EVENT, "event", 4 * MIB, 0)      /* {sub}; tail: one event envelope as JSON */           \

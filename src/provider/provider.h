@@ -18,7 +18,8 @@ enum part_type {
 	PART_REASONING_REDACTED, /* data in signature */
 	PART_CALL,               /* call_id, tool, args (JSON object text) */
 	PART_RESULT,             /* call_id, text, is_error; only in user messages */
-	PART_MEDIA,              /* mime, data, name: an attachment; only in user messages */
+	PART_MEDIA,              /* mime, data, name: an attachment; only in user messages. text:
+				    what stands for it where it cannot be sent */
 };
 struct part {
 	enum part_type type;
@@ -33,7 +34,8 @@ struct part {
 	struct str tool;
 	struct str args;
 	struct str mime; /* "image/png" */
-	struct str data; /* raw bytes, borrowed */
+	struct str data; /* raw bytes, borrowed; p is NULL until blob was read */
+	struct str blob; /* name of the bytes in the store; also on the text that became of them */
 	struct str name; /* file name, for APIs that show it to the model; may be empty */
 	bool is_error;
 };

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/path.h"
 #include "gateway/gateway.h"
+#include "store/blob.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ struct runtime {
 	char *home, *config_file;
 	bool is_private;
 	struct store *store;
+	struct blobs *blobs;
 	struct events *events;
 	struct sandbox *sandbox;
 	struct broker *broker;
@@ -90,8 +92,8 @@ static int
 open_engine(struct runtime *rt, struct err *e)
 {
 	struct engine_parts parts = { .loop = rt->loop, .store = rt->store, .events = rt->events, .sandbox = rt->sandbox,
-		.broker = rt->broker, .registry = rt->registry, .config = rt->config, .home = rt->home, .on_busy = tell_idle,
-		.arg = rt };
+		.broker = rt->broker, .registry = rt->registry, .config = rt->config, .blobs = rt->blobs, .home = rt->home,
+		.on_busy = tell_idle, .arg = rt };
 
 	return engine_open(&parts, &rt->engine, e);
 }
@@ -117,6 +119,7 @@ boot(struct runtime *rt, struct str envelope, struct err *e)
 	struct arena *a = arena_new(16 * MIB);
 	const struct node *n = &node_null;
 	enum log_level level = LOG_INFO;
+	AUTO_FREE char *blobs_dir = NULL;
 	struct buf b;
 	int rc = json_parse(a, envelope, &n, e);
 
@@ -144,6 +147,8 @@ boot(struct runtime *rt, struct str envelope, struct err *e)
 	}
 	if (rc != 0 || (rc = open_store(rt, e)) != 0)
 		return rc;
+	blobs_dir = xasprintf("%s/state/blobs", rt->home);
+	rt->blobs = blobs_open(rt->store, rt->loop, blobs_dir);
 	rt->events = events_open(rt->store, rt->loop);
 	registry_add(rt->registry, file_tools);
 	registry_add(rt->registry, exec_tools);
@@ -166,7 +171,7 @@ on_listen(struct runtime *rt, struct wire_msg *m, struct err *e)
 {
 	struct gateway_parts parts = { .loop = rt->loop, .store = rt->store, .events = rt->events, .engine = rt->engine,
 		.sandbox = rt->sandbox, .broker = rt->broker, .registry = rt->registry, .config = rt->config,
-		.home = rt->home, .config_file = rt->config_file, .is_private = rt->is_private, .on_busy = tell_idle,
+		.blobs = rt->blobs, .home = rt->home, .config_file = rt->config_file, .is_private = rt->is_private, .on_busy = tell_idle,
 		.arg = rt };
 
 	if (rt->engine == NULL)
@@ -233,11 +238,14 @@ finish(struct runtime *rt)
 	if (rt->engine != NULL)
 		engine_stop(rt->engine);
 	sandbox_detach(rt->sandbox); /* effects that still run end here, and stay open in the log */
+	if (rt->blobs != NULL)
+		blobs_stop(rt->blobs);
 	store_close(rt->store);
 	if (rt->gateway != NULL)
 		gateway_close(take_ptr(&rt->gateway));
 	if (rt->engine != NULL)
 		engine_close(take_ptr(&rt->engine));
+	blobs_free(rt->blobs);
 	sandbox_free(rt->sandbox);
 	broker_free(rt->broker);
 	if (rt->events != NULL)

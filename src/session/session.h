@@ -13,6 +13,11 @@ struct transcript;
 
 struct transcript *transcript_new(void) MUST_USE;
 void transcript_free(struct transcript *tr); /* NULL is fine */
+/* A copy for what may come next; it borrows from tr, which must outlive it and not grow meanwhile. */
+struct transcript *transcript_imagine(const struct transcript *tr) MUST_USE;
+bool transcript_has_media(const struct transcript *tr); /* some message came with a file */
+/* What the last answer said of its request; false: there was none yet. cost (may be NULL): of that call. */
+bool transcript_last_usage(const struct transcript *tr, struct model_usage *u, int64_t *cost_microusd);
 /* Events that are not part of the conversation are ignored. 0, or ERR_CORRUPT when the body is not what its kind says,
  * or ERR_LIMIT when the session is larger than TRANSCRIPT_MAX. */
 int transcript_add(struct transcript *tr, enum event_kind kind, const struct node *body, struct err *e) MUST_USE;
@@ -22,6 +27,7 @@ struct transcript_view {
 	size_t n;
 	size_t bytes; /* of all text in them: for estimates */
 	size_t dropped_turns; /* oldest turns that were left out to fit */
+	const size_t *turns; /* of each message, from 1; 0: it stands for what was left out */
 };
 struct view_limits {
 	size_t max_bytes; /* of all text */

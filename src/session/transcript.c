@@ -4,6 +4,7 @@
 #include "session/session.h"
 
 #include "base/limits.h"
+#include "base/media.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 
@@ -23,6 +24,9 @@ struct transcript {
 	size_t n, cap;
 	size_t turns;
 	struct buf partial; /* text of the model call in progress, as far as it was logged */
+	bool has_media, has_usage;
+	struct model_usage usage; /* of the last answer */
+	int64_t cost_microusd;
 };
 
 struct transcript *
@@ -44,6 +48,38 @@ transcript_free(struct transcript *tr)
 	arena_free(tr->a);
 	free(tr->entries);
 	free(tr);
+}
+
+struct transcript *
+transcript_imagine(const struct transcript *tr)
+{
+	struct transcript *copy = transcript_new();
+
+	copy->turns = tr->turns;
+	copy->has_media = tr->has_media;
+	copy->has_usage = tr->has_usage;
+	copy->usage = tr->usage;
+	copy->cost_microusd = tr->cost_microusd;
+	copy->entries = vec_grow(NULL, &copy->cap, tr->n + 1, sizeof *copy->entries);
+	copy->n = tr->n;
+	if (tr->n > 0)
+		memcpy(copy->entries, tr->entries, tr->n * sizeof *tr->entries);
+	return copy;
+}
+
+bool
+transcript_has_media(const struct transcript *tr)
+{
+	return tr->has_media;
+}
+
+bool
+transcript_last_usage(const struct transcript *tr, struct model_usage *u, int64_t *cost_microusd)
+{
+	*u = tr->usage;
+	if (cost_microusd != NULL)
+		*cost_microusd = tr->cost_microusd;
+	return tr->has_usage;
 }
 
 static struct entry *
@@ -82,16 +118,47 @@ too_large(struct err *e)
 		"the session is larger than %u MiB (start a new one with --new)", TRANSCRIPT_MAX / MIB);
 }
 
+/* A file that came with the message: its bytes are in a blob. What it takes of the window counts as text would. */
+static bool
+add_file(struct transcript *tr, struct entry *en, struct part *p, const struct node *file)
+{
+	size_t size = (size_t)MAX(node_int(file, "size", 0), 0), before = en->bytes;
+	struct arena *a = arena_new(64 * KIB);
+	char size_text[32];
+	const char *label;
+	bool ok;
+
+	p->type = PART_MEDIA;
+	p->data.n = size;
+	label = arena_printf(a, "%.*s (%.*s, %s)", STR_FMT(node_str(file, "name", STR(""))),
+		STR_FMT(node_str(file, "mime", STR(""))), media_size_text(size, size_text));
+	ok = keep(tr, en, node_str(file, "name", STR("")), &p->name) &&
+		keep(tr, en, node_str(file, "mime", STR("")), &p->mime) &&
+		keep(tr, en, node_str(file, "blob", STR("")), &p->blob) && keep(tr, en, str_of(label), &p->text);
+	en->bytes = before + (size_t)MAX(node_int(file, "tokens", 0), 0) * MEDIA_TEXT_BYTES;
+	tr->has_media = true;
+	arena_free(a);
+	return ok;
+}
+
+/* Files stand before the text that speaks of them. */
 static int
 add_user(struct transcript *tr, const struct node *body, struct err *e)
 {
+	const struct node *files = node_get(body, "attachments");
+	size_t n = node_len(files);
 	struct entry *en;
 
 	tr->turns++;
-	en = entry_push(tr, MSG_USER, 1);
-	if (en == NULL || !keep(tr, en, node_str(body, "text", STR("")), &en->parts[0].text))
+	en = entry_push(tr, MSG_USER, n + 1);
+	if (en == NULL)
 		return too_large(e);
-	en->parts[0].type = PART_TEXT;
+	for (size_t i = 0; i < n; i++)
+		if (!add_file(tr, en, &en->parts[i], node_at(files, i)))
+			return too_large(e);
+	if (!keep(tr, en, node_str(body, "text", STR("")), &en->parts[n].text))
+		return too_large(e);
+	en->parts[n].type = PART_TEXT;
 	return 0;
 }
 
@@ -100,6 +167,21 @@ static bool
 keep_some(struct transcript *tr, struct entry *en, struct str s, struct str *out)
 {
 	return s.n == 0 || keep(tr, en, s, out);
+}
+
+static void
+add_usage(struct transcript *tr, const struct node *body)
+{
+	const struct node *u = node_get(body, "usage");
+
+	if (u == NULL)
+		return;
+	tr->has_usage = true;
+	tr->cost_microusd = node_int(body, "cost_microusd", 0);
+	tr->usage = (struct model_usage){ .input_tokens = node_int(u, "input_tokens", 0),
+		.output_tokens = node_int(u, "output_tokens", 0), .cached_tokens = node_int(u, "cached_tokens", 0),
+		.cache_write_tokens = node_int(u, "cache_write_tokens", 0),
+		.reasoning_tokens = node_int(u, "reasoning_tokens", 0) };
 }
 
 static int
@@ -254,6 +336,7 @@ transcript_add(struct transcript *tr, enum event_kind kind, const struct node *b
 	case EVENT_USER_MESSAGE:
 		return add_user(tr, body, e);
 	case EVENT_MODEL_DONE:
+		add_usage(tr, body);
 		return add_answer(tr, body, e);
 	case EVENT_MODEL_PARTIAL:
 	case EVENT_MODEL_RESET:
@@ -387,6 +470,7 @@ transcript_view(const struct transcript *tr, const struct view_limits *l, struct
 {
 	size_t first = tr->n, bytes = 0, n = 0, cut = result_cut(tr, l);
 	struct message *messages;
+	size_t *turns;
 
 	/* Walk back turn by turn as long as the next older one fits. */
 	while (first > 0) {
@@ -401,10 +485,14 @@ transcript_view(const struct transcript *tr, const struct view_limits *l, struct
 	if (first > 0)
 		out->dropped_turns = tr->entries[first - 1].turn;
 	messages = arena_alloc(a, (tr->n - first + 1) * sizeof *messages);
+	turns = arena_alloc(a, (tr->n - first + 1) * sizeof *turns);
 	if (out->dropped_turns > 0)
 		dropped_note(out->dropped_turns, a, &messages[n++]);
-	for (size_t i = first; i < tr->n; i++)
+	for (size_t i = first; i < tr->n; i++) {
+		turns[n] = tr->entries[i].turn;
 		view_entry(tr, &tr->entries[i], cut, a, &messages[n++]);
+	}
 	out->messages = messages;
+	out->turns = turns;
 	out->n = n;
 }

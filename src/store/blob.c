@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Blobs: putting, getting, finding, and who needs one. What changes blobs is a job, and jobs run one after the other, so
- * no sweep ever removes the file of a blob that is just being put. Order of what becomes durable: the file, then its
- * row; on removal the row, then its file. */
+ * Blobs: putting, getting, finding, and who needs one. What changes blobs is a job, and jobs run
+ * one after the other, so no sweep ever removes the file of a blob that is just being put. Order of
+ * what becomes durable: the file, then its row; on removal the row, then its file. */
 #include "store/blob_internal.h"
 
 #include <stdio.h>
@@ -58,7 +58,8 @@ bool
 blob_hash_valid(struct str hash)
 {
 	for (size_t i = 0; i < hash.n; i++)
-		if (!((hash.p[i] >= '0' && hash.p[i] <= '9') || (hash.p[i] >= 'a' && hash.p[i] <= 'f')))
+		if (!((hash.p[i] >= '0' && hash.p[i] <= '9') ||
+			    (hash.p[i] >= 'a' && hash.p[i] <= 'f')))
 			return false;
 	return hash.n == SHA256_HEX - 1;
 }
@@ -218,7 +219,8 @@ put_stored(void *arg)
 	}
 	batch = batch_new();
 	BATCH(batch, STMT_BLOB_PUT, V_Z(p->hash), V_INT((int64_t)p->n),
-		p->n <= BLOB_ROW_MAX ? V_BYTES(((struct str){ p->bytes, p->n })) : V_NULL, V_INT(clock_wall_ms()));
+		p->n <= BLOB_ROW_MAX ? V_BYTES(((struct str){ p->bytes, p->n })) : V_NULL,
+		V_INT(clock_wall_ms()));
 	BATCH(batch, STMT_BLOB_REF, V_Z(p->hash), V_Z(upload_of(p->owner, upload)));
 	job_waits(&p->job);
 	store_commit(p->job.b->store, batch, on_put, p);
@@ -274,8 +276,14 @@ blob_put(struct blobs *b, const char *owner, char *bytes, size_t n, blob_put_fn 
 		return;
 	}
 	p = xcalloc(1, sizeof *p);
-	*p = (struct put){ .job = { .b = b, .start = put_start, .answer = put_answer, .fini = put_fini }, .owner = xstrdup(owner), .bytes = bytes,
-		.n = n, .fn = fn, .arg = arg };
+	*p = (struct put){
+		.job = { .b = b, .start = put_start, .answer = put_answer, .fini = put_fini },
+		.owner = xstrdup(owner),
+		.bytes = bytes,
+		.n = n,
+		.fn = fn,
+		.arg = arg
+	};
 	job_add(b, &p->job);
 }
 
@@ -284,7 +292,8 @@ blob_keep(struct batch *batch, const char *owner, struct str hash, const char *s
 {
 	char upload[UPLOAD_SIZE];
 
-	batch_add_expect(batch, STMT_BLOB_REF, (const struct cell_value[]){ V_TEXT(hash), V_Z(session) }, 2, 1);
+	batch_add_expect(batch, STMT_BLOB_REF,
+		(const struct cell_value[]){ V_TEXT(hash), V_Z(session) }, 2, 1);
 	BATCH(batch, STMT_BLOB_UNREF_ONE, V_TEXT(hash), V_Z(upload_of(owner, upload)));
 }
 
@@ -332,7 +341,8 @@ fetch_end(struct fetch *f)
 static int
 no_blob(struct fetch *f)
 {
-	return err_set(&f->e, ERR_NOT_FOUND, ERR_TO_USER, "there is no blob %.12s... (send the file again)", f->hash);
+	return err_set(&f->e, ERR_NOT_FOUND, ERR_TO_USER,
+		"there is no blob %.12s... (send the file again)", f->hash);
 }
 
 /* On a pool thread. */
@@ -353,8 +363,10 @@ get_work(void *arg)
 	}
 	sha256_hex((struct str){ f->bytes, f->n }, hash);
 	if (strcmp(hash, f->hash) != 0)
-		err_set(&f->e, ERR_CORRUPT, ERR_TO_USER, "blob %.12s... is damaged (restore it from a backup, or send the "
-			"file again)", f->hash);
+		err_set(&f->e, ERR_CORRUPT, ERR_TO_USER,
+			"blob %.12s... is damaged (restore it from a backup, or send the "
+			"file again)",
+			f->hash);
 }
 
 static void
@@ -418,7 +430,8 @@ blob_find(struct blobs *b, const char *owner, struct str hash, blob_find_fn fn, 
 	if (b->is_stopped)
 		refuse_later(b, (struct refusal){ .find = fn, .arg = arg });
 	else
-		store_query(b->store, STMT_BLOB_OWNED, params, 3, on_found, fetch_new(b, hash, NULL, fn, arg));
+		store_query(b->store, STMT_BLOB_OWNED, params, 3, on_found,
+			fetch_new(b, hash, NULL, fn, arg));
 }
 
 /* ---- life ---- */

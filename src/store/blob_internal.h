@@ -12,8 +12,8 @@ struct job {
 	void (*start)(struct job *j);
 	void (*answer)(struct job *j, const struct err *e);
 	void (*fini)(struct job *j); /* frees what is its own */
-	int steps; /* under way in store or pool: 0 or 1 */
-	bool is_answered; /* by blobs_stop; its step still comes back */
+	int steps;                   /* under way in store or pool: 0 or 1 */
+	bool is_answered;            /* by blobs_stop; its step still comes back */
 };
 
 struct blobs {
@@ -30,7 +30,8 @@ struct blobs {
 void job_add(struct blobs *b, struct job *j);
 /* The job is over; the next one starts. e NULL: it worked. */
 void job_end(struct job *j, const struct err *e);
-/* Each step of a job: before it is started, and first thing in its callback. false: the job is gone. */
+/* Each step of a job: before it is started, and first thing in its callback. false: the job is
+ * gone. */
 void job_waits(struct job *j);
 bool job_goes_on(struct job *j);
 

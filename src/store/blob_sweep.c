@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * Removing blobs: rows that nobody needs, each in a commit of its own that fails when somebody came to need it
- * meanwhile, and behind it the file; and once, after the start, files that have no row because a crash came between
- * file and row. Both are jobs, so nothing is being put while they run. */
+ * Removing blobs: rows that nobody needs, each in a commit of its own that fails when somebody came
+ * to need it meanwhile, and behind it the file; and once, after the start, files that have no row
+ * because a crash came between file and row. Both are jobs, so nothing is being put while they run.
+ */
 #include "store/blob_internal.h"
 
 #include <dirent.h>
@@ -54,7 +55,8 @@ remove_file(const struct sweep *s)
 	AUTO_FREE char *path = blob_file(s->job.b, s->found[s->at].hash);
 
 	if (unlink(path) != 0 && errno != ENOENT)
-		log_warn("the file of a removed blob is still there", LOG_S("file", path), LOG_I("errno", errno));
+		log_warn("the file of a removed blob is still there", LOG_S("file", path),
+			LOG_I("errno", errno));
 }
 
 /* ---- rows that nobody needs ---- */
@@ -121,7 +123,8 @@ on_unused(void *arg, const struct rows *rows, const struct err *e)
 static void
 unused_ask(struct job *j)
 {
-	struct cell_value params[] = { V_INT(clock_wall_ms() - BLOB_UPLOAD_MS), V_INT(SWEEP_AT_ONCE) };
+	struct cell_value params[] = { V_INT(clock_wall_ms() - BLOB_UPLOAD_MS),
+		V_INT(SWEEP_AT_ONCE) };
 
 	job_waits(j);
 	store_query(j->b->store, STMT_BLOB_UNUSED, params, 2, on_unused, j);
@@ -135,7 +138,9 @@ blobs_sweep(struct blobs *b)
 	if (b->is_stopped)
 		return;
 	s = xcalloc(1, sizeof *s);
-	s->job = (struct job){ .b = b, .start = unused_ask, .answer = sweep_answer, .fini = sweep_fini };
+	s->job = (struct job){
+		.b = b, .start = unused_ask, .answer = sweep_answer, .fini = sweep_fini
+	};
 	job_add(b, &s->job);
 }
 
@@ -220,6 +225,8 @@ orphans_start(struct blobs *b)
 	if (access(b->dir, F_OK) != 0)
 		return;
 	s = xcalloc(1, sizeof *s);
-	s->job = (struct job){ .b = b, .start = orphans_list, .answer = sweep_answer, .fini = sweep_fini };
+	s->job = (struct job){
+		.b = b, .start = orphans_list, .answer = sweep_answer, .fini = sweep_fini
+	};
 	job_add(b, &s->job);
 }

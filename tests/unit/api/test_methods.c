@@ -68,6 +68,8 @@ check(const char *method, const char *json, struct err *e)
 	return rc ? e->msg : NULL;
 }
 
+#define BLOB "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
 static void
 test_params(void **state)
 {
@@ -76,11 +78,17 @@ test_params(void **state)
 	assert_null(check("session.turn", "{\"text\":\"hello\"}", &e));
 	assert_null(check("session.turn",
 		"{\"text\":\"x\",\"session\":\"demo\",\"turn\":\"01jd0000000000000000000000\",\"mode\":\"read_only\","
-		"\"yes\":true,\"attachments\":[{\"name\":\"a\",\"text\":\"b\"}]}",
+		"\"yes\":true,\"attachments\":[{\"name\":\"a\",\"blob\":\"" BLOB "\"}]}",
 		&e));
 	assert_null(check("session.events", "{\"session\":\"s\",\"after\":7,\"follow\":true}", &e));
 	assert_null(check("status.get", "{}", &e));
+	assert_null(check("blob.put", "{\"size\":20971520}", &e));
+	assert_null(check("blob.get", "{\"blob\":\"" BLOB "\"}", &e));
 
+	assert_non_null(check("blob.put", "{\"size\":20971521}", &e));
+	assert_non_null(check("blob.put", "{\"size\":0}", &e));
+	assert_non_null(check("blob.get", "{\"blob\":\"../../etc/passwd\"}", &e));
+	assert_non_null(check("session.turn", "{\"text\":\"x\",\"attachments\":[{\"blob\":\"" BLOB "\"}]}", &e));
 	assert_non_null(strstr(check("session.turn", "{}", &e), "text"));
 	assert_non_null(strstr(check("session.turn", "{\"text\":\"x\",\"modle\":\"a/b\"}", &e), "model"));
 	assert_non_null(strstr(check("session.turn", "{\"text\":\"x\",\"mode\":\"yolo\"}", &e), "yolo"));

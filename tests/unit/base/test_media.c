@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Types by content: a small good file of each, what is cut, forged or not taken, names that promise something else, and
- * the estimates of tokens. */
+ * Types by content: a small good file of each, what is cut, forged or not taken, names that promise
+ * something else, and the estimates of tokens. */
 #include "test.h"
 
 #include <stdlib.h>
@@ -9,7 +9,9 @@
 #include "base/mem.h"
 
 #define PNG(w, h) "\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" w h "\x08\x02\0\0\0crc!"
-#define WAV       "RIFF\x2c\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x40\x1f\0\0\x01\0\x08\0data\x08\0\0\0soundsss"
+#define WAV                                                                                        \
+	"RIFF\x2c\0\0\0WAVEfmt "                                                                   \
+	"\x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x40\x1f\0\0\x01\0\x08\0data\x08\0\0\0soundsss"
 
 static const struct good {
 	const char *name, *bytes;
@@ -18,21 +20,41 @@ static const struct good {
 	const char *mime;
 	int64_t width, height;
 } good[] = {
-#define G(name, bytes, class, mime, w, h) { name, bytes, sizeof(bytes) - 1, class, mime, w, h }
+#define G(name, bytes, class, mime, w, h)                                                          \
+	{                                                                                          \
+		name, bytes, sizeof(bytes) - 1, class, mime, w, h                                  \
+	}
 	G("a.png", PNG("\0\0\x02\x80", "\0\0\x01\xe0"), MEDIA_IMAGE, "image/png", 640, 480),
 	G("a.gif", "GIF89a\x0a\0\x14\0\0\0\0;", MEDIA_IMAGE, "image/gif", 10, 20),
-	G("a.jpg", "\xff\xd8\xff\xe0\0\x06JFIF\xff\xff\xc2\0\x0b\x08\0\x64\0\xc8\x01\x01\x11\0", MEDIA_IMAGE, "image/jpeg", 200, 100),
-	G("a.webp", "RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x03\0\xff\x01\0", MEDIA_IMAGE, "image/webp", 1024, 512),
-	G("b.webp", "RIFF\x1a\0\0\0WEBPVP8L\x0d\0\0\0\x2f\x3f\xc0\x07\0\0\0\0\0\0\0\0\0\0", MEDIA_IMAGE, "image/webp", 64, 32),
-	G("c.webp", "RIFF\x16\0\0\0WEBPVP8 \x0a\0\0\0\x30\x01\0\x9d\x01\x2a\x40\0\x20\0", MEDIA_IMAGE, "image/webp", 64, 32),
+	G("a.jpg", "\xff\xd8\xff\xe0\0\x06JFIF\xff\xff\xc2\0\x0b\x08\0\x64\0\xc8\x01\x01\x11\0",
+		MEDIA_IMAGE, "image/jpeg", 200, 100),
+	G("a.webp", "RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x03\0\xff\x01\0", MEDIA_IMAGE,
+		"image/webp", 1024, 512),
+	G("b.webp", "RIFF\x1a\0\0\0WEBPVP8L\x0d\0\0\0\x2f\x3f\xc0\x07\0\0\0\0\0\0\0\0\0\0",
+		MEDIA_IMAGE, "image/webp", 64, 32),
+	G("c.webp", "RIFF\x16\0\0\0WEBPVP8 \x0a\0\0\0\x30\x01\0\x9d\x01\x2a\x40\0\x20\0",
+		MEDIA_IMAGE, "image/webp", 64, 32),
 	G("a.pdf", "%PDF-1.7\n1 0 obj", MEDIA_PDF, "application/pdf", 0, 0),
 	G("a.wav", WAV, MEDIA_AUDIO, "audio/wav", 0, 0),
-	G("a.flac", "fLaC\0\0\0\x22\x10\0\x10\0\0\0\0\0\0\0\x0a\xc4\x42\xf0\0\x01\x58\x88mmmmmmmmmmmmmmmm", MEDIA_AUDIO, "audio/flac", 0, 0),
-	G("a.ogg", "OggS\0\x02" "posiposiserisequcrcc" "\x01\x13OpusHead\x01", MEDIA_AUDIO, "audio/ogg", 0, 0),
-	G("a.m4a", "\0\0\0\x20" "ftypM4A \0\0\0\0", MEDIA_AUDIO, "audio/mp4", 0, 0),
+	G("a.flac",
+		"fLaC\0\0\0\x22\x10\0\x10\0\0\0\0\0\0\0\x0a\xc4\x42\xf0\0\x01\x58\x88mmmmmmmmmmmmmm"
+		"mm",
+		MEDIA_AUDIO, "audio/flac", 0, 0),
+	G("a.ogg",
+		"OggS\0\x02"
+		"posiposiserisequcrcc"
+		"\x01\x13OpusHead\x01",
+		MEDIA_AUDIO, "audio/ogg", 0, 0),
+	G("a.m4a",
+		"\0\0\0\x20"
+		"ftypM4A \0\0\0\0",
+		MEDIA_AUDIO, "audio/mp4", 0, 0),
 	G("a.mp3", "ID3\x03\0\0\0\0\0\x02tt\xff\xfb\x90\x44", MEDIA_AUDIO, "audio/mpeg", 0, 0),
 	G("a.c", "int main(void);\n", MEDIA_TEXT, "text/plain", 0, 0),
-	G("README", "gr\xc3\xbc\xc3\x9f" "e", MEDIA_TEXT, "text/plain", 0, 0),
+	G("README",
+		"gr\xc3\xbc\xc3\x9f"
+		"e",
+		MEDIA_TEXT, "text/plain", 0, 0),
 	/* What a picture is saved as is not always what it is. */
 	G("shot.png", "GIF87a\x0a\0\x14\0\0\0\0;", MEDIA_IMAGE, "image/gif", 10, 20),
 	G("ID3 notes", "ID3 is a tag", MEDIA_TEXT, "text/plain", 0, 0),
@@ -60,13 +82,15 @@ test_types(void **state)
 	}
 }
 
-/* A file that ends before its header does is refused, wherever it ends, or is text as far as it goes. */
+/* A file that ends before its header does is refused, wherever it ends, or is text as far as it
+ * goes. */
 static void
 test_cut_anywhere(void **state)
 {
 	for (size_t i = 0; i < 12; i++)
 		for (size_t n = 1; n < good[i].n; n++) {
-			char *copy = malloc(n); /* of just that size: reading past it shows under a sanitizer */
+			char *copy = malloc(
+				n); /* of just that size: reading past it shows under a sanitizer */
 			struct media m;
 			struct err e = { 0 };
 			int rc;
@@ -75,7 +99,8 @@ test_cut_anywhere(void **state)
 			rc = media_sniff(STR("x"), (struct str){ copy, n }, &m, &e);
 			free(copy);
 			if (rc == 0)
-				assert_true(m.class == MEDIA_TEXT || str_is(str_of(m.mime), good[i].mime));
+				assert_true(m.class == MEDIA_TEXT ||
+					    str_is(str_of(m.mime), good[i].mime));
 			else
 				assert_true(e.code == ERR_INVALID && e.msg[0] != '\0');
 		}
@@ -104,19 +129,38 @@ test_refusals(void **state)
 	REFUSED("a.png", PNG("\0\0\0\0", "\0\0\0\x01"), "without any point");
 	REFUSED("a.jpg", "\xff\xd8\xff\xda\0\x02\0\0\0", "no frame header");
 	REFUSED("a.jpg", "\xff\xd8\xff\xe0\0\x01\0\0\0", "broken");
-	REFUSED("a.webp", "RIFF\xff\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x03\0\xff\x01\0", "cut off");
+	REFUSED("a.webp", "RIFF\xff\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x03\0\xff\x01\0",
+		"cut off");
 	REFUSED("a.wav", "RIFF\x2c\0\0\0WAVEdata\x08\0\0\0soundsss", "fmt");
 	REFUSED("a.pdf", "%PDF-x.y rest", "no version");
-	REFUSED("a.mp3", "ID3\x03\0\0\0\0\0\x02tt\0\0" "noise and more", "no MP3 sound");
-	REFUSED("a.ogg", "OggS\0\x02" "posiposiserisequcrcc" "\x01\x13" "\x80theora.", "Ogg file without sound");
-	REFUSED("a.heic", "\0\0\0\x18" "ftypheic", "HEIC");
-	REFUSED("a.mp4", "\0\0\0\x18" "ftypisom", "video");
+	REFUSED("a.mp3",
+		"ID3\x03\0\0\0\0\0\x02tt\0\0"
+		"noise and more",
+		"no MP3 sound");
+	REFUSED("a.ogg",
+		"OggS\0\x02"
+		"posiposiserisequcrcc"
+		"\x01\x13"
+		"\x80theora.",
+		"Ogg file without sound");
+	REFUSED("a.heic",
+		"\0\0\0\x18"
+		"ftypheic",
+		"HEIC");
+	REFUSED("a.mp4",
+		"\0\0\0\x18"
+		"ftypisom",
+		"video");
 	REFUSED("a.docx", "PK\x03\x04\x14", "Office");
-	REFUSED("a.txt", "\xff\xfe" "a\0", "UTF-16");
+	REFUSED("a.txt",
+		"\xff\xfe"
+		"a\0",
+		"UTF-16");
 	REFUSED("a.bmp", "BM\x10\0\0\0\0\0\0\0\x36\0\0\0", "BMP");
 	REFUSED("notes.txt", PNG("\0\0\x02\x80", "\0\0\x01\xe0"), "its name says text");
 	REFUSED("photo.PNG", "<html>404</html>", "its name says an image");
-	REFUSED("scan.pdf", "\xff\xd8\xff\xc0\0\x0b\x08\0\x64\0\xc8\x01\x01\x11\0", "its name says a PDF");
+	REFUSED("scan.pdf", "\xff\xd8\xff\xc0\0\x0b\x08\0\x64\0\xc8\x01\x01\x11\0",
+		"its name says a PDF");
 }
 
 static void
@@ -130,7 +174,8 @@ test_maxima(void **state)
 	memset(bytes, 'a', TEXT_FILE_MAX + 1);
 	assert_int_equal(media_sniff(STR("a"), (struct str){ bytes, TEXT_FILE_MAX }, &m, &e), 0);
 	assert_int_equal(m.tokens, (TEXT_FILE_MAX + 2) / 3);
-	assert_int_equal(media_sniff(STR("a"), (struct str){ bytes, TEXT_FILE_MAX + 1 }, &m, &e), ERR_LIMIT);
+	assert_int_equal(
+		media_sniff(STR("a"), (struct str){ bytes, TEXT_FILE_MAX + 1 }, &m, &e), ERR_LIMIT);
 	memcpy(bytes, "%PDF-1.7", 8);
 	assert_int_equal(media_sniff(STR("a"), (struct str){ bytes, n - 1 }, &m, &e), 0);
 	assert_int_equal(media_sniff(STR("a"), (struct str){ bytes, n }, &m, &e), ERR_LIMIT);
@@ -141,8 +186,8 @@ test_maxima(void **state)
 static void
 test_tokens(void **state)
 {
-	struct media image = { .class = MEDIA_IMAGE, .width = 900, .height = 750 }, pdf = { .class = MEDIA_PDF },
-		audio = { .class = MEDIA_AUDIO, .ms = 61500 };
+	struct media image = { .class = MEDIA_IMAGE, .width = 900, .height = 750 },
+		     pdf = { .class = MEDIA_PDF }, audio = { .class = MEDIA_AUDIO, .ms = 61500 };
 
 	assert_int_equal(media_tokens(&image, 1), 901);
 	image.width = image.height = 16;

@@ -308,11 +308,24 @@ test_formats(void **state)
 	buf_fini(&b);
 }
 
+static void
+test_attachments(void **state)
+{
+	struct show s;
+
+	show_open(&s, true, 100);
+	show_event(&s, EV("2", "1000", "user.message", "{\"text\":\"look\",\"attachments\":[{\"name\":\"a\\u001b[2J.png\","
+		"\"mime\":\"image/png\",\"size\":12345},{\"name\":\"b.txt\",\"mime\":\"text/plain\",\"size\":7}]}"));
+	assert_non_null(strstr(show_text(&s), "[attached a\\x1b[2J.png image/png 12 KB]\n[attached b.txt text/plain 7 bytes]"));
+	show_close(&s);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_live),
+		cmocka_unit_test(test_attachments),
 		cmocka_unit_test(test_live_reconnect),
 		cmocka_unit_test(test_spinner),
 		cmocka_unit_test(test_taken_back),

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "cli/run.h"
+#include "base/limits.h"
 #include "base/mem.h"
 #include "base/path.h"
 #include "events.h"
@@ -32,7 +33,14 @@ struct fake {
 	const char *refuse; /* code of the error that answers session.turn */
 	bool interrupts; /* raises SIGINT when the events were sent */
 	bool dies; /* ends altogether where it would cut */
+	bool has_files; /* the message names two */
+	size_t cut_upload; /* bytes after which the link is cut, once; 0: never */
+	const char *refuse_upload; /* code of the error that answers blob.put */
 	/* What it saw. */
+	size_t uploads, upload_bytes;
+	struct stream *upload;
+	uint64_t upload_id;
+	struct buf uploaded;
 	size_t sent, links, turns, stored, gets, cancels, subscriptions;
 	char decision[32];
 };
@@ -102,6 +110,54 @@ fake_events(struct fake *k, int64_t after)
 		raise(SIGINT);
 }
 
+static void
+fake_upload_data(void *arg, int ch, struct str bytes)
+{
+	struct fake *k = arg;
+
+	buf_add_str(&k->uploaded, bytes);
+	k->upload_bytes += bytes.n;
+	stream_consume(k->upload, bytes.n);
+	if (k->cut_upload > 0 && k->upload_bytes >= k->cut_upload) {
+		k->cut_upload = 0;
+		loop_defer(k->loop, fake_cut, k);
+	}
+}
+
+static void
+fake_upload_eof(void *arg)
+{
+	struct fake *k = arg;
+	char hash[SHA256_HEX], json[160];
+
+	sha256_hex(buf_str(&k->uploaded), hash);
+	snprintf(json, sizeof(json), "{\"blob\":\"%s\",\"size\":%zu}", hash, k->uploaded.n);
+	stream_eof(k->upload);
+	stream_close(k->upload, NULL);
+	k->uploads++;
+	fake_answer(k->wire, k->upload_id, json);
+}
+
+static void
+fake_upload_reset(void *arg, const struct err *e)
+{
+}
+
+static const struct stream_handler fake_upload_handler = { .on_data = fake_upload_data, .on_eof = fake_upload_eof,
+	.on_reset = fake_upload_reset };
+
+static void
+fake_put(struct fake *k, struct wire *w, uint64_t id)
+{
+	if (k->refuse_upload) {
+		fake_error(w, id, k->refuse_upload);
+		return;
+	}
+	buf_reset(&k->uploaded);
+	k->upload_id = id;
+	k->upload = stream_open(w, id, &fake_upload_handler, k);
+}
+
 static int
 fake_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 {
@@ -118,6 +174,7 @@ fake_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		fail_msg("%s", e->msg);
 	if (strcmp(method, "session.turn") == 0) {
 		k->turns++;
+		assert_int_equal(k->uploads, k->has_files ? 2 : 0);
 		if (k->refuse) {
 			fake_error(w, m->id, k->refuse);
 		} else if (k->lose_message || k->lose_answer) {
@@ -128,6 +185,8 @@ fake_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 			k->stored++;
 			fake_answer(w, m->id, accepted);
 		}
+	} else if (strcmp(method, "blob.put") == 0) {
+		fake_put(k, w, m->id);
 	} else if (strcmp(method, "session.continue") == 0) {
 		fake_answer(w, m->id, accepted);
 	} else if (strcmp(method, "turn.get") == 0) {
@@ -192,6 +251,7 @@ fake_open(struct fake *k)
 
 	*k = (struct fake){ .handler = &fake_handler, .log = recorded, .log_n = ARRAY_LEN(recorded),
 		.cut_after = SIZE_MAX };
+	buf_init(&k->uploaded, 4 * MIB);
 	snprintf(k->home, sizeof(k->home), "/tmp/ithaca-run-XXXXXX");
 	assert_non_null(mkdtemp(k->home));
 	snprintf(run, sizeof(run), "%.60s/run", k->home);
@@ -216,6 +276,7 @@ fake_close(struct fake *k)
 	wire_close(k->wire);
 	close(k->listen_fd);
 	loop_close(k->loop);
+	buf_fini(&k->uploaded);
 	nftw(k->home, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
@@ -233,6 +294,26 @@ read_back(int fd)
 	assert_int_equal(pread(fd, text, (size_t)n, 0), n);
 	close(fd);
 	return text;
+}
+
+/* More than a window, and next to nothing. */
+static void
+add_files(struct run *r)
+{
+	static const size_t sizes[] = { 900 * KIB, 1 };
+
+	r->files = xcalloc(ARRAY_LEN(sizes), sizeof(*r->files));
+	r->files_n = ARRAY_LEN(sizes);
+	for (size_t i = 0; i < r->files_n; i++) {
+		struct attached *f = &r->files[i];
+
+		f->name = xstrdup("file");
+		f->n = sizes[i];
+		f->bytes = xmalloc(f->n);
+		for (size_t k = 0; k < f->n; k++)
+			f->bytes[k] = (char)(k * 7 + i);
+		sha256_hex((struct str){ f->bytes, f->n }, f->hash);
+	}
 }
 
 static struct outcome
@@ -253,6 +334,8 @@ run_against(struct fake *k, enum run_output output)
 	memcpy(r.turn, TURN, sizeof(r.turn));
 	r.is_new_session = true;
 	buf_add_z(&r.params, "{\"text\":\"hello\",\"turn\":\"" TURN "\"}");
+	if (k->has_files)
+		add_files(&r);
 	o.exit = run_turn(&r);
 	run_fini(&r);
 	arena_free(c.a);
@@ -320,6 +403,48 @@ test_cut_anywhere(void **state)
 			fake_close(&k);
 		}
 	}
+}
+
+/* The files are there before the message is, wherever the link breaks while they are sent. */
+static void
+test_files_go_first(void **state)
+{
+	static const size_t cuts[] = { 0, 1, 300 * KIB, 900 * KIB };
+
+	for (size_t i = 0; i < ARRAY_LEN(cuts); i++) {
+		struct fake k;
+		struct outcome o;
+
+		fake_open(&k);
+		k.has_files = true;
+		k.cut_upload = cuts[i];
+		o = run_against(&k, OUTPUT_PLAIN);
+		assert_int_equal(o.exit, 0);
+		assert_string_equal(o.out, "Two files.\n");
+		assert_int_equal(k.uploads, 2);
+		assert_int_equal(k.turns, 1);
+		assert_int_equal(k.links, cuts[i] > 0 ? 2 : 1);
+		assert_int_equal(k.gets, 0);
+		outcome_free(&o);
+		fake_close(&k);
+	}
+}
+
+static void
+test_a_file_that_is_refused(void **state)
+{
+	struct fake k;
+	struct outcome o;
+
+	fake_open(&k);
+	k.has_files = true;
+	k.refuse_upload = "full";
+	o = run_against(&k, OUTPUT_JSON);
+	assert_int_equal(o.exit, 1);
+	assert_non_null(strstr(o.out, "the fake says full"));
+	assert_int_equal(k.turns, 0);
+	outcome_free(&o);
+	fake_close(&k);
 }
 
 static void
@@ -734,6 +859,8 @@ main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plain),
 		cmocka_unit_test(test_cut_anywhere),
+		cmocka_unit_test(test_files_go_first),
+		cmocka_unit_test(test_a_file_that_is_refused),
 		cmocka_unit_test(test_lost_message),
 		cmocka_unit_test(test_lost_answer),
 		cmocka_unit_test(test_refused),

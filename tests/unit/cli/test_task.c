@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * The text of a task: what was typed, attached and piped, in blocks that content cannot leave. */
+ * The text of a task: what was typed and piped, in blocks that content cannot leave. */
 #include "events.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -116,36 +116,6 @@ test_too_large(void **state)
 	close(fd);
 }
 
-static void
-test_attach(void **state)
-{
-	struct arena *a = arena_new(1 << 20);
-	char path[] = "/tmp/ithaca-attach-XXXXXX", json[128];
-	int fd = mkstemp(path);
-	struct task t = { .text = STR("look"), .stdin_fd = -1 };
-	struct err e = { 0 };
-	struct buf out;
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, "hello\n", 6), 6);
-	snprintf(json, sizeof(json), "[\"%s\"]", path);
-	assert_int_equal(json_parse(a, str_of(json), &t.attach, &e), 0);
-	buf_init(&out, 4 * USER_TEXT_MAX);
-	assert_int_equal(task_text(&t, &out, &e), 0);
-	assert_non_null(strstr(buf_z(&out), "Context from file /tmp/ithaca-attach-"));
-	assert_non_null(strstr(buf_z(&out), "```\nhello\n```\n"));
-
-	buf_reset(&out);
-	assert_int_equal(pwrite(fd, "\0\xff", 2, 0), 2);
-	assert_int_equal(task_text(&t, &out, &e), ERR_INVALID);
-	assert_non_null(strstr(e.msg, "is not UTF-8 text"));
-	unlink(path);
-	assert_int_equal(task_text(&t, &out, &e), ERR_NOT_FOUND);
-	buf_fini(&out);
-	close(fd);
-	arena_free(a);
-}
-
 int
 main(void)
 {
@@ -158,7 +128,6 @@ main(void)
 		cmocka_unit_test(test_null_and_closed),
 		cmocka_unit_test(test_sockets),
 		cmocka_unit_test(test_too_large),
-		cmocka_unit_test(test_attach),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -304,12 +304,76 @@ test_a_turn_that_is_too_long_is_cut(void **state)
 	assert_true(part(b, 2, 0)->text.n > 20000);
 }
 
+#define WITH_FILES "{\"text\":\"what is this?\",\"attachments\":[" \
+	"{\"name\":\"a.png\",\"mime\":\"image/png\",\"size\":12345,\"blob\":\"b10b\",\"tokens\":900}," \
+	"{\"name\":\"b.txt\",\"mime\":\"text/plain\",\"size\":30,\"blob\":\"7e47\",\"tokens\":10}]}"
+
+/* Files stand before the text, without bytes, and count as their tokens. */
+static void
+test_files_of_a_message(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_false(transcript_has_media(b->tr));
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, WITH_FILES), 0);
+	assert_true(transcript_has_media(b->tr));
+	view(b, 1 << 20);
+	assert_int_equal(b->v.n, 2);
+	assert_int_equal(b->v.messages[1].n, 3);
+	assert_int_equal(part(b, 1, 0)->type, PART_MEDIA);
+	assert_true(str_is(part(b, 1, 0)->text, "a.png (image/png, 12 KB)"));
+	assert_true(str_is(part(b, 1, 0)->blob, "b10b"));
+	assert_null(part(b, 1, 0)->data.p);
+	assert_int_equal(part(b, 1, 0)->data.n, 12345);
+	assert_true(str_is(part(b, 1, 1)->text, "b.txt (text/plain, 30 bytes)"));
+	assert_true(str_is(part(b, 1, 2)->text, "what is this?"));
+	assert_int_equal(b->v.bytes, 2 + 3 * (900 + 10) + 13);
+	assert_int_equal(b->v.turns[0], 1);
+	assert_int_equal(b->v.turns[1], 2);
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"and?\"}"), 0);
+	view(b, 2000); /* the image is too much for this window: its turn goes whole */
+	assert_int_equal(b->v.dropped_turns, 2);
+	assert_int_equal(b->v.turns[0], 0);
+	assert_int_equal(b->v.turns[1], 3);
+}
+
+static void
+test_what_may_come_next(void **state)
+{
+	struct bench *b = *state;
+	struct transcript *real = b->tr, *copy;
+	struct model_usage u;
+	int64_t cost;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, WITH_FILES), 0);
+	assert_false(transcript_last_usage(real, &u, &cost));
+	assert_int_equal(add(b, EVENT_MODEL_DONE, "{\"blocks\":[{\"type\":\"text\",\"text\":\"a cat\"}],\"usage\":{"
+		"\"input_tokens\":100,\"cached_tokens\":60},\"cost_microusd\":7}"), 0);
+	copy = transcript_imagine(real);
+	b->tr = copy;
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"sure?\"}"), 0);
+	assert_true(transcript_last_usage(copy, &u, &cost));
+	assert_int_equal(u.cached_tokens, 60);
+	assert_int_equal(cost, 7);
+	view(b, 1 << 20);
+	assert_int_equal(b->v.n, 3);
+	assert_true(str_is(part(b, 2, 0)->text, "sure?"));
+	assert_int_equal(b->v.turns[2], 2);
+	transcript_free(copy);
+	b->tr = real;
+	view(b, 1 << 20);
+	assert_int_equal(b->v.n, 2);
+}
+
 int
 main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = { T(test_results_stand_behind_their_calls), T(test_refusals_are_results),
-		T(test_calls_without_results_get_one), T(test_partial_text_of_a_cut_turn_is_kept),
+		T(test_calls_without_results_get_one),
+		T(test_files_of_a_message),
+		T(test_what_may_come_next), T(test_partial_text_of_a_cut_turn_is_kept),
 		T(test_partials_are_replaced_by_the_answer), T(test_signed_reasoning_goes_back_unchanged),
 		T(test_oldest_turns_are_dropped_whole), T(test_bodies_that_do_not_fit_their_kind_are_refused),
 		T(test_notices_to_the_model), T(test_a_notice_between_results_stands_behind_them),

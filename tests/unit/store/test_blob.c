@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Blobs: rows and files, who may see one and who needs it, what a sweep leaves, damage, and the end of the runtime in the
- * middle of everything. */
+ * Blobs: rows and files, who may see one and who needs it, what a sweep leaves, damage, and the end
+ * of the runtime in the middle of everything. */
 #include "fixture.h"
 
 #include <fcntl.h>
@@ -180,7 +180,8 @@ session_batch(const char *id, const char *owner)
 {
 	struct batch *b = batch_new();
 
-	BATCH(b, STMT_SESSION_INSERT, V_Z(id), V_Z(owner), V_Z(NULL), V_Z("default"), V_Z("/w"), V_Z("read_only"), V_INT(1));
+	BATCH(b, STMT_SESSION_INSERT, V_Z(id), V_Z(owner), V_Z(NULL), V_Z("default"), V_Z("/w"),
+		V_Z("read_only"), V_INT(1));
 	return b;
 }
 
@@ -227,7 +228,8 @@ test_who_may_see_it(void **state)
 	assert_int_equal(put(r, "you", 100, 7), 0); /* who has the bytes may use them */
 	assert_int_equal(find(r, "you", r->hash), 0);
 	b = batch_new();
-	blob_keep(b, "me", STR("0000000000000000000000000000000000000000000000000000000000000000"), "s1");
+	blob_keep(b, "me", STR("0000000000000000000000000000000000000000000000000000000000000000"),
+		"s1");
 	assert_int_equal(fix_commit_wait(&r->f, b), ERR_CONFLICT);
 }
 
@@ -267,7 +269,8 @@ test_an_upload_that_no_message_took_ends(void **state)
 
 		sha256_hex((struct str){ bytes, 10 }, hash);
 		free(bytes);
-		BATCH(b, STMT_BLOB_PUT, V_TEXT(str_of(hash)), V_INT(10), V_NULL, V_INT(clock_wall_ms() - BLOB_UPLOAD_MS - 1));
+		BATCH(b, STMT_BLOB_PUT, V_TEXT(str_of(hash)), V_INT(10), V_NULL,
+			V_INT(clock_wall_ms() - BLOB_UPLOAD_MS - 1));
 	}
 	assert_int_equal(fix_commit_wait(&r->f, b), 0);
 	assert_int_equal(put(r, "me", 10, 5), 0); /* brought again: its time starts over */
@@ -342,7 +345,8 @@ test_a_disk_that_refuses(void **state)
 	assert_int_equal(put(r, "me", 10, 3), 0);
 }
 
-/* Stopped with puts, reads and sweeps at every stage: each is answered once, nothing leaks, and a late call is refused. */
+/* Stopped with puts, reads and sweeps at every stage: each is answered once, nothing leaks, and a
+ * late call is refused. */
 static void
 test_stop_in_the_middle(void **state)
 {
@@ -355,7 +359,8 @@ test_stop_in_the_middle(void **state)
 		assert_int_equal(put(r, "me", BLOB_ROW_MAX + 1, 9), 0);
 		r->f.waiting = 1000; /* only counted */
 		for (unsigned i = 0; i < 3; i++)
-			blob_put(r->b, "me", noise(BLOB_ROW_MAX + 1, i), BLOB_ROW_MAX + 1, on_put, r);
+			blob_put(r->b, "me", noise(BLOB_ROW_MAX + 1, i), BLOB_ROW_MAX + 1, on_put,
+				r);
 		blobs_sweep(r->b);
 		blob_get(r->b, r->hash, on_get, r);
 		blob_find(r->b, "me", str_of(r->hash), on_find, r);
