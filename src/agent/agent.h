@@ -121,6 +121,11 @@ int engine_model_takes(struct engine *en, const struct model_info *m, struct str
 	struct err *e) MUST_USE;
 /* Loads a session and takes up what is open in it; done gives the open turn, ERR_NOT_FOUND when there is none. */
 void engine_continue(struct engine *en, const char *session, engine_done_fn done, void *arg);
+/* What the next request holds, as a JSON object. text: as if this message came next (empty: the conversation as it
+ * stands); model: with this one (empty: that of the turn in progress, else the configuration's). */
+typedef void (*engine_text_fn)(void *arg, struct str json, const struct err *e);
+void engine_context(struct engine *en, const char *session, struct str text, struct str model, engine_text_fn done,
+	void *arg);
 /* by: who, for the log. Acknowledged when the wish is durable; ERR_NOT_FOUND: no such turn is open in the session. */
 void engine_cancel(struct engine *en, const char *session, const char *turn, const char *by, engine_done_fn done,
 	void *arg);

@@ -96,6 +96,15 @@ const struct field session_turn_params[] = {
 	{ .type = FIELD_END },
 };
 
+const struct field session_context_params[] = {
+	SESSION_REF,
+	{ .name = "text", .type = FIELD_STR, .max = USER_TEXT_MAX, .unit = "bytes",
+		.text = "As if this were sent next; absent: the conversation as it stands." },
+	{ .name = "model", .type = FIELD_STR, .max = NAME_MAX_BYTES,
+		.text = "provider/model; absent: that of the turn in progress, else as configured." },
+	{ .type = FIELD_END },
+};
+
 const struct field blob_put_params[] = {
 	{ .name = "size", .type = FIELD_INT, .flags = FIELD_REQUIRED, .min = 1, .max = MEDIA_MAX,
 		.unit = "bytes", .text = "How many bytes follow." },
@@ -292,6 +301,40 @@ const struct field turn_result[] = {
 	R_STR("turn", "Id of the turn."),
 	R_INT("seq", NULL, "Follow the session after this number to see the whole turn."),
 	R_OPT("notice", "What is not known about the model: its size or its price."),
+	R_END,
+};
+
+static const struct field context_row[] = {
+	R_STR("kind", "system, tool, user, assistant, reasoning, call, result, attachment, note or syntax."),
+	R_STR("what", "Its first line, or its name."),
+	{ .name = "turn", .type = FIELD_INT, .text = "Turn of the session that it belongs to, from 1." },
+	R_INT("bytes", "bytes", "In the request."),
+	R_INT("tokens", NULL, "Estimate."),
+	R_OPT("share", "Of the model's window, in percent."),
+	R_INT("fresh_microusd", "micro-dollars", "Price when it is new to the server."),
+	R_INT("cached_microusd", "micro-dollars", "Price when the server has it cached."),
+	R_BOOL("stable", "The last call began with it too, so a server may have it cached."),
+	{ .name = "drops", .type = FIELD_INT, .text = "Place in the order in which turns are dropped when the window is full; absent: never." },
+	R_STR("why", "Why it is there."),
+	R_END,
+};
+static const struct field context_item = { .type = FIELD_OBJECT, .sub = context_row };
+const struct field context_result[] = {
+	R_STR("session", "Id of the session."),
+	R_STR("model", "provider/model."),
+	R_STR("api", "As in anthropic."),
+	R_INT("window_tokens", NULL, "The model's context window."),
+	R_INT("output_tokens", NULL, "Kept free of it for the answer; 0: not known."),
+	R_INT("dropped_turns", NULL, "Oldest turns that do not fit."),
+	R_LIST("parts", &context_item, "In the order of the request."),
+	R_INT("bytes", "bytes", "Of the whole request: the sum of the parts."),
+	R_INT("tokens", NULL, "Estimate for the whole."),
+	R_INT("fresh_microusd", "micro-dollars", "Price of the whole when nothing is cached."),
+	R_INT("cached_microusd", "micro-dollars", "Price when all that is stable is cached."),
+	R_INT("stable_bytes", "bytes", "Of the parts that the last call began with too."),
+	R_INT("stable_tokens", NULL, "Estimate for those."),
+	R_INT("cache_marks", NULL, "Places that the request marks for the server's cache; 0: the server finds them itself."),
+	R_OPT("last_call", "What the server counted: input, cached, written and output tokens, and the cost."),
 	R_END,
 };
 

@@ -86,6 +86,15 @@ static const struct field run_options[] = {
 		.flags = FIELD_POSITIONAL | FIELD_REQUIRED,                                         \
 		.text = "Id of a session, a unique start of it, or its name." }
 
+static const struct field context_options[] = {
+	SESSION_OPERAND,
+	{ .name = "text", .type = FIELD_LIST, .item = &word, .max = 10000, .flags = FIELD_POSITIONAL,
+		.text = "As if this were sent next; default: the conversation as it stands." },
+	{ .name = "model", .type = FIELD_STR, .min = 1, .max = 128, .unit = "provider/model",
+		.text = "With this model; default: that of the turn in progress, else as configured.", .short_opt = 'm' },
+	JSON_OPTION,
+	END,
+};
 static const struct field session_list_options[] = {
 	{ .name = "limit", .type = FIELD_INT, .min = 1, .max = 1000, .dflt = "50", .text = "At most this many." },
 	JSON_OPTION,
@@ -406,6 +415,11 @@ const struct command commands[] = {
 			"gone on with later.\n\n"
 			"Exit status: 0 answered, 1 failed, 2 usage or configuration, 3 approval needed or denied, "
 			"4 a limit was reached, 5 cancelled." },
+	{ .words = "context", .text = "Show what the next request to the model holds, part by part.",
+		.options = context_options, CALL(API_SESSION_CONTEXT), .print = print_context,
+		.more = "Tokens are estimates; the last line has what the server counted in the last call. Parts marked "
+			"\"sent\" were the beginning of that call too, so a server that caches beginnings need not read "
+			"them again. Nothing is sent." },
 	{ .words = "session list", .text = "List sessions, newest first.", .options = session_list_options,
 		CALL(API_SESSION_LIST), .list = "sessions", .columns = session_columns },
 	{ .words = "session show", .text = "Show one session and its turns.", .options = session_options,

@@ -79,6 +79,8 @@ int cmd_completion(struct cli *c, struct err *e);
 int cmd_docs(struct cli *c, struct err *e);
 int cmd_help(struct cli *c, struct err *e);
 
+void print_context(const struct node *result, struct buf *out);
+
 /* ---- printing ---- */
 
 /* Writes all of b to fd and empties it. ERR_IO when the reader is gone. */

@@ -86,6 +86,9 @@ void with_attachments(struct request *q, const struct model_info *m, struct str 
 void handle_blob_put(struct request *q);
 void handle_blob_get(struct request *q);
 
+/* context.c */
+void handle_session_context(struct request *q);
+
 /* settings.c */
 void handle_config_list(struct request *q);
 void handle_config_get(struct request *q);

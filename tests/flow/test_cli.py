@@ -22,6 +22,7 @@ JSON_OPERANDS = {
     "doctor": [], "why": ["exec", "ls -l"], "tool list": [], "status": [], "version": [], "run": ["hello"],
     "budget show": [], "secret set": ["a.key", "--host", "localhost"], "secret list": [], "secret remove": ["a.key"],
     "catalog show": [], "catalog verify": [],
+    "context": ["SESSION", "and now?"],
     "session delete": ["SESSION"],
 }
 STDIN = {"secret set": "value-of-a-secret"}

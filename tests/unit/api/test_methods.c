@@ -84,6 +84,7 @@ test_params(void **state)
 	assert_null(check("status.get", "{}", &e));
 	assert_null(check("blob.put", "{\"size\":20971520}", &e));
 	assert_null(check("blob.get", "{\"blob\":\"" BLOB "\"}", &e));
+	assert_null(check("session.context", "{\"session\":\"s\",\"text\":\"and now?\",\"model\":\"a/b\"}", &e));
 
 	assert_non_null(check("blob.put", "{\"size\":20971521}", &e));
 	assert_non_null(check("blob.put", "{\"size\":0}", &e));
