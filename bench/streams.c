@@ -200,8 +200,11 @@ fold(struct session *s, const struct node *body, bool is_live)
 static void
 check_answer(struct session *s, const struct node *body)
 {
-	const struct node *blocks = node_get(body, "blocks");
+	const struct node *blocks = node_get(body, "blocks"), *why = node_get(body, "error");
 	int64_t n = 0;
+
+	if (why != NULL)
+		fatal("streams: session %s after %" PRId64 " bytes: %s", s->id, s->shown, node_z(why, "message", "?"));
 
 	for (size_t i = 0; i < node_len(blocks); i++)
 		n += (int64_t)node_str(node_at(blocks, i), "text", STR("")).n;
