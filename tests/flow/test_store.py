@@ -187,7 +187,9 @@ class Full(Store):
         self.check(p.stdout, self.ithaca("session", "events", result["session"], "--json", check=0).stdout, result)
 
     def test_disk(self):
-        """On a small file system in a mount namespace of its own, where room is made while the daemon runs."""
+        """On a small file system in a mount namespace of its own, where room is made while the daemon runs: shelld keeps
+        what a command gave until the store takes it, so nothing is unknown."""
+        self.env["ITHACA__RUNNER__IDLE_MS"] = "30000"
         self.long_script()
         os.mkdir(os.path.join(self.dir, "out"))
         script = ("mount -t tmpfs -o size=20400k,mode=700 ithaca \"$ITHACA_HOME\"; cp ../script.yaml ../config.yaml \"$ITHACA_HOME\"\n"
