@@ -76,6 +76,17 @@ spool_cell(const struct spool *s, const char *cell, const char *state)
 	cell_note(s, cell, state); /* a line with '/' */
 }
 
+/* Room for the status: what began can say how it ended even when the disk is full by then. */
+static int
+reserve_end(const struct spool *s, const char *effect)
+{
+	AUTO_CLOSE int fd = spool_file(s, effect, "tmp", O_WRONLY | O_CREAT | O_TRUNC);
+
+	if (fd < 0)
+		return -1;
+	return fallocate(fd, 0, 0, STATUS_TEXT_MAX) == 0 || errno == EOPNOTSUPP ? 0 : -1;
+}
+
 int
 spool_begin(const struct spool *s, const char *effect, const char *cell, struct err *e)
 {
@@ -86,8 +97,12 @@ spool_begin(const struct spool *s, const char *effect, const char *cell, struct 
 
 	if (fd < 0 && errno == EEXIST)
 		return err_set(e, ERR_EXISTS, ERR_TO_LOG, "effect %s began before", effect);
-	if (fd < 0 || fd_write_all(fd, text, (size_t)n) != 0)
-		return err_errno(e, errno, ERR_TO_USER, "cannot note that effect %s begins", effect);
+	if (fd < 0 || fd_write_all(fd, text, (size_t)n) != 0 || reserve_end(s, effect) != 0) {
+		err_errno(e, errno, ERR_TO_USER, "cannot note that effect %s begins", effect);
+		if (fd >= 0)
+			spool_forget(s, effect);
+		return e->code;
+	}
 	cell_note(s, cell, effect);
 	return 0;
 }
@@ -110,8 +125,8 @@ spool_end(const struct spool *s, const char *effect, const struct exec_status *s
 	json_obj(&j);
 	status_write(&j, st);
 	json_obj_end(&j);
-	AUTO_CLOSE int fd = spool_file(s, effect, "tmp", O_WRONLY | O_CREAT | O_TRUNC);
-	int r = fd < 0 ? -1 : fd_write_all(fd, b.p, b.n);
+	AUTO_CLOSE int fd = spool_file(s, effect, "tmp", O_WRONLY | O_CREAT);
+	int r = fd < 0 || fd_write_all(fd, b.p, b.n) != 0 ? -1 : ftruncate(fd, (off_t)b.n);
 	if (r == 0)
 		r = renameat(s->dir, file_name(tmp, effect, "tmp"), s->dir, file_name(name, effect, "status"));
 	buf_fini(&b);
