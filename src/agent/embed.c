@@ -303,7 +303,7 @@ is_admitted(struct embedding *x)
 		x->breaker = b;
 		return true;
 	}
-	if (x->failures++ < x->info.retries) {
+	if (b->state == BREAKER_HALF_OPEN || x->failures++ < x->info.retries) { /* a probe ends by itself */
 		part_end(x);
 		again_in(x, wait_ms);
 		return false;

@@ -241,17 +241,32 @@ call_failed(struct model_call *m, const struct failure *f)
 	}
 }
 
-/* Nobody may call this server now. Another model goes on at once; without one the turn waits, as for any failure. */
 static void
-refused_by_breaker(struct model_call *m, int64_t wait_ms)
+on_look_timer(void *arg)
 {
+	call_begin(arg);
+}
+
+/* Nobody may call this server now. Another model goes on at once; without one the turn waits, as for any failure, and for
+ * a probe as long as that takes: it ends, and then the breaker is open, which counts, or closed. */
+static void
+refused_by_breaker(struct model_call *m, const struct breaker *b, int64_t wait_ms)
+{
+	bool has_next = m->r->model_at < node_len(node_get(turn_options(m->r->t), "fallback"));
 	struct err e;
+
+	if (b->state == BREAKER_HALF_OPEN && !has_next) {
+		attempt_end(m);
+		timer_close(m->timer);
+		m->timer = timer_start(m->r->en->parts.loop, wait_ms, on_look_timer, m);
+		return;
+	}
 
 	err_set(&e, ERR_PROVIDER, ERR_TO_USER,
 		"%.*s: not called for another %lld ms, it failed %d times in a row (wait, or set models.fallback)",
 		STR_FMT(m->info.provider), (long long)wait_ms, BREAKER_FAILURES);
 	attempt_end(m);
-	if (m->r->failures >= m->info.retries || m->r->model_at < node_len(node_get(turn_options(m->r->t), "fallback"))) {
+	if (has_next || m->r->failures >= m->info.retries) {
 		call_give_up(m, "breaker", &e);
 		return;
 	}
@@ -321,6 +336,8 @@ on_head(void *arg, int status, struct str headers)
 {
 	struct model_call *m = arg;
 
+	if (status == 200 && m->pass == BREAKER_PROBES)
+		breaker_end(m, BREAKER_OK); /* others need not wait for the whole answer */
 	m->status = status;
 	buf_fini(&m->body); /* sent, and larger than all that the answer needs */
 	buf_reset(&m->headers);
@@ -427,7 +444,7 @@ call_begin(struct model_call *m)
 	breaker = engine_breaker(m->r->en, m->info.provider);
 	m->pass = breaker_ask(breaker, loop_now_ms(m->r->en->parts.loop), &wait_ms);
 	if (m->pass == BREAKER_REFUSES) {
-		refused_by_breaker(m, wait_ms);
+		refused_by_breaker(m, breaker, wait_ms);
 		return;
 	}
 	m->breaker = breaker;

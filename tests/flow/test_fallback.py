@@ -153,6 +153,22 @@ class Fallback(Case):
         self.assertEqual(self.rpc().call("status.get")["degraded"] and
                          [d for d in self.rpc().call("status.get")["degraded"] if d["code"] == "provider_down"], [])
 
+    def test_nobody_fails_while_another_one_probes(self):
+        """The probe takes longer to answer than the other turn would have retries for."""
+        self.env["ITHACA__RUNNER__IDLE_MS"] = "60000"
+        self.chain("rules:\n  - { when: { model: m }, times: 5, answer: [ %s ] }\n"
+                   "  - { when: { model: m }, times: 1, first_delay: 6000, answer: [ { text: probed } ] }\n"
+                   "  - { answer: [ { text: after it } ] }\n" % UNAVAILABLE, retries=4)
+        with open(os.path.join(self.home, "config.yaml")) as f:
+            text = f.read()
+        self.config(text.replace("models: { fallback: [second/n] }\n", ""))
+        self.run_json("go", check=1)
+        one, two = self.stream("one"), self.stream("two")
+        self.assertEqual((one.end(), two.end()), (0, 0))
+        texts = [[e["body"]["text"] for e in s.events if e["kind"] == "turn.finished"][0] for s in (one, two)]
+        self.assertEqual(sorted(texts), ["after it", "probed"])
+        self.assertEqual(self.models_asked(), ["m"] * 7)
+
     # ---- a conversation that is too long ----
 
     TOO_LONG = "{ error: { status: 400, code: context_length_exceeded, type: invalid_request_error, message: too long } }"

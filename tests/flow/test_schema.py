@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Structured output: the final answer is JSON that matches the schema of the turn, or the turn says why it is not. The model gets
-one chance to repair it."""
+"""What a turn asks of its model. Structured output: the final answer is JSON that matches the schema of the turn, or the turn says why it is not. The model gets
+one chance to repair it. Effort: how much it may think."""
 import json
 import os
 
@@ -94,6 +94,32 @@ class Schema(Case):
         self.assertEqual(ended[0]["body"]["output"], GOOD)
         started = [e["body"] for e in self.events(session) if e["kind"] == "turn.started" and e["turn"] == turn]
         self.assertEqual((started[0]["effort"], started[0]["schema"]), ("high", SCHEMA))
+
+
+class Effort(Case):
+    def asked(self, *args, config=""):
+        if not self.server:
+            self.serve("steps:\n  - answer: [ { text: hi } ]\nrepeat: true\n", extra=config)
+        r = self.run_json(*args, "go")
+        return r, self.server.requests()[-1]["body"].get("reasoning_effort")
+
+    def test_nothing_is_said_by_default(self):
+        self.assertIsNone(self.asked()[1])
+
+    def test_a_turn_wins_over_the_configuration(self):
+        self.assertEqual(self.asked(config="reasoning: low\n")[1], "low")
+        self.assertEqual(self.asked("--effort", "high")[1], "high")
+        self.assertIsNone(self.asked("--effort", "auto")[1])
+
+    def test_a_workspace_may_not_widen_it(self):
+        self.write(".ithaca.yaml", "reasoning: high\n")
+        r, effort = self.asked(config="reasoning: low\n")
+        self.assertEqual(effort, "low")
+        self.assertIn("reasoning", " ".join(e["body"]["text"] for e in self.events(r["session"]) if e["kind"] == "notice"))
+
+    def test_a_word_that_is_none(self):
+        p = self.ithaca("run", "--effort", "hgih", "go", check=2)
+        self.assertIn("high", p.stderr)
 
 
 if __name__ == "__main__":
