@@ -29,6 +29,8 @@
 #define WIRE_TAIL_MAX         (4u * MIB)
 #define WIRE_WINDOW           (256u * KIB) /* bytes a stream may have in flight: its first credit */
 #define WIRE_OUT_MAX          (32u * MIB)  /* queued for one slow peer before it is dropped */
+#define WIRE_BACKLOG_HIGH     (8u * MIB)   /* queued for a peer, from which on its streams wait ... */
+#define WIRE_BACKLOG_LOW      (2u * MIB)   /* ... until so much is left */
 #define WIRE_STREAMS_MAX      65536u
 #define WIRE_NODES_MAX        (16u * MIB)  /* memory that one parsed head may take */
 

@@ -28,12 +28,15 @@ struct stream_table {
 	struct stream **buckets; /* chained by id */
 	size_t size, n;
 	uint64_t id_max; /* the highest id that ever named a stream: above it nothing can be late */
+	size_t waiting; /* streams that were told 0 because of the link's backlog */
 };
 
 struct stream_table *wire_streams(struct wire *w);
 bool stream_exists(struct stream_table *t, uint64_t id);
 /* A message of a stream kind arrived. 0, or the error for which the peer is dropped. */
 int stream_receive(struct stream_table *t, const struct wire_msg *m, struct err *e) MUST_USE;
+/* The link's backlog is low: on_credit for every stream that waits for it. */
+void stream_resume_all(struct stream_table *t);
 /* The link is gone: on_reset for every stream, which is released after it. */
 void stream_reset_all(struct stream_table *t, const struct err *e);
 

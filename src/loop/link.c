@@ -585,6 +585,8 @@ wire_pass(void *arg)
 		tell_gone(w);
 	if (w->state == LINK_FLUSHING && wire_queued(w) == 0)
 		close_socket(w);
+	if (w->state == LINK_OPEN && wire_queued(w) <= WIRE_BACKLOG_LOW)
+		stream_resume_all(wire_streams(w));
 	if (w->state == LINK_OPEN && w->drain != NULL && wire_queued(w) <= w->drain_low) {
 		loop_fn fn = w->drain;
 		w->drain = NULL;

@@ -22,6 +22,7 @@ struct stream {
 	size_t owed; /* consumed and not yet given back as credit */
 	bool sent_eof, got_eof;
 	bool is_over; /* on_reset is running */
+	bool waits; /* for the link's backlog */
 };
 
 /* ---- the table ---- */
@@ -72,6 +73,7 @@ table_remove(struct stream_table *t, struct stream *s)
 		p = &(*p)->next;
 	*p = s->next;
 	t->n--;
+	t->waiting -= s->waits;
 }
 
 bool
@@ -171,9 +173,40 @@ stream_write(struct stream *s, int ch, struct str bytes)
 }
 
 size_t
-stream_credit(const struct stream *s)
+stream_credit(struct stream *s)
 {
-	return s->credit;
+	struct stream_table *t = wire_streams(s->w);
+
+	if (s->credit == 0 || wire_queued(s->w) < WIRE_BACKLOG_HIGH)
+		return s->credit;
+	t->waiting += !s->waits;
+	s->waits = true;
+	return 0;
+}
+
+void
+stream_resume_all(struct stream_table *t)
+{
+	size_t i = 0, n = 0;
+	uint64_t *ids;
+
+	if (t->waiting == 0)
+		return;
+	/* A callback may open and close streams: go by ids. */
+	ids = xcalloc(t->waiting, sizeof(*ids));
+	for (size_t b = 0; b < t->size; b++)
+		for (struct stream *s = t->buckets[b]; s != NULL; s = s->next)
+			if (s->waits) {
+				s->waits = false;
+				ids[n++] = s->id;
+			}
+	t->waiting = 0;
+	for (; i < n; i++) {
+		struct stream *s = table_find(t, ids[i]);
+		if (s != NULL && s->handler->on_credit != NULL && !s->sent_eof)
+			s->handler->on_credit(s->arg);
+	}
+	free(ids);
 }
 
 void

@@ -139,7 +139,9 @@ struct stream *stream_open(struct wire *w, uint64_t id, const struct stream_hand
 uint64_t stream_id(const struct stream *s);
 /* Queues as much as credit allows and returns how many bytes were taken. */
 size_t stream_write(struct stream *s, int ch, struct str bytes) MUST_USE;
-size_t stream_credit(const struct stream *s);
+/* How much to write now: 0 also while WIRE_BACKLOG_HIGH is queued for the peer, who may be slow as a
+ * whole. After a 0, on_credit comes when there is room again. */
+size_t stream_credit(struct stream *s);
 void stream_consume(struct stream *s, size_t n);
 void stream_eof(struct stream *s);
 /* Tells the peer (unless both sides sent eof) and releases the stream. e NULL: cancelled. */

@@ -92,6 +92,32 @@ test_credit_is_given_in_steps(void **in)
 	close_streams(p);
 }
 
+/* Many streams with credit each could queue more for a peer that stands still than its link may hold. */
+static void
+test_backlog_of_the_link(void **in)
+{
+	struct pair *p = pair_new(ROLE_RUNTIME, ROLE_CLIENT);
+	char *tail = xcalloc(1, MIB);
+
+	p->a.stream = stream_open(p->a.w, 1, &end_stream, &p->a);
+	for (int i = 0; i < 40 && wire_queued(p->a.w) < WIRE_BACKLOG_HIGH; i++) {
+		wire_begin(p->a.w, WIRE_EVENT, 1);
+		wire_end(p->a.w, (struct str){ tail, MIB }, -1);
+	}
+	assert_true(wire_queued(p->a.w) >= WIRE_BACKLOG_HIGH);
+	assert_int_equal(stream_credit(p->a.stream), 0);
+	assert_int_equal(stream_credit(p->a.stream), 0);
+	assert_int_equal(p->a.credits, 0);
+	for (int i = 0; i < 1000 && wire_queued(p->a.w) > 0; i++)
+		pair_settle(p);
+	pair_settle(p);
+	assert_int_equal(wire_queued(p->a.w), 0);
+	assert_int_equal(p->a.credits, 1);
+	assert_int_equal(stream_credit(p->a.stream), WIRE_WINDOW);
+	free(tail);
+	close_streams(p);
+}
+
 static void
 more(void *arg)
 {
@@ -317,6 +343,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_credit_stops_and_resumes),
 		T(test_credit_is_given_in_steps),
+		T(test_backlog_of_the_link),
 		T(test_large_body),
 		T(test_both_eof_is_a_clean_end),
 		T(test_reset_carries_the_reason),
