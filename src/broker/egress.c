@@ -5,16 +5,25 @@
  * upstreams. Knows nothing of requests. Invariant: libcurl is entered from the loop only, never
  * from one of its own callbacks, and a transfer is told of its end after libcurl has returned. */
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include "base/limits.h"
 #include "base/mem.h"
 #include "broker/internal.h"
 
 #define IDLE_CONNECTIONS_MAX 64L /* kept open for the next request */
+/* A model that writes a token every few milliseconds would wake this process and the runtime for
+ * each. A socket with small pieces in quick succession is read at ticks instead; a tick that finds
+ * nothing, or a lot, ends that. */
+#define PACE_MS    20
+#define PACE_AFTER 2 /* pieces that came less than a tick after the one before */
+#define PACE_BYTES 4096
 
 struct egress {
 	struct loop *l;
 	const struct curl_api *api;
 	struct pool *pools;
+	struct sock *paced;
+	struct timer *tick;
 };
 
 struct pool {
@@ -30,6 +39,10 @@ struct sock {
 	struct pool *p;
 	struct watch *watch;
 	curl_socket_t fd;
+	int events;              /* that libcurl waits for */
+	int64_t read_ms;         /* loop time of the last piece */
+	int quick;               /* pieces in quick succession */
+	struct sock *next, **at; /* among the paced; at NULL: not one of them */
 };
 
 static void
@@ -62,14 +75,97 @@ on_timer(void *arg)
 	act(arg, CURL_SOCKET_TIMEOUT, 0);
 }
 
+/* ---- pace ---- */
+
+static void
+sock_watch(struct sock *s)
+{
+	watch_update(s->watch, s->at != NULL ? s->events & ~LOOP_READ : s->events);
+}
+
+static void
+pace_link(struct sock *s)
+{
+	struct egress *g = s->p->g;
+
+	s->next = g->paced;
+	s->at = &g->paced;
+	if (s->next != NULL)
+		s->next->at = &s->next;
+	g->paced = s;
+}
+
+static void
+pace_unlink(struct sock *s)
+{
+	if (s->at == NULL)
+		return;
+	*s->at = s->next;
+	if (s->next != NULL)
+		s->next->at = s->at;
+	s->at = NULL;
+	s->next = NULL;
+}
+
+static size_t
+pending(const struct sock *s)
+{
+	int n = 0;
+
+	return ioctl(s->fd, FIONREAD, &n) == 0 && n > 0 ? (size_t)n : 0;
+}
+
+/* A piece has come. */
+static void
+pace_note(struct sock *s)
+{
+	int64_t now_ms = loop_now_ms(s->p->g->l);
+
+	s->quick = now_ms - s->read_ms < PACE_MS ? s->quick + 1 : 0;
+	s->read_ms = now_ms;
+	if (s->quick < PACE_AFTER || s->events != LOOP_READ || pending(s) > PACE_BYTES)
+		return;
+	if (s->p->g->paced == NULL)
+		timer_again(s->p->g->tick, PACE_MS);
+	pace_link(s);
+	sock_watch(s);
+}
+
+static void
+on_tick(void *arg)
+{
+	struct egress *g = arg;
+	struct sock *due = g->paced, *s;
+
+	g->paced = NULL;
+	if (due != NULL)
+		due->at = &due;
+	while ((s = due) != NULL) { /* libcurl may close any of them meanwhile */
+		size_t n = pending(s);
+
+		pace_unlink(s);
+		if (n > 0 && n <= PACE_BYTES) {
+			pace_link(s);
+			act(s->p, s->fd, CURL_CSELECT_IN);
+		} else {
+			s->quick = 0;
+			sock_watch(s);
+		}
+	}
+	if (g->paced != NULL)
+		timer_again(g->tick, PACE_MS);
+}
+
 static void
 on_socket(void *arg, int events)
 {
 	struct sock *s = arg;
 	int bits = 0;
 
-	if (events & LOOP_READ)
+	if (events & LOOP_READ) {
 		bits |= CURL_CSELECT_IN;
+		pace_note(s);
+	}
 	if (events & LOOP_WRITE)
 		bits |= CURL_CSELECT_OUT;
 	act(s->p, s->fd, bits); /* s may be gone after it */
@@ -99,6 +195,7 @@ want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 		events |= LOOP_WRITE;
 	if (what == CURL_POLL_REMOVE) {
 		if (s != NULL) {
+			pace_unlink(s);
 			watch_close(s->watch);
 			free(s);
 			p->g->api->multi_assign(p->multi, fd, NULL);
@@ -106,11 +203,14 @@ want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 		return 0;
 	}
 	if (s != NULL) {
-		watch_update(s->watch, events);
+		s->events = events;
+		if (events != LOOP_READ)
+			pace_unlink(s);
+		sock_watch(s);
 		return 0;
 	}
 	s = xcalloc(1, sizeof(*s));
-	*s = (struct sock){ .p = p, .fd = fd };
+	*s = (struct sock){ .p = p, .fd = fd, .events = events };
 	s->watch = watch_start(p->g->l, fd, events, on_socket, s);
 	p->g->api->multi_assign(p->multi, fd, s);
 	return 0;
@@ -157,6 +257,8 @@ egress_new(struct loop *l, const struct curl_api *api)
 	struct egress *g = xcalloc(1, sizeof(*g));
 
 	*g = (struct egress){ .l = l, .api = api };
+	g->tick = timer_start(l, 0, on_tick, g);
+	timer_stop(g->tick);
 	return g;
 }
 
@@ -172,6 +274,7 @@ egress_free(struct egress *g)
 		lane_free(p->lane);
 		free(p);
 	}
+	timer_close(g->tick);
 	free(g);
 }
 
