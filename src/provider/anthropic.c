@@ -538,6 +538,7 @@ event(struct parser *p, struct str event, struct str data, struct err *e)
 
 const struct provider_api provider_anthropic = {
 	.name = "anthropic",
+	.no_input = INPUT_AUDIO,
 	.base_url = "https://api.anthropic.com/v1",
 	.version = "/v1",
 	.is_hosted = true,

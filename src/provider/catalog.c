@@ -398,6 +398,7 @@ model_resolve(const struct config *c, struct str name, struct arena *a, struct m
 	apply_row(out, l.snapshot, CATALOG_SNAPSHOT, v.has_prices);
 	apply_row(out, l.fetched, CATALOG_FETCHED, v.has_prices);
 	apply_row(out, &l.config, CATALOG_CONFIG, true);
+	out->input &= ~out->api->no_input;
 	/* The fetched catalog may be replaced while the answer is in use. */
 	out->knowledge = out->knowledge ? arena_strdup(a, str_of(out->knowledge)) : NULL;
 	out->status = out->status ? arena_strdup(a, str_of(out->status)) : NULL;

@@ -42,14 +42,13 @@ write_text_part(struct json *j, const char *type, struct str text)
 static void
 write_media(struct json *j, const struct part *p, struct arena *a)
 {
-	const char *audio = media_audio_format(p);
-
 	switch (media_kind(p)) {
 	case MEDIA_IMAGE:
 		json_obj(j);
 		json_kv_z(j, "type", "input_image");
 		json_key(j, "image_url");
 		write_data_url(j, p);
+		json_kv_z(j, "detail", "auto");
 		json_obj_end(j);
 		return;
 	case MEDIA_PDF:
@@ -61,18 +60,6 @@ write_media(struct json *j, const struct part *p, struct arena *a)
 		json_obj_end(j);
 		return;
 	case MEDIA_AUDIO:
-		if (!audio)
-			break;
-		json_obj(j);
-		json_kv_z(j, "type", "input_audio");
-		json_key(j, "input_audio");
-		json_obj(j);
-		json_key(j, "data");
-		write_base64(j, p->data);
-		json_kv_z(j, "format", audio);
-		json_obj_end(j);
-		json_obj_end(j);
-		return;
 	case MEDIA_VIDEO:
 	case MEDIA_TEXT:
 	case MEDIA_OTHER:
@@ -147,15 +134,33 @@ write_reasoning(struct json *j, const struct part *p)
 	json_obj_end(j);
 }
 
-/* A text's signature is its phase: what the model said on the way is told from its answer. */
+/* An item as the server sent it, with its id. */
+static void
+write_item_content(struct json *j, struct str text)
+{
+	json_arr(j);
+	json_obj(j);
+	json_kv_z(j, "type", "output_text");
+	json_kv_str(j, "text", text);
+	json_key(j, "annotations");
+	json_arr(j);
+	json_arr_end(j);
+	json_obj_end(j);
+	json_arr_end(j);
+}
+
+/* A text's signature is its phase: what the model said on the way is told from its answer. A text
+ * that has no id of this server is not one of its items, and goes as a plain message. */
 static void
 write_text(struct json *j, const struct part *p, bool is_own)
 {
+	bool is_item = is_own && p->item_id.n > 0;
+
 	if (p->text.n == 0)
 		return;
 	json_obj(j);
 	json_kv_z(j, "type", "message");
-	if (is_own && p->item_id.n > 0) {
+	if (is_item) {
 		json_kv_str(j, "id", p->item_id);
 		json_kv_z(j, "status", "completed");
 	}
@@ -163,15 +168,10 @@ write_text(struct json *j, const struct part *p, bool is_own)
 	if (is_own && p->signature.n > 0)
 		json_kv_str(j, "phase", p->signature);
 	json_key(j, "content");
-	json_arr(j);
-	json_obj(j);
-	json_kv_z(j, "type", "output_text");
-	json_kv_str(j, "text", p->text);
-	json_key(j, "annotations");
-	json_arr(j);
-	json_arr_end(j);
-	json_obj_end(j);
-	json_arr_end(j);
+	if (is_item)
+		write_item_content(j, p->text);
+	else
+		json_str(j, p->text);
 	json_obj_end(j);
 }
 
@@ -562,6 +562,7 @@ event(struct parser *p, struct str event, struct str data, struct err *e)
 
 const struct provider_api provider_openai_responses = {
 	.name = "openai-responses",
+	.no_input = INPUT_AUDIO,
 	.base_url = "https://api.openai.com/v1",
 	.version = "/v1",
 	.is_hosted = true,

@@ -163,6 +163,7 @@ struct provider_api {
 	int (*embed_parse)(const struct embed_request *q, struct str body, struct arena *a,
 		struct embed_result *out, struct err *e);
 	size_t embed_max; /* texts in one request */
+	unsigned no_input; /* INPUT_*: files that it has no form for, whatever the model could take */
 	/* The message of an error body (status >= 400), or of an error inside a stream. */
 	void (*error)(struct str body, struct str *type, struct str *message, struct arena *a);
 };

@@ -208,6 +208,16 @@ class Attach(harness.Case):
         self.run_json("--model", "test/ears", "--attach", "song.mp3", "what is this?")
         self.assertEqual(len(self.server.requests()), 1)
 
+    def test_an_api_without_a_form_for_sound(self):
+        for api in ("openai-responses", "anthropic"):
+            self.serve(OK, api, extra="catalog: { models: { test/m: { input: [image, audio] } } }\n")
+            self.file("song.mp3", MP3)
+            p = self.ithaca("run", "--attach", "song.mp3", "what is this?", check=2)
+            self.assertIn("takes text, image only", p.stderr)
+            self.assertEqual(self.server.requests(), [])
+            self.stop()
+            self.server.close()
+
     def test_older_files_become_a_line_for_a_model_that_cannot_see(self):
         self.serve(OK, extra=self.MODELS)
         photo = png(64, 64)

@@ -3,6 +3,7 @@
 """What the product sends is accepted by the types of the vendors' own SDKs: bodies of real turns, as the scripted model
 server logged them, become literals of the SDK's request type, where a property too many is an error too. Bodies that were
 made wrong on purpose must be refused, or the check says nothing."""
+import base64
 import copy
 import json
 import os
@@ -13,6 +14,7 @@ import unittest
 
 from peers import HERE, NODE, package
 from harness import DEADLINE, Case, main
+from test_attach import PDF, WAV, png
 
 # api -> (type of a body, import that brings it).
 TYPES = {
@@ -75,13 +77,22 @@ def wrongs(api, body):
     yield change(lambda b: b.update(contents=None) if api == "gemini" else b.update(model=7))
 
 
+# Files. Sound has a form in two of the APIs only.
+FILES = {"a.png": png(64, 64), "a.pdf": PDF, "a.txt": b"alpha\n"}
+SOUND = {"a.wav": WAV}
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+
+
 class Types(Case):
-    def bodies(self, api):
-        """Requests of two turns in one session: tools, results good and bad, reasoning, an answer with history."""
-        self.serve(SCRIPT, api)
-        self.write("a.txt", "alpha")
-        first = self.run_json("look around")
-        self.run_json("--session", first["session"], "and again")
+    def put(self, files):
+        """The arguments that attach them."""
+        for name, data in files.items():
+            with open(os.path.join(self.work, name), "wb") as f:
+                f.write(data)
+        return [arg for name in files for arg in ("--attach", name)]
+
+    def over(self):
+        """Ends the runner and the server; gives the requests, and leaves an empty home."""
         self.stop()
         self.server.close()
         found = [r["body"] for r in self.server.requests()]
@@ -91,12 +102,48 @@ class Types(Case):
         os.makedirs(self.home, mode=0o700)
         return found
 
+    def own(self, api):
+        """Two turns in one session: tools, results good and bad, reasoning, an answer with history."""
+        self.serve(SCRIPT, api)
+        self.write("a.txt", "alpha")
+        first = self.run_json("look around")
+        self.run_json("--session", first["session"], "and again")
+        found = self.over()
+        self.assertEqual(len(found), 5, api)
+        return found
+
+    def moved(self, api):
+        """A session that began on another API goes on here, with files and a schema; the answer does not match, so what it
+        was told about that is there too."""
+        other = "anthropic" if api != "anthropic" else "openai-responses"
+        self.serve(SCRIPT, api)
+        rows = "  other: { api: %s, base_url: \"http://127.0.0.1:%d%s\" }\n" % \
+            (other, self.server.port, "/v1" if other.startswith("openai") else "")
+        with open(os.path.join(self.home, "config.yaml"), "a") as f:
+            f.write(rows + "catalog: { models: { test/m: { input: [image, pdf, audio], structured_output: true, reasoning: true } } }\n")
+        first = self.run_json("--model", "other/m", "look around")
+        sent = dict(FILES, **(SOUND if api in ("openai-chat", "gemini") else {}))
+        files = self.put(sent)
+        with open(os.path.join(self.dir, "schema.json"), "w") as f:
+            json.dump(SCHEMA, f)
+        self.run_json("--session", first["session"], "--schema", os.path.join(self.dir, "schema.json"), *files, "and again", check=1)
+        found = self.over()
+        self.assertEqual(len(found), 6, api)
+        text = json.dumps(found[4:])
+        for data in sent.values():
+            self.assertIn("alpha" if data == FILES["a.txt"] else base64.b64encode(data).decode(), text)
+        self.assertEqual(text.count("I look."), 2)
+        self.assertIn('"integer"', text)
+        return found[4:]
+
+    def bodies(self, api):
+        return self.own(api) + self.moved(api)
+
     def source(self):
         lines = ["import type { %s } from \"%s\";" % t for t in TYPES.values() if t[1]] + [CHAT, GEMINI]
         count = 0
         for api, (name, _) in TYPES.items():
             bodies = self.bodies(api)
-            self.assertEqual(len(bodies), 5, api)
             for body in bodies:
                 count += 1
                 lines.append("export const v%d: %s = %s; // %s" % (count, name, json.dumps(body), api))

@@ -102,7 +102,7 @@ test_layers(void **state)
 		       "\"claude-next\":{\"limit\":{\"context\":9000}}}}}",
 			NULL),
 		"catalog.models={anthropic/claude-opus-5: {output_usd_per_mtok: 31, tools: false, "
-		"input: [audio]}}");
+		"input: [pdf, audio]}}");
 	struct model_info m;
 	struct err e = { 0 };
 
@@ -115,7 +115,7 @@ test_layers(void **state)
 		m.cached_microusd_per_mtok, 6000000); /* an old discount on a new price is none */
 	assert_int_equal(m.output_microusd_per_mtok, 31000000); /* configuration */
 	assert_false(m.has_tools);
-	assert_int_equal(m.input, INPUT_TEXT | INPUT_AUDIO);
+	assert_int_equal(m.input, INPUT_TEXT | INPUT_PDF); /* its API has no form for sound */
 	assert_int_equal(model_resolve(c, STR("anthropic/claude-sonnet-5"), a, &m, &e), 0);
 	assert_int_equal(m.source, CATALOG_FETCHED);
 	assert_int_equal(

@@ -334,10 +334,10 @@ build(const struct model_request *options, size_t messages_n, struct buf *body)
 
 #define CONTENTS                                                                                   \
 	"{\"type\":\"message\",\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":"  \
-	"\"Hi\"},{\"type\":\"input_image\",\"image_url\":\"data:image/png;base64,AP8Qeg==\"},"     \
+	"\"Hi\"},{\"type\":\"input_image\",\"image_url\":\"data:image/png;base64,AP8Qeg==\",\"detail\":\"auto\"},"     \
 	"{\"type\":\"input_file\",\"filename\":\"d.pdf\",\"file_data\":\"data:application/"        \
-	"pdf;base64,JVBERg==\"},{\"type\":\"input_audio\",\"input_audio\":{\"data\":\"Ukk=\","     \
-	"\"format\":\"wav\"}},{\"type\":\"input_text\",\"text\":\"File x.c:\\nint \\\"x\\\";\"},"  \
+	"pdf;base64,JVBERg==\"},{\"type\":\"input_text\",\"text\":\"(The file attachment, "    \
+	"audio/wav, 2 bytes, is attached, but this model's API cannot take such files.)\"},{\"type\":\"input_text\",\"text\":\"File x.c:\\nint \\\"x\\\";\"},"  \
 	"{\"type\":\"input_text\",\"text\":\"(The file v, video/mp4, 3 bytes, is attached, but "   \
 	"this model's API cannot take such files.)\"}]}"
 
@@ -376,6 +376,20 @@ test_request(void **state)
 		"\"function_call_output\",\"call_id\":\"c2\",\"output\":\"error: bad\"},{\"type\":"
 		"\"message\",\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":"
 		"\"hurry\"}]}]}");
+	buf_fini(&body);
+}
+
+/* What another provider said has no id here, and an item without one is refused. */
+static void
+test_request_of_another(void **state)
+{
+	const struct model_request options = { .cache_key = STR("k") };
+	struct buf body;
+
+	build(&options, 5, &body);
+	assert_non_null(strstr(buf_z(&body),
+		"{\"type\":\"message\",\"role\":\"assistant\",\"content\":\"Done.\"},{\"type\":"
+		"\"message\",\"role\":\"user\""));
 	buf_fini(&body);
 }
 
@@ -440,6 +454,7 @@ main(void)
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_request),
+		cmocka_unit_test(test_request_of_another),
 		cmocka_unit_test(test_request_variants),
 		cmocka_unit_test(test_prefix_is_stable),
 	};
