@@ -24,7 +24,7 @@ static const struct {
 	[FAIL_NETWORK] = { "network", true, "check the network and providers.%s.base_url" },
 	[FAIL_RATE] = { "rate", true, "wait, or run fewer agents at once" },
 	[FAIL_OVERLOAD] = { "overload", true, "try again later, or set models.fallback" },
-	[FAIL_AUTH] = { "auth", false, "check the key that providers.%s.api_key_env names" },
+	[FAIL_AUTH] = { "auth", false, "check the key of providers.%s; docs/secrets.md names all places that it may come from" },
 	[FAIL_QUOTA] = { "quota", false,
 		"check the plan and balance of the account behind providers.%s" },
 	[FAIL_REQUEST] = { "request", false, "check the model's name and providers.%s.base_url" },
@@ -359,22 +359,36 @@ find_sign(struct str type, struct str message, enum failure_kind *kind)
 	return false;
 }
 
+/* Where words that are too long end: behind the last whole one, where there is any. */
+static size_t
+word_cut(struct str s, size_t max)
+{
+	size_t n = utf8_cut(s, max), at = n;
+
+	if (n == s.n)
+		return n;
+	while (at > n / 2 && s.p[at] != ' ')
+		at--;
+	return at > n / 2 ? at : n;
+}
+
 static void
 set_message(struct failure *f, const char *provider, int code, const char *what, struct str said)
 {
 	struct buf clean;
+	size_t n;
 	char fix[120];
 
 	buf_init(&clean, 16 * SERVER_WORDS_MAX);
-	term_clean(&clean, str_sub(said, 0, utf8_cut(said, SERVER_WORDS_MAX)), true);
+	term_clean(&clean, str_sub(said, 0, utf8_cut(said, 2 * SERVER_WORDS_MAX)), true);
+	n = word_cut(buf_str(&clean), SERVER_WORDS_MAX);
 	/* The format comes from the table above; each row takes the provider at most once. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 	snprintf(fix, sizeof(fix), kinds[f->kind].fix, provider);
 #pragma GCC diagnostic pop
-	err_set(&f->e, code, ERR_TO_USER, "%s: %s%s%.*s (%s)", provider, what,
-		clean.n && *what ? ": " : "", (int)utf8_cut(buf_str(&clean), SERVER_WORDS_MAX),
-		buf_z(&clean), fix);
+	err_set(&f->e, code, ERR_TO_USER, "%s: %s%s%.*s%s (%s)", provider, what,
+		clean.n && *what ? ": " : "", (int)n, buf_z(&clean), n < clean.n ? "..." : "", fix);
 	buf_fini(&clean);
 }
 
@@ -462,9 +476,10 @@ failure_from_err(const struct provider_api *api, const char *provider, const str
 	}
 	if (e->code == ERR_PROVIDER && find_sign(type_of(said), said, &out->kind))
 		out->may_retry = kinds[out->kind].may_retry;
-	/* Other errors were written here, for people, with their own advice: only the name is
-	 * missing. */
-	if (e->code == ERR_PROVIDER || e->code == ERR_NET || e->code == ERR_PROTO)
+	/* Errors that were written here, for people, come with their own advice, which knows more: then
+	 * only the name is missing. */
+	if (e->code == ERR_PROVIDER ||
+		((e->code == ERR_NET || e->code == ERR_PROTO) && !str_ends(said, ")")))
 		set_message(out, provider, e->code, "", said);
 	else
 		err_set(&out->e, e->code, e->to, "%s: %s", provider, e->msg);

@@ -36,8 +36,8 @@ static void
 test_kinds(void **state)
 {
 	check(401, "", ANT("authentication_error", "invalid x-api-key"), FAIL_AUTH, false, -1,
-		"401 authentication_error: invalid x-api-key (check the key that "
-		"providers.acme.api_key_env names)");
+		"401 authentication_error: invalid x-api-key (check the key of providers.acme; "
+		"docs/secrets.md names all places that it may come from)");
 	check(401, "", OAI("invalid_request_error", "invalid_api_key", "Incorrect API key"),
 		FAIL_AUTH, false, -1, "401 invalid_api_key: Incorrect API key");
 	check(403, "", ANT("permission_error", "no"), FAIL_AUTH, false, -1, "403");
@@ -242,6 +242,51 @@ test_long_words_are_cut(void **state)
 }
 
 static void
+test_words_are_cut_between_words(void **state)
+{
+	static const char said[] =
+		"{\"error\":{\"message\":\"The quick brown fox jumps over the lazy dog and then "
+		"over the next lazy dog and over the thirdverylonganimal and so on until the end of the "
+		"day\"}}";
+	struct failure f;
+
+	failure_from_http(NULL, "acme", 400, STR(""), str_of(said), 0, &f);
+	assert_non_null(strstr(f.e.msg, " over the... (check"));
+}
+
+/* One advice, that of who knew more. */
+static void
+test_one_advice(void **state)
+{
+	static const struct {
+		int code;
+		const char *said, *told;
+	} rows[] = {
+		{ ERR_NET,
+			"provider acme at https://127.0.0.1:1: there are no certificates of "
+			"authorities here (install the package ca-certificates)",
+			"acme: provider acme at https://127.0.0.1:1: there are no certificates of "
+			"authorities here (install the package ca-certificates)" },
+		{ ERR_PROTO, "it begins with: x (does base_url belong to a server with it?)",
+			"acme: it begins with: x (does base_url belong to a server with it?)" },
+		{ ERR_NET, "the stream was cut",
+			"acme: the stream was cut (check the network and providers.acme.base_url)" },
+		{ ERR_PROVIDER, "overloaded_error: later (really)",
+			"acme: overloaded_error: later (really) (try again later, or set "
+			"models.fallback)" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct err e;
+		struct failure f;
+
+		err_set(&e, rows[i].code, ERR_TO_USER, "%s", rows[i].said);
+		failure_from_err(NULL, "acme", &e, &f);
+		assert_string_equal(f.e.msg, rows[i].told);
+	}
+}
+
+static void
 test_from_err(void **state)
 {
 	static const struct {
@@ -330,6 +375,8 @@ main(void)
 		cmocka_unit_test(test_retry_after),
 		cmocka_unit_test(test_bodies),
 		cmocka_unit_test(test_long_words_are_cut),
+		cmocka_unit_test(test_words_are_cut_between_words),
+		cmocka_unit_test(test_one_advice),
 		cmocka_unit_test(test_from_err),
 		cmocka_unit_test(test_offline_steps),
 		cmocka_unit_test(test_delays),
