@@ -138,8 +138,9 @@ admit_call(struct run *r, size_t index, struct arena *a, struct buf *body)
 	if (tool == NULL) {
 		const char *near = registry_nearest(registry, c->tool);
 
-		err_set(&e, ERR_NOT_FOUND, ERR_TO_MODEL, "there is no tool %.*s%s%s%s", STR_FMT(c->tool),
-			near != NULL ? " (did you mean " : "", near != NULL ? near : "", near != NULL ? "?)" : "");
+		err_set(&e, ERR_NOT_FOUND, ERR_TO_MODEL, "there is no tool %.*s (%s%s%s)", STR_FMT(c->tool),
+			near != NULL ? "did you mean " : "use one of those that are offered", near != NULL ? near : "",
+			near != NULL ? "?" : "");
 		write_invalid(c, e.msg, &j);
 	} else if (tool_args(tool, c->args, a, &args, &e) != 0) {
 		write_invalid(c, e.msg, &j);

@@ -241,8 +241,8 @@ why_request(struct request *q, struct policy_request *out, struct err *e)
 	if (tool == NULL) {
 		const char *near = registry_nearest(registry, name);
 
-		return err_set(e, ERR_NOT_FOUND, ERR_TO_USER, "there is no tool %.*s%s%s%s", STR_FMT(name),
-			near != NULL ? " (did you mean " : "", near != NULL ? near : "", near != NULL ? "?)" : "");
+		return err_set(e, ERR_NOT_FOUND, ERR_TO_USER, "there is no tool %.*s (%s%s%s`ithaca tool list` lists them)",
+			STR_FMT(name), near != NULL ? "did you mean " : "", near != NULL ? near : "", near != NULL ? "? " : "");
 	}
 	*out = (struct policy_request){ .subject = tool->subject, .tool = str_of(tool->name),
 		.target = node_str(q->params, "text", STR("")) };

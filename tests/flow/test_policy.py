@@ -62,9 +62,10 @@ class Rules(Case):
         p = self.ithaca("why", "exec", "rm x", check=0)
         self.assertIn("deny", p.stdout)
         self.assertIn("Exec(rm *)", p.stdout)
-        p = self.ithaca("why", "exex", "rm x")
-        self.assertIn("exec", p.stderr)
-        self.assertNotEqual(p.returncode, 0)
+        p = self.ithaca("why", "exex", "rm x", check=1)
+        self.assertEqual(p.stderr, "ithaca: there is no tool exex (did you mean exec? `ithaca tool list` lists them)\n")
+        p = self.ithaca("why", "zzzzzz", "rm x", check=1)
+        self.assertEqual(p.stderr, "ithaca: there is no tool zzzzzz (`ithaca tool list` lists them)\n")
 
     def test_why_and_what_happens_agree(self):
         self.rules(deny=["Exec(touch *)", "Read(secret/**)"])
