@@ -28,6 +28,7 @@ struct wish {
 	struct engine *en;
 	char session[ID_SIZE];
 	char *text, *model; /* NULL: none */
+	size_t text_n;
 	engine_text_fn done;
 	void *arg;
 };
@@ -35,7 +36,7 @@ struct wish {
 /* ---- the request ---- */
 
 static int
-sketch_text(struct sketch *k, const char *text, struct err *e)
+sketch_text(struct sketch *k, struct str text, struct err *e)
 {
 	const struct node *n;
 	struct buf b;
@@ -45,7 +46,7 @@ sketch_text(struct sketch *k, const char *text, struct err *e)
 	buf_init(&b, 8 * USER_TEXT_MAX);
 	json_init(&j, &b);
 	json_obj(&j);
-	json_kv_z(&j, "text", text);
+	json_kv_str(&j, "text", text);
 	json_obj_end(&j);
 	rc = json_parse(k->r.a, buf_str(&b), &n, e);
 	if (rc == 0)
@@ -59,7 +60,7 @@ static int
 sketch_turn(struct sketch *k, const struct wish *w, struct err *e)
 {
 	const struct run *now = k->s.run;
-	struct queued q = { .text = w->text, .model = w->model, .mode = -1 };
+	struct queued q = { .model = w->model, .mode = -1 };
 	struct turn_input in = { .kind = EVENT_TURN_STARTED, .time_ms = clock_wall_ms() };
 	struct turn_out out;
 	struct buf b;
@@ -113,7 +114,7 @@ sketch_make(struct sketch *k, const struct wish *w, struct err *e)
 	int rc = sketch_turn(k, w, e);
 
 	if (rc == 0 && w->text != NULL)
-		rc = sketch_text(k, w->text, e);
+		rc = sketch_text(k, (struct str){ w->text, w->text_n }, e);
 	if (rc != 0)
 		return rc;
 	run_env(&k->r);
@@ -518,6 +519,7 @@ engine_context(struct engine *en, const char *session, struct str text, struct s
 
 	*w = (struct wish){ .en = en,
 		.text = text.n > 0 ? str_dup(text) : NULL,
+		.text_n = text.n,
 		.model = model.n > 0 ? str_dup(model) : NULL,
 		.done = done,
 		.arg = arg };

@@ -547,7 +547,7 @@ run_begin(struct run *r, struct queued *q)
 	buf_init(&b, EVENT_BODY_MAX);
 	json_init(&j, &b);
 	json_obj(&j);
-	json_kv_z(&j, "text", q->text);
+	json_kv_str(&j, "text", (struct str){ q->text, q->text_n });
 	if (q->attachments != NULL)
 		json_kv_raw(&j, "attachments", str_of(q->attachments));
 	json_obj_end(&j);

@@ -169,7 +169,7 @@ write_queued(const struct queued *q, struct buf *b)
 
 	json_init(&j, b);
 	json_obj(&j);
-	json_kv_z(&j, "text", q->text);
+	json_kv_str(&j, "text", (struct str){ q->text, q->text_n });
 	json_kv_z(&j, "model", q->model);
 	if (q->mode >= 0)
 		json_kv_z(&j, "mode", mode_name((enum mode)q->mode));
@@ -336,6 +336,7 @@ engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn do
 
 	snprintf(q->turn, sizeof q->turn, "%s", spec->turn != NULL ? spec->turn : id_new().z);
 	q->text = str_dup(spec->text);
+	q->text_n = spec->text.n;
 	q->model = str_dup(spec->model);
 	q->attachments = spec->attachments.n > 0 ? str_dup(spec->attachments) : NULL;
 	q->mode = spec->mode;

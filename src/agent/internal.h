@@ -22,6 +22,7 @@ struct queued {
 	struct queued *next;
 	char turn[ID_SIZE];
 	char *text, *model, *effort, *schema; /* the last two: NULL when not said */
+	size_t text_n; /* the text may hold NUL */
 	char *attachments; /* JSON list; NULL: none */
 	int mode;
 	bool yes;

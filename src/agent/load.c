@@ -97,6 +97,7 @@ load_queued(struct active *s, const struct event *ev, const struct node *body)
 
 	snprintf(q->turn, sizeof q->turn, "%s", ev->turn);
 	q->text = str_dup(node_str(body, "text", STR("")));
+	q->text_n = node_str(body, "text", STR("")).n;
 	q->model = str_dup(node_str(body, "model", STR("")));
 	if (node_is(node_get(body, "attachments"), NODE_LIST))
 		q->attachments = node_text(node_get(body, "attachments"));

@@ -72,7 +72,7 @@ static const struct field attachment_item = { .type = FIELD_OBJECT, .sub = attac
 const struct field session_turn_params[] = {
 	{ .name = "session", .type = FIELD_STR, .min = 1, .max = NAME_MAX_BYTES,
 		.text = "Id of a session, a unique start of it, or its name; absent: a new session." },
-	{ .name = "text", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1,
+	{ .name = "text", .type = FIELD_STR, .flags = FIELD_REQUIRED | FIELD_NUL, .min = 1,
 		.max = USER_TEXT_MAX, .unit = "bytes", .text = "The message." },
 	{ .name = "turn", .type = FIELD_STR, .min = 26, .max = 26,
 		.text = "Id for the turn, made by the client: when an answer was lost, turn.get tells "
@@ -98,7 +98,7 @@ const struct field session_turn_params[] = {
 
 const struct field session_context_params[] = {
 	SESSION_REF,
-	{ .name = "text", .type = FIELD_STR, .max = USER_TEXT_MAX, .unit = "bytes",
+	{ .name = "text", .type = FIELD_STR, .flags = FIELD_NUL, .max = USER_TEXT_MAX, .unit = "bytes",
 		.text = "As if this were sent next; absent: the conversation as it stands." },
 	{ .name = "model", .type = FIELD_STR, .max = NAME_MAX_BYTES,
 		.text = "provider/model; absent: that of the turn in progress, else as configured." },
@@ -190,7 +190,7 @@ const struct field policy_why_params[] = {
 	{ .name = "tool", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1,
 		.max = NAME_MAX_BYTES, .text = "Name of a tool, as in exec." },
 	{ .name = "args", .type = FIELD_ANY, .text = "Its arguments, an object." },
-	{ .name = "text", .type = FIELD_STR, .max = 64 * KIB,
+	{ .name = "text", .type = FIELD_STR, .flags = FIELD_NUL, .max = 64 * KIB,
 		.text = "Instead of args: the command, path or host alone." },
 	{ .name = "mode", .type = FIELD_ENUM, .choices = modes, .text = "Absent: as configured." },
 	{ .type = FIELD_END },
@@ -202,7 +202,7 @@ const struct field doctor_params[] = {
 	{ .type = FIELD_END },
 };
 
-static const struct field embed_text = { .type = FIELD_STR, .min = 1, .max = USER_TEXT_MAX };
+static const struct field embed_text = { .type = FIELD_STR, .flags = FIELD_NUL, .min = 1, .max = USER_TEXT_MAX };
 const struct field model_embed_params[] = {
 	{ .name = "texts", .type = FIELD_LIST, .flags = FIELD_REQUIRED, .min = 1, .max = EMBED_TEXTS_MAX,
 		.item = &embed_text, .text = "What to make vectors of; none may be empty." },

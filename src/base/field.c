@@ -195,6 +195,8 @@ check_str(
 	if (f->max > 0 && v->s.n > (uint64_t)f->max)
 		return fail(c, at, v->line, "has %zu bytes, at most %lld are allowed", v->s.n,
 			(long long)f->max);
+	if (v->s.n > 0 && (f->flags & FIELD_NUL) == 0 && memchr(v->s.p, '\0', v->s.n))
+		return fail(c, at, v->line, "a text may not hold a NUL character");
 	if (f->min > 0 && v->s.n == 0)
 		return fail(c, at, v->line, "must not be empty");
 	if (f->min > 0 && v->s.n < (uint64_t)f->min)

@@ -28,6 +28,7 @@ enum {
 	FIELD_POSITIONAL = 1 << 4, /* command line: not an option but an operand */
 	FIELD_OPEN = 1 << 5, /* object: unknown keys are kept, not refused */
 	FIELD_RESTART = 1 << 6, /* config: read at start only */
+	FIELD_NUL = 1 << 8, /* FIELD_STR: may hold NUL; others are read as C strings, which would end there */
 	FIELD_RESERVED = 1 << 7, /* accepted and checked, but nothing in this version reads it: said wherever it shows */
 };
 

@@ -54,11 +54,13 @@ static const struct field error_fields[] = {
 static const struct field action_fields[] = {
 	{ .name = "text",
 		.type = FIELD_STR,
+		.flags = FIELD_NUL,
 		.max = MODEL_TEXT_MAX,
 		.text = "Answer text; {{user}} and {{result}} stand for the last request and tool "
 			"result." },
 	{ .name = "reasoning",
 		.type = FIELD_STR,
+		.flags = FIELD_NUL,
 		.max = MODEL_TEXT_MAX,
 		.text = "Reasoning text." },
 	{ .name = "call", .type = FIELD_OBJECT, .sub = call_fields, .text = "Tool call." },

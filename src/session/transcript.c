@@ -374,6 +374,7 @@ static struct str
 cut_middle(struct str s, size_t most, struct arena *a)
 {
 	size_t tail_n, head, tail;
+	struct buf b;
 
 	if (s.n <= most)
 		return s;
@@ -382,8 +383,13 @@ cut_middle(struct str s, size_t most, struct arena *a)
 	tail = s.n - tail_n;
 	while (tail < s.n && ((unsigned char)s.p[tail] & 0xc0) == 0x80)
 		tail++;
-	return str_of(arena_printf(a, "%.*s\n[%zu bytes left out to fit the context window]\n%.*s", (int)head, s.p,
-		tail - head, (int)(s.n - tail), s.p + tail));
+	buf_init(&b, s.n + 128);
+	buf_add_str(&b, str_sub(s, 0, head));
+	buf_printf(&b, "\n[%zu bytes left out to fit the context window]\n", tail - head);
+	buf_add_str(&b, str_sub(s, tail, s.n));
+	s = arena_str(a, buf_str(&b));
+	buf_fini(&b);
+	return s;
 }
 
 /* How long a result of this entry may be. */

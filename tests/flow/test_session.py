@@ -281,6 +281,65 @@ class Together(Case):
         self.assertIn(r["session"], p.stderr)
 
 
+class Nul(Case):
+    """A NUL is a character like any other where text is for a model, and refused where it would end a name."""
+    def setUp(self):
+        super().setUp()
+        self.env["ITHACA__RUNNER__IDLE_MS"] = "30000"
+
+    def texts(self):
+        return [m["content"] for m in self.server.requests()[-1]["body"]["messages"] if m["role"] == "user"]
+
+    def test_in_a_message_that_runs_and_in_one_that_waits(self):
+        self.serve("repeat: true\nrules: [ { when: { user_has: first }, times: 1, answer: [ { text: so }, { delay: 60000 } ] } ]\n"
+                   "steps: [ { answer: [ { text: seen } ] } ]\n")
+        s = self.stream("first")
+        s.until("model.partial")
+        rpc = self.rpc()
+        second = rpc.call("session.turn", session=s.events[0]["session"], text="a\0b")
+        self.assertEqual(rpc.call("turn.get", turn=second["turn"])["state"], "queued")
+        os.kill(self.pids()["runtime"], signal.SIGKILL)
+        s.end()
+        self.run_json("--session", second["session"], "third")
+        self.assertEqual(self.texts()[-2:], ["a\0b", "third"])
+        third = self.rpc().call("session.turn", session=second["session"], text="c\0d")
+        self.run_json("--session", second["session"], "fourth")
+        self.assertEqual(self.texts()[-2:], ["c\0d", "fourth"])
+        said = [e["body"]["text"] for e in self.events(second["session"]) if e["kind"] == "user.message"]
+        self.assertEqual(said, ["first", "a\0b", "third", "c\0d", "fourth"])
+        made = self.rpc().call("session.context", session=second["session"], text="e\0f and more than that")
+        self.assertIn("and more than that", json.dumps(made))
+        self.assertEqual(third["session"], second["session"])
+
+    def test_on_standard_input(self):
+        self.serve("steps: [ { answer: [ { text: seen } ] } ]\n")
+        self.ithaca("run", "look", stdin="x\0y, and more", check=0)
+        self.assertIn("x\0y, and more", self.texts()[-1])
+
+    def test_in_a_name(self):
+        r = self.run_json("hello")
+        rpc = self.rpc()
+        for method, params in (("session.rename", {"session": r["session"], "name": "a\0b"}),
+                               ("session.get", {"session": r["session"] + "\0x"}),
+                               ("session.create", {"workspace": self.work + "\0/x"}),
+                               ("session.turn", {"session": r["session"], "text": "hello", "model": "offline/rules\0x"})):
+            e = rpc.call(method, **params)
+            self.assertEqual((e.get("code"), "NUL" in e.get("message", "")), ("invalid", True), method)
+
+    def test_in_what_a_model_gives_to_a_tool(self):
+        self.serve("by: sequence\nsteps:\n"
+                   "  - answer: [ { call: { tool: exec, args: { command: \"touch made\", cwd: \"/nowhere\\0\" } } },"
+                   " { call: { tool: write, args: { path: f, content: \"a\\0b\" } } } ]\n"
+                   "  - answer: [ { text: \"x\\0y and more\" } ]\n")
+        r = self.run_json("go")
+        self.assertEqual(r["text"], "x\0y and more")
+        results = [m["content"] for m in self.server.requests()[-1]["body"]["messages"] if m["role"] == "tool"]
+        self.assertIn("exec: cwd: a text may not hold a NUL character", results[0])
+        self.assertFalse(self.exists("made"))
+        with open(os.path.join(self.work, "f"), "rb") as f:
+            self.assertEqual(f.read(), b"a\0b")
+
+
 class Rpc(Case):
     def test_protocol_mistakes_do_not_harm_others(self):
         self.env["ITHACA__RUNNER__IDLE_MS"] = "30000"

@@ -60,7 +60,7 @@ static const struct field usage_fields[] = {
 };
 static const char *const cut_names[] = { "close", "mid", "reset", "end", NULL };
 static const struct field action_fields[] = {
-	{ .name = "text", .type = FIELD_STR, .text = "Text." },
+	{ .name = "text", .type = FIELD_STR, .flags = FIELD_NUL, .text = "Text." },
 	{ .name = "reasoning", .type = FIELD_STR, .text = "Reasoning." },
 	{ .name = "refusal", .type = FIELD_STR, .text = "Text of a refusal." },
 	{ .name = "json", .type = FIELD_ANY, .text = "Text: this value as JSON." },

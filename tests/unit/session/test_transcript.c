@@ -284,6 +284,27 @@ test_results_are_cut_where_asked(void **state)
 	assert_true(b->v.bytes < 6000);
 }
 
+/* A NUL of a command's output ends nothing. */
+static void
+test_a_cut_result_keeps_its_nul(void **state)
+{
+	struct bench *b = *state;
+	struct view_limits l = { .max_bytes = 1 << 20, .result_max = 100 };
+	struct buf body;
+
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"go\"}"), 0);
+	assert_int_equal(add(b, EVENT_MODEL_DONE,
+		"{\"blocks\":[{\"type\":\"call\",\"call_id\":\"a\",\"tool\":\"read\",\"args\":\"{}\"}]}"), 0);
+	buf_init(&body, 1 << 20);
+	buf_printf(&body, "{\"index\":0,\"text\":\"a\\u0000b%01000d\\u0000c\"}", 7);
+	assert_int_equal(add(b, EVENT_EFFECT_OUTCOME, buf_z(&body)), 0);
+	buf_fini(&body);
+	transcript_view(b->tr, &l, b->a, &b->v);
+	assert_true(str_starts(str_sub(part(b, 2, 0)->text, 2, SIZE_MAX), "b000"));
+	assert_true(str_ends(part(b, 2, 0)->text, "c"));
+	assert_true(part(b, 2, 0)->text.n > 300); /* the newest may have four times as much */
+}
+
 /* One turn that outgrows the window: its results shrink, its calls and texts stay. */
 static void
 test_a_turn_that_is_too_long_is_cut(void **state)
@@ -377,7 +398,7 @@ main(void)
 		T(test_partials_are_replaced_by_the_answer), T(test_signed_reasoning_goes_back_unchanged),
 		T(test_oldest_turns_are_dropped_whole), T(test_bodies_that_do_not_fit_their_kind_are_refused),
 		T(test_notices_to_the_model), T(test_a_notice_between_results_stands_behind_them),
-		T(test_what_an_api_wants_back), T(test_blocks_without_origin), T(test_results_are_cut_where_asked),
+		T(test_what_an_api_wants_back), T(test_blocks_without_origin), T(test_results_are_cut_where_asked), T(test_a_cut_result_keeps_its_nul),
 		T(test_a_turn_that_is_too_long_is_cut) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
