@@ -119,6 +119,16 @@ write_invalid(const struct turn_call *c, const char *reason, struct json *j)
 	json_kv_z(j, "reason", reason);
 }
 
+/* A tool that this installation cannot offer. One that lost its shelld waits for it instead. */
+static bool
+will_not_return(const struct run *r, const struct tool *tool, const char **why)
+{
+	const char *code = NULL;
+
+	*why = tool_withdrawn(r, tool, &code);
+	return *why != NULL && strcmp(code, "shelld_down") != 0;
+}
+
 void
 admit_call(struct run *r, size_t index, struct arena *a, struct buf *body)
 {
@@ -126,6 +136,7 @@ admit_call(struct run *r, size_t index, struct arena *a, struct buf *body)
 	const struct registry *registry = r->en->parts.registry;
 	const struct tool *tool = registry_find(registry, c->tool);
 	const struct node *args;
+	const char *why;
 	struct json j;
 	struct err e = { 0 };
 
@@ -142,6 +153,8 @@ admit_call(struct run *r, size_t index, struct arena *a, struct buf *body)
 			near != NULL ? "did you mean " : "use one of those that are offered", near != NULL ? near : "",
 			near != NULL ? "?" : "");
 		write_invalid(c, e.msg, &j);
+	} else if (will_not_return(r, tool, &why)) {
+		write_invalid(c, why, &j);
 	} else if (tool_args(tool, c->args, a, &args, &e) != 0) {
 		write_invalid(c, e.msg, &j);
 	} else {

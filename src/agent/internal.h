@@ -90,6 +90,7 @@ struct run {
 /* The tools as a request offers them. */
 struct toolset {
 	struct tool_schema *schemas;
+	const struct tool **tools; /* of the same index */
 	size_t n, bytes;
 };
 
@@ -190,6 +191,8 @@ void embeddings_free(struct engine *en);
 
 /* tools.c */
 void toolsets_make(struct engine *en);
+/* Why a run is not offered this tool now; NULL: it is. *code (may be NULL) is the reason's, as in status. */
+const char *tool_withdrawn(const struct run *r, const struct tool *tool, const char **code);
 
 /* money.c */
 int money_open(struct engine *en, struct err *e) MUST_USE; /* what was spent today, from the store */

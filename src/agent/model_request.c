@@ -93,14 +93,19 @@ effort_of(const struct model_call *m)
 
 /* ---- the request ---- */
 
+/* Those that can be used now: the prompt says why the others are missing. */
 static void
 add_tools(struct model_call *m)
 {
 	struct model_request *q = &m->q;
 	const struct toolset *set = &m->r->en->toolsets[m->is_small];
+	struct tool_schema *offered = arena_alloc(m->a, MAX(set->n, 1) * sizeof *offered);
 
-	q->tools = set->schemas;
-	q->tools_n = set->n;
+	q->tools = offered;
+	q->tools_n = 0;
+	for (size_t i = 0; i < set->n; i++)
+		if (tool_withdrawn(m->r, set->tools[i], NULL) == NULL)
+			offered[q->tools_n++] = set->schemas[i];
 	q->tool_mode = tool_mode_of(m);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * The system prompt of the default agent and the environment of its tools. Byte-stable: it depends on the mode and the
- * tools on offer only, so that providers can cache it. */
+ * tools on offer only, so that providers can cache it; a tool that was withdrawn changes it, and its return changes it back. */
 #include "agent/internal.h"
 
 #include "base/limits.h"
@@ -15,6 +15,24 @@ static const char *const mode_texts[MODE_COUNT] = {
 		"delete is gone.",
 };
 
+/* In tier process nothing is mounted anywhere: paths are the host's. */
+static bool
+is_on_host(const struct config *c, enum mode m)
+{
+	return m == MODE_DANGER_FULL_ACCESS || strcmp(config_z(c, "tier"), "process") == 0;
+}
+
+static const char *
+mode_text(const struct run *r, struct arena *a)
+{
+	if (r->env.mode == MODE_DANGER_FULL_ACCESS || !is_on_host(r->s->config, r->env.mode))
+		return mode_texts[r->env.mode];
+	return r->env.mode == MODE_READ_ONLY ?
+		arena_printf(a, "The workspace is %s: you can look, not change.", r->env.cwd) :
+		arena_printf(a, "The workspace is %s and you may change it. Everything outside it is read-only or invisible.",
+			r->env.cwd);
+}
+
 static const char *
 network_text(enum mode m)
 {
@@ -26,10 +44,11 @@ full_text(const struct run *r, struct arena *a)
 {
 	return arena_printf(a,
 		"You are an agent of Ithaca. You do real work with tools and report truthfully what you did.\n"
-		"Tools run in an isolated cell. %s%s Relative paths are below %s, where commands start.\n"
+		"%s%s%s Relative paths are below %s, where commands start.\n"
 		"Prefer the file tools for files and exec for everything else. Look before you change. When a call fails, read "
 		"the message: it says what to do. When the task is done, answer briefly; never claim what you did not do.",
-		mode_texts[r->env.mode], network_text(r->env.mode), r->env.cwd);
+		strcmp(config_z(r->s->config, "tier"), "process") == 0 ? "" : "Tools run in an isolated cell. ",
+		mode_text(r, a), network_text(r->env.mode), r->env.cwd);
 }
 
 /* For models with a small window: what they must know, in few words. */
@@ -43,11 +62,32 @@ small_text(const struct run *r, struct arena *a)
 		r->env.cwd, r->env.mode == MODE_READ_ONLY ? ", which is read-only" : "", network_text(r->env.mode));
 }
 
+/* What is missing and why, so that the model neither looks for it nor makes believe. NULL: nothing is. */
+static const char *
+withdrawn_text(const struct run *r, bool is_small, struct arena *a)
+{
+	const struct toolset *set = &r->en->toolsets[is_small];
+	const char *why = NULL, *code = NULL, *names = "";
+
+	for (size_t i = 0; i < set->n; i++) {
+		const char *w = tool_withdrawn(r, set->tools[i], &code);
+
+		if (w == NULL)
+			continue;
+		why = arena_printf(a, "%s: %s", code, w);
+		names = arena_printf(a, "%s%s%s", names, names[0] != '\0' ? ", " : "", set->tools[i]->name);
+	}
+	return why == NULL ? NULL :
+		arena_printf(a, "Not available now: %s (%s). Do what you can without them, and say what could not be done.", names, why);
+}
+
 struct str
 prompt_system(const struct run *r, bool is_small, struct str schema, struct arena *a)
 {
-	const char *z = is_small ? small_text(r, a) : full_text(r, a);
+	const char *z = is_small ? small_text(r, a) : full_text(r, a), *missing = withdrawn_text(r, is_small, a);
 
+	if (missing != NULL)
+		z = arena_printf(a, "%s\n%s", z, missing);
 	if (schema.n > 0)
 		z = arena_printf(a, "%s\nYour final answer must be one JSON value that matches this JSON Schema, and nothing else:\n%.*s",
 			z, STR_FMT(schema));
@@ -69,7 +109,7 @@ run_env(struct run *r)
 	r->env = (struct tool_env){
 		.sandbox = r->en->parts.sandbox,
 		.cell = arena_strdup(r->a, str_of(s->cell)),
-		.cwd = mode == MODE_DANGER_FULL_ACCESS ? workspace : "/shared",
+		.cwd = is_on_host(c, mode) ? workspace : "/shared",
 		.mode = mode,
 		.exec_timeout_ms = config_int(c, "exec.timeout_ms"),
 		.exec_job_timeout_ms = config_int(c, "exec.job_timeout_ms"),
@@ -79,6 +119,7 @@ run_env(struct run *r)
 			.access = mode == MODE_DANGER_FULL_ACCESS ? CELL_HOST :
 				mode == MODE_READ_ONLY ? CELL_READ_ONLY : CELL_WORKSPACE_WRITE,
 			.shared = workspace,
+			.scratch = r->en->parts.scratch,
 			.state = arena_strdup(r->a, str_of(s->cell_state)),
 			.memory_bytes = config_int(c, "cell.memory_mb") * (int64_t)MIB,
 			.processes = config_int(c, "cell.processes"),

@@ -10,14 +10,16 @@ static const char *const small_tools[] = { "read", "write", "edit", "list", "gre
 static void
 set_init(struct toolset *set, size_t n, struct arena *a)
 {
-	*set = (struct toolset){ .schemas = arena_alloc(a, MAX(n, 1) * sizeof *set->schemas) };
+	*set = (struct toolset){ .schemas = arena_alloc(a, MAX(n, 1) * sizeof *set->schemas),
+		.tools = arena_alloc(a, MAX(n, 1) * sizeof *set->tools) };
 }
 
 static void
-set_add(struct toolset *set, const char *name, const char *text, struct str schema)
+set_add(struct toolset *set, const struct tool *tool, const char *text, struct str schema)
 {
-	set->schemas[set->n++] = (struct tool_schema){ name, text, schema };
-	set->bytes += schema.n + strlen(name) + strlen(text);
+	set->tools[set->n] = tool;
+	set->schemas[set->n++] = (struct tool_schema){ tool->name, text, schema };
+	set->bytes += schema.n + strlen(tool->name) + strlen(text);
 }
 
 static void
@@ -34,7 +36,7 @@ make_full(const struct registry *registry, struct toolset *set, struct arena *a)
 		buf_reset(&b);
 		json_init(&j, &b);
 		field_schema(tool->args, &j);
-		set_add(set, tool->name, tool->text, arena_str(a, buf_str(&b)));
+		set_add(set, tool, tool->text, arena_str(a, buf_str(&b)));
 	}
 	buf_fini(&b);
 }
@@ -103,7 +105,7 @@ make_small(const struct registry *registry, struct toolset *set, struct arena *a
 		buf_reset(&b);
 		json_init(&j, &b);
 		small_schema(tool->args, &j);
-		set_add(set, tool->name, arena_strdup(a, first_sentence(tool->text)), arena_str(a, buf_str(&b)));
+		set_add(set, tool, arena_strdup(a, first_sentence(tool->text)), arena_str(a, buf_str(&b)));
 	}
 	buf_fini(&b);
 }
@@ -113,4 +115,16 @@ toolsets_make(struct engine *en)
 {
 	make_full(en->parts.registry, &en->toolsets[0], en->a);
 	make_small(en->parts.registry, &en->toolsets[1], en->a);
+}
+
+const char *
+tool_withdrawn(const struct run *r, const struct tool *tool, const char **code)
+{
+	const char *unused, *why;
+
+	if (code == NULL)
+		code = &unused;
+	why = sandbox_withdrawn(r->en->parts.sandbox, tool->effects & TOOL_EXECS, code);
+	/* On the host itself no cell is needed. */
+	return why != NULL && r->env.mode == MODE_DANGER_FULL_ACCESS && strcmp(*code, "cell_none") == 0 ? NULL : why;
 }

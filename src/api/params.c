@@ -512,7 +512,8 @@ static const struct field tool_row[] = {
 	R_STR("name", "As in exec."),
 	R_STR("text", "What it does."),
 	R_BOOL("offered", "Whether models get it."),
-	R_OPT("reason", "Why it was withdrawn, and the fix."),
+	R_OPT("code", "Why it was withdrawn, as in status."),
+	R_OPT("reason", "The same in words."),
 	R_OPT("class", "pure, keyed, probe or unsafe."),
 	R_OPT("args", "JSON Schema of its arguments."),
 	R_END,
@@ -568,9 +569,11 @@ const struct field budget_result[] = {
 
 static const struct field role_row[] = {
 	R_STR("name", "As in broker."),
-	R_STR("state", "up, starting or down."),
+	R_STR("state", "up, starting, restarting, stopping or down."),
 	R_OPT("pid", "Its process."),
-	R_OPT("restarts", "How often it was started again."),
+	R_INT("restarts", NULL, "How often it was started again."),
+	R_INT("since_ms", "ms", "Since when it is in this state, UTC."),
+	R_OPT("reason", "Why it is not up."),
 	R_END,
 };
 static const struct field role_item = { .type = FIELD_OBJECT, .sub = role_row };
@@ -587,9 +590,10 @@ const struct field status_result[] = {
 	R_STR("home", "Its home."),
 	R_OPT("config_file", "The configuration file in use, absolute; null: none."),
 	R_STR("tier", "In force."),
-	R_INT("started_at_ms", "ms", "UTC."),
-	R_INT("sessions", NULL, "Sessions that are loaded."),
-	R_INT("turns", NULL, "Turns that run or wait."),
+	R_STR("tier_asked", "As configured."),
+	R_INT("started_at_ms", "ms", "When the runner started, UTC."),
+	R_OPT("sessions", "How many are loaded; absent while the runtime does not answer."),
+	R_OPT("turns", "How many run or wait; likewise."),
 	R_LIST("roles", &role_item, "Its processes."),
 	R_LIST("degraded", &degraded_item, "Empty: everything works."),
 	R_END,

@@ -24,6 +24,12 @@
 #define PERMISSION_RULES_MAX  1000u        /* in one of allow, ask, deny */
 #define POLICY_ARENA_MAX      (128u * MIB) /* all compiled rules */
 #define LOG_RECORD_MAX        (16u * KIB)
+#define LOG_PENDING_MAX       (256u * KIB) /* of one log file, while its disk is full */
+#define LOG_RATE_MAX          (1u * MIB)   /* bytes a second of one role's output that are kept, in the long run */
+#define LOG_BURST_MAX         (8u * MIB)   /* and at once */
+#define LOG_TAIL_MAX          100000u      /* lines that `ithaca logs` holds */
+#define LOG_HELD_MAX          (64u * MIB)  /* and bytes */
+#define CONTROL_CLIENTS_MAX   16u          /* of run/control.sock */
 
 #define WIRE_HEAD_MAX         (256u * KIB)
 #define WIRE_TAIL_MAX         (4u * MIB)

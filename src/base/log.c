@@ -21,8 +21,8 @@ static const char *const level_names[] = { "debug", "info", "warn", "error", "of
 
 static struct {
 	const char *role;
-	_Atomic int fd, level, format;
-} sink = { .role = "ithaca", .fd = STDERR_FILENO, .level = LOG_WARN, .format = LOG_LOGFMT };
+	_Atomic int fd, copy_fd, level, format;
+} sink = { .role = "ithaca", .fd = STDERR_FILENO, .copy_fd = -1, .level = LOG_WARN, .format = LOG_LOGFMT };
 
 void
 log_open(const char *role, int fd, enum log_level level, enum log_format format)
@@ -31,6 +31,12 @@ log_open(const char *role, int fd, enum log_level level, enum log_format format)
 	sink.fd = fd;
 	sink.format = (int)format;
 	sink.level = (int)level;
+}
+
+void
+log_copy(int fd)
+{
+	sink.copy_fd = fd;
 }
 
 enum log_level
@@ -142,19 +148,18 @@ try_field(struct record *r, const struct log_field *f)
 }
 
 void
-log_write(enum log_level level, const char *msg, const struct log_field *fields, size_t n)
+log_record(struct buf *out, const char *role, enum log_level level, enum log_format format, const char *msg,
+	const struct log_field *fields, size_t n)
 {
-	if (level < log_level() || level >= LOG_OFF)
-		return;
 	char time[CLOCK_TEXT_SIZE];
-	struct record r = { .is_json = sink.format == LOG_JSON };
+	struct record r = { .is_json = format == LOG_JSON };
 	buf_init(&r.b, LOG_RECORD_MAX - TAIL_MAX);
 	json_init(&r.j, &r.b);
 	if (r.is_json)
 		json_obj(&r.j);
 	put_str(&r, "time", str_of(clock_text(clock_wall_ms(), time)));
 	put_str(&r, "level", str_of(level_names[level]));
-	put_str(&r, "role", str_of(sink.role));
+	put_str(&r, "role", str_of(role));
 	put_value(&r, "msg", str_of(msg));
 	bool cut = false;
 	for (size_t i = 0; i < n && !cut; i++)
@@ -165,7 +170,24 @@ log_write(enum log_level level, const char *msg, const struct log_field *fields,
 	if (r.is_json)
 		json_obj_end(&r.j);
 	(void)buf_add_char(&r.b, '\n');
-	ssize_t put = r.b.p ? write(sink.fd, r.b.p, r.b.n) : 0;
-	(void)put;
+	(void)buf_add_str(out, buf_str(&r.b));
 	buf_fini(&r.b);
+}
+
+void
+log_write(enum log_level level, const char *msg, const struct log_field *fields, size_t n)
+{
+	struct buf b;
+	ssize_t put = 0;
+
+	if (level < log_level() || level >= LOG_OFF)
+		return;
+	buf_init(&b, LOG_RECORD_MAX);
+	log_record(&b, sink.role, level, (enum log_format)sink.format, msg, fields, n);
+	if (b.p != NULL)
+		put = write(sink.fd, b.p, b.n);
+	if (b.p != NULL && sink.copy_fd >= 0)
+		put = write(sink.copy_fd, b.p, b.n);
+	(void)put;
+	buf_fini(&b);
 }

@@ -14,6 +14,7 @@ enum log_format { LOG_LOGFMT, LOG_JSON };
 
 /* role is borrowed for the life of the process. Before log_open records go to stderr at LOG_WARN as logfmt. */
 void log_open(const char *role, int fd, enum log_level level, enum log_format format);
+void log_copy(int fd); /* records go there as well; -1: no more */
 enum log_level log_level(void);
 int log_level_parse(struct str s, enum log_level *out) MUST_USE; /* debug info warn error off */
 
@@ -30,6 +31,10 @@ struct log_field {
 #define LOG_E(e)     ((struct log_field){ .key = "error", .type = LOG_STR, .s = str_of((e)->msg) })
 
 void log_write(enum log_level level, const char *msg, const struct log_field *fields, size_t n);
+/* One record with its newline, appended to out: for what another process said. At most LOG_RECORD_MAX bytes. */
+struct buf;
+void log_record(struct buf *out, const char *role, enum log_level level, enum log_format format, const char *msg,
+	const struct log_field *fields, size_t n);
 #define LOG_AT(level, msg, ...)                                                                    \
 	log_write(level, msg, (const struct log_field[]){ __VA_ARGS__ },                           \
 		sizeof((const struct log_field[]){ __VA_ARGS__ }) / sizeof(struct log_field))

@@ -154,7 +154,7 @@ cmd_deny(struct cli *c, struct err *e)
 	return resolve(c, "deny", "denied", e);
 }
 
-/* ---- doctor and status ---- */
+/* ---- doctor ---- */
 
 static void
 print_checks(const struct node *checks, struct buf *out)
@@ -199,90 +199,6 @@ cmd_doctor(struct cli *c, struct err *e)
 		buf_fini(&out);
 	}
 	return rc != 0 ? rc : exit;
-}
-
-static int
-status_none(struct cli *c, struct err *e)
-{
-	struct buf out;
-	struct json j;
-	int rc;
-
-	buf_init(&out, 16 * KIB);
-	if (c->json) {
-		json_init(&j, &out);
-		json_obj(&j);
-		json_kv_bool(&j, "running", false);
-		json_kv_z(&j, "home", c->home);
-		json_obj_end(&j);
-	} else {
-		buf_printf(&out, "no runtime is running for %s (a command that needs one starts it)", c->home);
-	}
-	buf_add_char(&out, '\n');
-	rc = out_text(buf_str(&out), e);
-	buf_fini(&out);
-	return rc != 0 ? rc : 1;
-}
-
-static void
-print_status(const struct node *r, struct buf *out)
-{
-	static const struct column columns[] = {
-		{ "version", "version" },
-		{ "home", "home" },
-		{ "config_file", "configuration" },
-		{ "tier", "tier" },
-		{ "started_at_ms", "started (UTC)", COLUMN_TIME },
-		{ "sessions", "sessions", COLUMN_NUMBER },
-		{ "turns", "turns", COLUMN_NUMBER },
-		{ "private", "ends when idle", COLUMN_VALUE },
-		{ 0 },
-	};
-	static const struct column roles[] = { { "name", "ROLE" }, { "state", "STATE" },
-		{ "pid", "PID", COLUMN_VALUE }, { "restarts", "RESTARTS", COLUMN_VALUE }, { 0 } };
-	static const struct column degraded[] = { { "code", "DEGRADED" }, { "text", "WHAT" }, { "fix", "FIX" },
-		{ 0 } };
-
-	print_row(r, columns, out);
-	if (node_len(node_get(r, "roles")) > 0) {
-		buf_add_char(out, '\n');
-		print_table(node_get(r, "roles"), roles, out);
-	}
-	if (node_len(node_get(r, "degraded")) > 0) {
-		buf_add_char(out, '\n');
-		print_table(node_get(r, "degraded"), degraded, out);
-	}
-}
-
-int
-cmd_status(struct cli *c, struct err *e)
-{
-	const struct node *result;
-	struct buf out;
-	struct json j;
-	int rc = call_command(c, CONNECT_ONLY, &result, e);
-
-	if (rc == ERR_GONE)
-		return status_none(c, e);
-	if (rc != 0)
-		return rc;
-	buf_init(&out, JSON_TEXT_MAX);
-	if (c->json) {
-		json_init(&j, &out);
-		json_obj(&j);
-		json_kv_bool(&j, "running", true);
-		for (size_t i = 0; node_is(result, NODE_MAP) && i < result->map.n; i++) {
-			json_key_str(&j, result->map.pairs[i].key);
-			json_node(&j, &result->map.pairs[i].value);
-		}
-		json_obj_end(&j);
-		buf_add_char(&out, '\n');
-	} else {
-		print_status(result, &out);
-	}
-	rc = out_text(buf_str(&out), e);
-	buf_fini(&out);
-	return rc;
 }
 
 int

@@ -259,15 +259,26 @@ once_answer(void *arg, const struct node *result, const struct err *e)
 	loop_stop(o->loop);
 }
 
+static void
+once_late(void *arg)
+{
+	struct once *o = arg;
+
+	err_set(&o->e, ERR_TIMEOUT, ERR_TO_USER, "the runtime did not answer within %lld ms", (long long)o->cli->wait_ms);
+	loop_stop(o->loop);
+}
+
 static int
 call_on(struct loop *l, struct cli *c, int fd, enum api_method m, struct str params,
 	const struct node **result, struct err *e)
 {
 	struct once o = { .cli = c, .loop = l };
 	struct client *k = client_new(l, fd, NULL, NULL);
+	struct timer *late = c->wait_ms > 0 ? timer_start(l, c->wait_ms, once_late, &o) : NULL;
 
 	client_call(k, m, params, once_answer, &o);
 	loop_run(l);
+	timer_close(late);
 	client_close(k);
 	if (!o.result)
 		return err_copy(e, &o.e);

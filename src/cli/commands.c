@@ -181,6 +181,42 @@ static const struct field why_options[] = {
 	JSON_OPTION,
 	END,
 };
+static const char *const role_names[] = { "all", "runtime", "broker", "shelld", NULL };
+static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
+static const char *const log_streams[] = { "stdout", "stderr", "log", NULL };
+#define START_OPTIONS                                                                             \
+	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers,                                   \
+		.text = "Where commands run; default: as configured." },                          \
+	{ .name = "insecure", .type = FIELD_BOOL, .dflt = "false",                                \
+		.text = "Tier process: no cells, no commands, file tools held by Landlock alone." }
+static const struct field start_options[] = {
+	{ .name = "foreground", .type = FIELD_BOOL, .dflt = "false", .short_opt = 'f',
+		.text = "Stay in this terminal and log to it as well; Ctrl-C stops." },
+	START_OPTIONS,
+	JSON_OPTION,
+	END,
+};
+static const struct field restart_options[] = {
+	{ .name = "role", .type = FIELD_ENUM, .choices = role_names, .flags = FIELD_POSITIONAL, .dflt = "all",
+		.text = "One role alone, without ending the others; all: everything, with the configuration of now." },
+	START_OPTIONS,
+	JSON_OPTION,
+	END,
+};
+static const struct field logs_options[] = {
+	{ .name = "role", .type = FIELD_STR, .min = 1, .max = 100, .unit = "role,role",
+		.text = "Of these alone: runner, runtime, broker, shelld." },
+	{ .name = "stream", .type = FIELD_ENUM, .choices = log_streams,
+		.text = "log: what roles logged; stdout, stderr: what they printed otherwise. Default: all." },
+	{ .name = "tail", .type = FIELD_INT, .min = 0, .max = LOG_TAIL_MAX, .dflt = "200", .unit = "lines", .short_opt = 'n',
+		.text = "The last so many lines; 0: all." },
+	{ .name = "since", .type = FIELD_STR, .min = 2, .max = 24, .unit = "10m|time",
+		.text = "Not older than a span (s, m, h, d) or a time in UTC, as in 2026-11-21T02:04." },
+	{ .name = "level", .type = FIELD_ENUM, .choices = log_levels, .dflt = "debug", .text = "The least important line." },
+	{ .name = "follow", .type = FIELD_BOOL, .dflt = "false", .short_opt = 'f', .text = "Go on with what comes." },
+	JSON_OPTION,
+	END,
+};
 static const struct field doctor_options[] = {
 	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers,
 		.text = "Check what this tier needs; default: the configured one." },
@@ -475,9 +511,18 @@ const struct command commands[] = {
 		.options = json_options, CALL(API_TOOL_LIST), .print = print_tools, .flags = CMD_FRESH },
 	{ .words = "budget show", .text = "Show what was spent and reserved, beside the caps.",
 		.options = budget_options, CALL(API_BUDGET_GET), .print = print_budget },
-	{ .words = "status", .text = "State of the running runtime.", .options = json_options,
-		.run = cmd_status, .method = API_STATUS_GET,
-		.more = "Exit status: 0 when one runs, else 1. Starts nothing." },
+	{ .words = "start", .text = "Start the daemon of this home and wait until every role answers.", .options = start_options,
+		.run = cmd_start,
+		.more = "A runner that a command started for itself becomes the daemon. Exit status: 2 when one runs already." },
+	{ .words = "stop", .text = "Stop what runs for this home: open turns stay open and go on after the next start.",
+		.options = json_options, .run = cmd_stop,
+		.more = "Exit status: 0 also when nothing was running." },
+	{ .words = "restart", .text = "Start the daemon anew, or one of its roles.", .options = restart_options, .run = cmd_restart },
+	{ .words = "status", .text = "Roles, their state, and every degraded part with its reason and fix.", .options = json_options,
+		.run = cmd_status,
+		.more = "Works also when the runtime is dead. Exit status: 0 when a runner runs, else 1. Starts nothing." },
+	{ .words = "logs", .text = "Show what the roles logged and printed, merged by time.", .options = logs_options,
+		.run = cmd_logs, .more = "Reads $ITHACA_HOME/logs, so it works whoever is dead." },
 	{ .words = "version", .text = "Print the version.", .options = json_options, .run = cmd_version,
 		.flags = CMD_LOCAL },
 	{ .words = "completion", .text = "Print a completion script for a shell.",

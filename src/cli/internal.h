@@ -19,6 +19,7 @@ struct cli {
 	char *const *env; /* NULL-terminated NAME=VALUE additions for a runner that is started; may be empty */
 	size_t env_n;
 	bool verbose, json;
+	int64_t wait_ms; /* for the answer to a call; 0: as long as it takes */
 	const struct command *command;
 	const struct node *options; /* of the command, checked, defaults filled in */
 };
@@ -69,7 +70,11 @@ int cmd_call(struct cli *c, struct err *e);
 int cmd_events(struct cli *c, struct err *e);
 int cmd_approve(struct cli *c, struct err *e);
 int cmd_deny(struct cli *c, struct err *e);
+int cmd_start(struct cli *c, struct err *e);
+int cmd_stop(struct cli *c, struct err *e);
+int cmd_restart(struct cli *c, struct err *e);
 int cmd_status(struct cli *c, struct err *e);
+int cmd_logs(struct cli *c, struct err *e);
 int cmd_doctor(struct cli *c, struct err *e);
 int cmd_secret_set(struct cli *c, struct err *e);
 int cmd_catalog_fetch(struct cli *c, struct err *e);
@@ -118,6 +123,25 @@ int runtime_connect(const struct cli *c, enum connect how, bool *ours, struct er
 /* Compares the note of a private runner with what would start one now: NULL when there is no note or they are the
  * same, else what differs. *noted (may be NULL): there is a note. */
 const char *settings_differ(const struct cli *c, struct arena *a, bool *noted);
+
+/* Whom a runner serves: commands of the moment, a home for good, or the terminal that it was started from. */
+enum runner_kind { RUNNER_PRIVATE, RUNNER_DAEMON, RUNNER_FOREGROUND };
+const char *find_ithacad(struct arena *a, struct err *e);
+char *const *runner_argv(const struct cli *c, struct arena *a, enum runner_kind kind, const char *path);
+char **runner_env(const struct cli *c, struct arena *a);
+/* 0: started and ready. ERR_BUSY with e not set: another process holds the lock. */
+int runner_start(const struct cli *c, struct arena *a, enum runner_kind kind, struct err *e) MUST_USE;
+/* Asks the private runner behind fd (rpc.sock; taken) to end as soon as it is idle. */
+void runner_ask_to_end(const struct cli *c, int fd);
+
+/* The next frame from a runner; in is kept between calls and holds what out points into. ERR_TIMEOUT, ERR_GONE. */
+#define CONTROL_FRAME_MAX (2 * WIRE_HEAD_MAX + 64u)
+int frame_read(int fd, int64_t until_ms, struct buf *in, struct arena *a, struct wire_frame *out, struct err *e) MUST_USE;
+/* One call over run/control.sock, which the runner answers by itself. about: the role of restart, "silent" for
+ * the status of a runtime that does not answer, or NULL. Waits for at most
+ * wait_ms. *result is in c->a. ERR_NOT_FOUND: no runner listens. */
+int control_call(const struct cli *c, const char *method, const char *about, int64_t wait_ms, const struct node **result,
+	struct err *e) MUST_USE;
 
 /* Answers to calls: exactly one of result and error is set; both are borrowed. */
 typedef void (*client_answer_fn)(void *arg, const struct node *result, const struct err *e);

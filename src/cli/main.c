@@ -217,7 +217,7 @@ read_globals(struct cli *c, struct err *e)
 	c->verbose = node_bool(c->options, "verbose", false);
 	c->json = node_bool(c->options, "json", false);
 	/* Elsewhere tier is a parameter of the call; here it is a setting of the runner. */
-	if (c->command->run == cmd_run) {
+	if (c->command->run == cmd_run || c->command->run == cmd_start || c->command->run == cmd_restart) {
 		c->tier = node_bool(c->options, "insecure", false) ? "process" : tier;
 		if (c->tier && strcmp(c->tier, "micro_vm") == 0)
 			c->tier = "microvm";

@@ -24,7 +24,6 @@
 #define STALE_WAIT_MS 1000 /* for a runner that may only just have become idle */
 #define RETRY_FIRST_MS 2
 #define RETRY_MAX_MS  50
-#define FRAME_MAX     (WIRE_HEAD_MAX + 64u)
 #define CMDLINE_MAX   8192 /* of a runner: two paths and a few words */
 
 enum { FD_LINK = 3, FD_LOCK = 4, FD_SAFE = 10 };
@@ -46,7 +45,7 @@ self_dir(struct arena *a)
 }
 
 /* Beside this executable, or where an installation puts it. */
-static const char *
+const char *
 find_ithacad(struct arena *a, struct err *e)
 {
 	const char *forced = getenv("ITHACA_BIN_DIR");
@@ -71,20 +70,21 @@ find_ithacad(struct arena *a, struct err *e)
 struct start {
 	const struct cli *cli;
 	struct arena *a;
+	enum runner_kind kind;
 	int link, lock, log; /* all at least FD_SAFE and close-on-exec */
 };
 
-static char *const *
-runner_argv(struct start *s, const char *path)
+char *const *
+runner_argv(const struct cli *c, struct arena *a, enum runner_kind kind, const char *path)
 {
-	const struct cli *c = s->cli;
-	const char **argv = arena_alloc(s->a, 16 * sizeof(*argv));
+	const char **argv = arena_alloc(a, 16 * sizeof(*argv));
 	size_t n = 0;
 
 	argv[n++] = path;
 	argv[n++] = "-x";
 	argv[n++] = "runner";
-	argv[n++] = "--private";
+	if (kind != RUNNER_FOREGROUND)
+		argv[n++] = kind == RUNNER_PRIVATE ? "--private" : "--linked";
 	argv[n++] = "--home";
 	argv[n++] = c->home;
 	if (c->config) {
@@ -93,22 +93,22 @@ runner_argv(struct start *s, const char *path)
 	}
 	if (c->tier) {
 		argv[n++] = "--set";
-		argv[n++] = arena_printf(s->a, "tier=%s", c->tier);
+		argv[n++] = arena_printf(a, "tier=%s", c->tier);
 	}
+	argv[n] = NULL;
 	return (char *const *)argv;
 }
 
 /* The environment with the additions of -e and --env-file; a later one of the same name wins. */
-static char **
-runner_env(struct start *s)
+char **
+runner_env(const struct cli *c, struct arena *a)
 {
-	const struct cli *c = s->cli;
 	size_t n = 0, out = 0;
 	char **env;
 
 	while (environ[n])
 		n++;
-	env = arena_alloc(s->a, (n + c->env_n + 1) * sizeof(*env));
+	env = arena_alloc(a, (n + c->env_n + 1) * sizeof(*env));
 	for (size_t i = 0; i < n + c->env_n; i++) {
 		char *pair = i < n ? environ[i] : c->env[i - n];
 		size_t name_n = strcspn(pair, "="), at = 0;
@@ -119,6 +119,7 @@ runner_env(struct start *s)
 		if (at == out)
 			out++;
 	}
+	env[out] = NULL;
 	return env;
 }
 
@@ -161,7 +162,7 @@ spawn_runner(struct start *s, pid_t *pid, struct err *e)
 		POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawnattr_setsigdefault(&attr, &all);
-	rc = posix_spawn(pid, path, &actions, &attr, runner_argv(s, path), runner_env(s));
+	rc = posix_spawn(pid, path, &actions, &attr, runner_argv(s->cli, s->a, s->kind, path), runner_env(s->cli, s->a));
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);
 	if (rc != 0)
@@ -182,43 +183,45 @@ runner_ended(const struct start *s, pid_t pid, struct err *e)
 		"the runner ended before it was ready (see %s/logs/runner.log)", s->cli->home);
 }
 
+int
+frame_read(int fd, int64_t until_ms, struct buf *in, struct arena *a, struct wire_frame *out, struct err *e)
+{
+	for (;;) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		int64_t left = until_ms - clock_mono_ms();
+		ptrdiff_t n = wire_parse(buf_str(in), ROLE_RUNNER, ROLE_CLIENT, a, out, e);
+		char *room;
+		ssize_t got;
+
+		if (n != 0)
+			return n < 0 ? (int)n : 0;
+		if (left <= 0 || poll(&p, 1, (int)left) == 0)
+			return err_set(e, ERR_TIMEOUT, ERR_TO_USER, "the runner did not answer in time");
+		room = buf_reserve(in, 4096);
+		got = room ? read(fd, room, 4096) : 0;
+		if (got < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (got <= 0)
+			return err_set(e, ERR_GONE, ERR_TO_USER, "the runner ended");
+		buf_added(in, (size_t)got);
+	}
+}
+
 /* The first frame: READY, or FAULT with the reason. */
 static int
 read_ready(struct start *s, int fd, pid_t pid, struct err *e)
 {
-	int64_t until = clock_mono_ms() + START_WAIT_MS;
 	struct wire_frame frame;
 	struct buf in;
-	int rc = 0;
+	int rc;
 
-	buf_init(&in, FRAME_MAX);
-	for (;;) {
-		struct pollfd p = { .fd = fd, .events = POLLIN };
-		int64_t left = until - clock_mono_ms();
-		ptrdiff_t n = wire_parse(buf_str(&in), ROLE_RUNNER, ROLE_CLIENT, s->a, &frame, e);
-		char *room;
-		ssize_t got;
-
-		if (n != 0) {
-			rc = n < 0 ? (int)n : 0;
-			break;
-		}
-		if (left <= 0 || poll(&p, 1, (int)left) == 0) {
-			rc = err_set(e, ERR_TIMEOUT, ERR_TO_USER,
-				"the runner was not ready after %d s (see %s/logs/runner.log)",
-				START_WAIT_MS / 1000, s->cli->home);
-			break;
-		}
-		room = buf_reserve(&in, 4096);
-		got = room ? read(fd, room, 4096) : 0;
-		if (got < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (got <= 0) {
-			rc = runner_ended(s, pid, e);
-			break;
-		}
-		buf_added(&in, (size_t)got);
-	}
+	buf_init(&in, CONTROL_FRAME_MAX);
+	rc = frame_read(fd, clock_mono_ms() + START_WAIT_MS, &in, s->a, &frame, e);
+	if (rc == ERR_TIMEOUT)
+		err_set(e, rc, ERR_TO_USER, "the runner was not ready after %d s (see %s/logs/runner.log)",
+			START_WAIT_MS / 1000, s->cli->home);
+	if (rc == ERR_GONE)
+		rc = runner_ended(s, pid, e);
 	buf_fini(&in);
 	if (rc == 0 && frame.m.kind == WIRE_FAULT) {
 		wire_err(frame.m.head, e);
@@ -264,11 +267,10 @@ make_dirs(const struct cli *c, struct arena *a, struct err *e)
 	return 0;
 }
 
-/* 0: started; ERR_BUSY: somebody else holds the lock. */
-static int
-try_start(const struct cli *c, struct arena *a, struct err *e)
+int
+runner_start(const struct cli *c, struct arena *a, enum runner_kind kind, struct err *e)
 {
-	struct start s = { .cli = c, .a = a, .link = -1, .lock = -1, .log = -1 };
+	struct start s = { .cli = c, .a = a, .kind = kind, .link = -1, .lock = -1, .log = -1 };
 	char *lock = path_join(a, c->home, "run/lock");
 	int rc = make_dirs(c, a, e);
 
@@ -323,8 +325,8 @@ is_our_runner(const struct cli *c, pid_t pid)
 
 /* Asks the private runner behind fd to end when it is idle. The socket tells the pid of who began to listen; others may
  * hold it open after his end, and then the pid may be anybody's. So the process is held first, then looked at, then told. */
-static void
-ask_to_end(const struct cli *c, int fd)
+void
+runner_ask_to_end(const struct cli *c, int fd)
 {
 	uid_t uid;
 	pid_t pid;
@@ -361,7 +363,7 @@ attempt(struct attempt *t, const char *path, struct err *e)
 		if (differs == NULL)
 			return fd;
 		t->is_ours = false;
-		ask_to_end(t->c, fd);
+		runner_ask_to_end(t->c, fd);
 		if (t->stale_until_ms == 0)
 			t->stale_until_ms = clock_mono_ms() + STALE_WAIT_MS;
 		if (clock_mono_ms() < t->stale_until_ms)
@@ -375,7 +377,7 @@ attempt(struct attempt *t, const char *path, struct err *e)
 			t->c->home);
 	if (!nobody_listens(e) || t->how == CONNECT_ONLY)
 		return fd;
-	rc = try_start(t->c, t->a, &start);
+	rc = runner_start(t->c, t->a, RUNNER_PRIVATE, &start);
 	t->is_ours = rc == 0;
 	if (t->is_ours)
 		return 0;

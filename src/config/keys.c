@@ -178,6 +178,10 @@ static const struct field log_keys[] = {
 	  .text = "The least important record that is written." },
 	{ .name = "format", .type = FIELD_ENUM, .choices = log_formats, .dflt = "logfmt",
 	  .text = "The form of a record." },
+	{ .name = "file_kb", .type = FIELD_INT, .flags = FIELD_RESTART, .min = 64, .max = 1024 * 1024, .dflt = "8192",
+	  .unit = "KiB", .text = "Size at which a file in logs/ is put aside and a new one begun." },
+	{ .name = "keep", .type = FIELD_INT, .flags = FIELD_RESTART, .min = 0, .max = 100, .dflt = "4",
+	  .unit = "files", .text = "How many that were put aside are kept of each role." },
 	{ .type = FIELD_END },
 };
 

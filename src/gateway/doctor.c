@@ -108,7 +108,10 @@ check_cell(struct request *q, struct finding *f)
 	const struct self_test *t = q->own;
 	char text[400];
 
-	if (t->e.code != 0) {
+	if (s->files_only) {
+		find(f, WARN, "tier process: no cells; commands are not offered, and file tools are confined by Landlock alone",
+			"use tier: cell");
+	} else if (t->e.code != 0) {
 		find(f, FAIL, t->e.msg, t->e.code == ERR_GONE ? "see logs/shelld.log" :
 			"do what it says, then restart; tools that need a cell are withdrawn until then");
 	} else if (s->level == CELL_BASIC) {
@@ -148,7 +151,7 @@ check_limits(struct request *q, struct finding *f)
 	const struct sandbox_facts *s = sandbox_facts(q->g->parts.sandbox);
 	char text[200];
 
-	switch (s->limits) {
+	switch (s->files_only ? LIMITS_NONE : s->limits) {
 	case LIMITS_CGROUP:
 		snprintf(text, sizeof text, "memory, processes and processor time of cells are limited by cgroup v%d", s->cgroup_version);
 		find(f, PASS, text, "");

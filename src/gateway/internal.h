@@ -38,6 +38,13 @@ struct gateway {
 	struct buf envelope; /* of the event that was told last: one event goes to many */
 	struct id envelope_id;
 	int64_t started_ms;
+	/* status.c: what the runner said last */
+	bool is_private;
+	bool is_settled; /* the broker was up once */
+	struct role_health roles[ROLES_HEALTH_MAX];
+	size_t roles_n;
+	char log_trouble[120], catalog_trouble[ERR_MSG_MAX];
+	struct health health; /* as it was logged */
 	struct keyring_wait *keyring_waits; /* secrets.c */
 	struct catalog_fetch *catalog_fetch; /* NULL: none is under way */
 	size_t transfers; /* of blobs, under way */
@@ -97,6 +104,9 @@ void handle_config_schema(struct request *q);
 void handle_config_validate(struct request *q);
 void handle_config_default(struct request *q);
 void handle_policy_why(struct request *q);
+
+/* status.c */
+void look_at_catalog(struct gateway *g); /* whether the kept file can be used */
 void handle_tool_list(struct request *q);
 void handle_status_get(struct request *q);
 

@@ -337,8 +337,10 @@ gateway_open(const struct gateway_parts *parts, int listen_fd)
 	g->next_sub = 1;
 	buf_init(&g->envelope, WIRE_TAIL_MAX);
 	g->started_ms = clock_wall_ms();
+	g->is_private = parts->is_private;
 	g->watch = watch_start(parts->loop, listen_fd, LOOP_READ, on_accept, g);
 	secrets_open(g);
+	look_at_catalog(g);
 	return g;
 }
 

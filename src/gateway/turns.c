@@ -12,23 +12,37 @@
 
 /* ---- what a new session is ---- */
 
+const char *
+gateway_user_dir(const struct config *c, const char *home, struct arena *a)
+{
+	const char *root = config_z(c, "workspace_root");
+
+	return path_join(a, path_join(a, home, root != NULL ? root : "workspaces"), OWNER);
+}
+
+int
+gateway_user_dirs(const struct config *c, const char *home, struct err *e)
+{
+	static const char *const parts[] = { "shared", "tmp", "vault" };
+	struct arena *a = arena_new(64 * KIB);
+	const char *user = gateway_user_dir(c, home, a);
+	int rc = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(parts) && rc == 0; i++)
+		rc = path_mkdirs(path_join(a, user, parts[i]), 0700, e);
+	arena_free(a);
+	return rc == 0 ? 0 : err_wrap(e, "workspace of user %s", OWNER);
+}
+
 /* The user's own workspace, made when it is missing. */
 static int
 user_workspace(struct request *q, const char **out, struct err *e)
 {
-	static const char *const parts[] = { "shared", "tmp", "vault" };
 	const struct gateway_parts *gp = &q->g->parts;
-	const char *root = config_z(gp->config, "workspace_root");
-	const char *user = path_join(q->a, path_join(q->a, gp->home, root != NULL ? root : "workspaces"), OWNER);
+	int rc = gateway_user_dirs(gp->config, gp->home, e);
 
-	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-		int rc = path_mkdirs(path_join(q->a, user, parts[i]), 0700, e);
-
-		if (rc != 0)
-			return err_wrap(e, "workspace of user %s", OWNER);
-	}
-	*out = path_join(q->a, user, "shared");
-	return 0;
+	*out = path_join(q->a, gateway_user_dir(gp->config, gp->home, q->a), "shared");
+	return rc;
 }
 
 static int
@@ -58,7 +72,7 @@ session_spec_of(struct request *q, struct session_spec *spec, struct err *e)
 {
 	struct str mode = node_str(q->params, "mode", str_of(config_z(q->g->parts.config, "mode")));
 	struct str agent = node_str(q->params, "agent", STR("default"));
-	const char *workspace;
+	const char *workspace = NULL;
 	int rc = workspace_of(q, &workspace, e);
 
 	if (rc != 0)
@@ -86,12 +100,17 @@ asked_model(struct request *q, struct model_info *out, struct err *e)
 static void
 write_notice(struct request *q, struct json *j)
 {
+	static const char process[] = "WARNING: tier process has no cells: commands are not offered, and file tools are confined by "
+		"Landlock alone (use tier: cell)";
+	bool is_process = strcmp(q->g->parts.tier, "process") == 0;
 	struct model_info info;
 	const char *notice;
 
 	if (q->method->id != API_SESSION_TURN || asked_model(q, &info, NULL) != 0)
 		return;
 	notice = model_notice(&info, q->a);
+	if (is_process)
+		notice = notice != NULL ? arena_printf(q->a, "%s; %s", process, notice) : process;
 	if (notice != NULL)
 		json_kv_z(j, "notice", notice);
 }

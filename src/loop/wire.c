@@ -23,7 +23,7 @@ _Static_assert(WIRE_KIND_COUNT <= 64, "a row of edges is a set of at most 64 kin
 /* [from][to]: what may be sent. An empty place is an edge that does not exist. */
 static const uint64_t edges[ROLE_COUNT][ROLE_COUNT] = {
 	[ROLE_RUNNER] = {
-		[ROLE_RUNTIME] = K(BOOT) | K(PEER) | K(LISTEN) | K(STOP),
+		[ROLE_RUNTIME] = K(BOOT) | K(PEER) | K(LISTEN) | K(STOP) | K(STATUS),
 		[ROLE_BROKER] = K(BOOT) | K(PEER) | K(LISTEN) | K(STOP),
 		[ROLE_SHELLD] = K(BOOT) | K(PEER) | K(LISTEN) | K(STOP),
 		[ROLE_CLIENT] = K(RESULT) | K(ERROR) | K(READY) | K(FAULT),

@@ -23,6 +23,7 @@ const char *role_name(enum role r);
 	X(PEER, "peer", 0, 1)              /* runner: {role} and the descriptor of a new link to it */ \
 	X(LISTEN, "listen", 0, 1)          /* runner: {name} and a listening socket */             \
 	X(IDLE, "idle", 0, 0)              /* runtime: {idle: bool}; a private runner exits when idle */ \
+	X(STATUS, "status", 64 * KIB, 0)   /* runner to runtime: what the roles do; tail: JSON */    \
 	X(STOP, "stop", 0, 0)              /* runner: finish and exit; client to runner: stop all */ \
 	X(FAULT, "fault", 0, 0)            /* role: cannot go on; {code, message} is shown to the user */ \
 	/* client and runtime: API methods */                                                      \

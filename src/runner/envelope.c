@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/path.h"
 #include "base/secret.h"
 #include "provider/provider.h"
 
@@ -17,6 +18,7 @@ envelope_runtime(const struct envelope_source *s, struct json *j)
 	json_kv_z(j, "home", s->home);
 	if (s->config_file != NULL)
 		json_kv_z(j, "config_file", s->config_file);
+	json_kv_z(j, "tier", s->tier);
 	json_kv_bool(j, "private", s->is_private);
 	json_key(j, "config");
 	config_envelope(s->config, j);
@@ -123,12 +125,19 @@ envelope_shelld(const struct envelope_source *s, struct json *j)
 	AUTO_FREE char *run = xasprintf("%s/run", s->home);
 	AUTO_FREE char *spool = xasprintf("%s/state/spool", s->home);
 	AUTO_FREE char *cells = xasprintf("%s/state/cells", s->home);
+	struct arena *a = arena_new(64 * KIB);
 
 	json_obj(j);
+	json_key(j, "hide"); /* whatever directory a session works in */
+	json_arr(j);
+	json_z(j, path_join(a, gateway_user_dir(s->config, s->home, a), "vault"));
+	json_arr_end(j);
+	arena_free(a);
 	json_kv_z(j, "run_dir", run);
 	json_kv_z(j, "spool_dir", spool);
 	json_kv_z(j, "state_root", cells);
 	json_kv_z(j, "home", s->home); /* hidden from every cell */
+	json_kv_bool(j, "files_only", strcmp(s->tier, "process") == 0);
 	json_kv_z(j, "mode_max", config_z(s->config, "mode_max"));
 	json_kv_bool(j, "allow_basic", config_bool(s->config, "cell.allow_basic"));
 	json_kv_int(j, "orphan_ms", config_int(s->config, "cell.orphan_ms"));

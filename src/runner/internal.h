@@ -6,6 +6,7 @@
 #include "base/inputs.h"
 #include "base/seal.h"
 #include "config/config.h"
+#include "gateway/gateway.h"
 #include "loop/wire.h"
 #include "runner/runner.h"
 
@@ -22,6 +23,8 @@ int settings_load(struct settings *s, const char *home, const struct node *opts,
 /* Writes run/inputs for a private runner, so that a command can tell whether it would start one from the same; a runner
  * that was started by itself has none. */
 int settings_note(const struct settings *s, const char *home, bool is_private, struct err *e) MUST_USE;
+void settings_forget(const char *home); /* removes the note */
+const char *settings_tier(const struct settings *s); /* in force; static */
 void settings_fini(struct settings *s);
 
 /* ---- keys.c ---- */
@@ -62,6 +65,7 @@ struct envelope_source {
 	struct config *config;
 	const char *home;
 	const char *config_file; /* NULL: none in use */
+	const char *tier; /* in force */
 	bool is_private;
 	const struct env_keys *env;
 	const struct masters *masters;
@@ -70,5 +74,114 @@ void envelope_runtime(const struct envelope_source *s, struct json *j);
 /* With the keys and the master keys. A key that cannot be had is logged, and calls of that provider say why. */
 void envelope_broker(const struct envelope_source *s, struct json *j);
 void envelope_shelld(const struct envelope_source *s, struct json *j);
+
+/* ---- logfile.c, output.c ---- */
+
+/* A file of logs/ that is put aside by size. A failure is counted, never passed on: logging must not stop the work. */
+struct logfile;
+struct logfile *logfile_open(const char *path, int64_t max_bytes, int keep);
+void logfile_close(struct logfile *f);
+void logfile_write(struct logfile *f, struct str line); /* with its newline */
+/* For who writes to the descriptor itself: puts the file aside when it has grown too large. */
+void logfile_check(struct logfile *f);
+int logfile_fd(const struct logfile *f); /* the same for its life; -1: could not be opened */
+int logfile_trouble(const struct logfile *f); /* errno of the last write, 0: it worked */
+
+/* The roles' standard output and error, on their way to logs/. */
+struct outputs;
+struct outputs *outputs_open(struct loop *l, const char *home, const struct config *c);
+void outputs_close(struct outputs *o); /* what is in the pipes is written first; NULL is fine */
+struct logfile *outputs_file(struct outputs *o, enum role r);
+/* The end that the role writes to, owned by caller, or an error code. stream is a literal: "stdout", "stderr". */
+int outputs_pipe(struct outputs *o, enum role role, const char *stream, struct err *e) MUST_USE;
+int outputs_trouble(const struct outputs *o); /* an errno; 0: every line could be written */
+
+/* ---- notify.c ---- */
+
+void notify(const char *state); /* "READY=1": to the service manager, if there is one */
+
+/* ---- roles.c ---- */
+
+struct runner;
+struct process;
+
+/* A way to bring a role to life and link it to us. The ways of a role are tried in order: 1 it is linked, 0 this way is
+ * not open here, or an error. */
+struct way {
+	const char *name;
+	int (*start)(struct process *p, struct err *e);
+};
+
+/* A role that the runner starts. */
+struct process {
+	struct runner *r;
+	enum role role;
+	const char *program; /* beside our own executable */
+	void (*envelope)(const struct envelope_source *, struct json *);
+	const struct way *ways[3]; /* ends with NULL */
+	bool holds_lock; /* writes the store: nobody may take over before it has ended too */
+	struct child *child; /* NULL: not ours (adopted) or not running */
+	const struct way *way; /* that it came by */
+	pid_t pid;
+	struct wire *link;
+	struct timer *restart, *end; /* to be started again; to be killed when it does not stop */
+	int64_t started_ms, since_ms; /* monotonic; wall time of its state */
+	int failures; /* starts in a row that came to nothing */
+	int restarts; /* in all */
+	bool is_ready, is_planned /* its end was asked for */;
+	char reason[160]; /* why it ended or cannot go on */
+};
+
+enum { PROCESSES = 3 };
+
+struct runner {
+	struct loop *loop;
+	struct settings settings;
+	struct env_keys *env;
+	struct masters masters;
+	struct outputs *outputs;
+	struct control *control;
+	char *home, *bin_dir, *rpc_path;
+	bool is_private, is_linked /* started by a command: FD_LINK and FD_LOCK are there */, is_stopping, is_idle;
+	bool is_stale; /* a private one: ends as soon as it is idle, without waiting for a next command */
+	bool was_ready; /* every role has answered */
+	int rpc_fd, lock_fd;
+	int64_t started_ms; /* wall time */
+	struct process processes[PROCESSES];
+	struct wire *client; /* who started us and waits for a word */
+	struct timer *idle_timer, *stop_timer;
+	struct signal_watch *term, *interrupt, *hangup;
+	size_t killed; /* roles that did not stop in time */
+	char left[64]; /* their names */
+	int status;
+};
+
+void roles_open(struct runner *r); /* starts them all */
+void roles_close(struct runner *r);
+bool roles_running(const struct runner *r);
+void roles_stop(struct runner *r); /* the runtime, then the others */
+void roles_kill(struct runner *r); /* what has not ended; fills left */
+/* Ends one and starts it again, whatever it does. */
+void role_restart(struct process *p);
+struct process *role_find(struct runner *r, struct str name); /* NULL: there is no such role */
+/* What each is doing, ourselves first. */
+size_t roles_health(const struct runner *r, struct role_health *out);
+
+/* ---- runner.c ---- */
+
+void runner_stop(struct runner *r);
+void runner_keep(struct runner *r); /* a private one stays */
+void runner_faulted(struct runner *r, struct process *p, const struct err *e);
+void runner_idle(struct runner *r, bool is_idle);
+/* A role changed: whoever waits is told. */
+void runner_changed(struct runner *r);
+
+/* ---- control.c ---- */
+
+/* run/control.sock: answers by itself, also when the runtime is dead. */
+struct control;
+int control_open(struct runner *r, struct err *e) MUST_USE;
+void control_changed(struct runner *r); /* who waits for a restart may be answered */
+void control_close(struct runner *r); /* who asked for the stop is told how it went */
 
 #endif

@@ -23,8 +23,9 @@ struct runtime {
 	struct loop *loop;
 	struct wire *runner;
 	struct config *config;
-	char *home, *config_file;
+	char *home, *config_file, *tier, *scratch;
 	bool is_private;
+	struct buf roles; /* what the runner said last of the roles */
 	struct store *store;
 	struct blobs *blobs;
 	struct events *events;
@@ -34,6 +35,8 @@ struct runtime {
 	struct engine *engine;
 	struct gateway *gateway;
 	int told_idle; /* -1: nothing yet */
+	bool is_orphan; /* the runner is gone */
+	bool is_ending; /* what goes away now is no trouble */
 };
 
 static void
@@ -42,8 +45,10 @@ tell_idle(void *arg)
 	struct runtime *rt = arg;
 	bool is_idle = rt->engine == NULL || engine_is_idle(rt->engine);
 
-	if (rt->gateway != NULL && gateway_clients(rt->gateway) > 0)
-		is_idle = false;
+	if (rt->gateway != NULL && !rt->is_ending) {
+		gateway_look(rt->gateway);
+		is_idle = is_idle && gateway_clients(rt->gateway) == 0;
+	}
 	if (rt->runner == NULL || rt->told_idle == (int)is_idle)
 		return;
 	rt->told_idle = is_idle;
@@ -67,6 +72,8 @@ on_sandbox(void *arg, bool is_up, const struct sandbox_facts *facts)
 {
 	struct runtime *rt = arg;
 
+	if (rt->gateway != NULL && !rt->is_ending)
+		gateway_look(rt->gateway);
 	if (is_up && rt->engine != NULL)
 		engine_sandbox_up(rt->engine);
 }
@@ -92,7 +99,8 @@ static int
 open_engine(struct runtime *rt, struct err *e)
 {
 	struct engine_parts parts = { .loop = rt->loop, .store = rt->store, .events = rt->events, .sandbox = rt->sandbox,
-		.broker = rt->broker, .registry = rt->registry, .config = rt->config, .blobs = rt->blobs, .home = rt->home,
+		.broker = rt->broker, .registry = rt->registry, .config = rt->config, .blobs = rt->blobs,
+		.home = rt->home, .scratch = rt->scratch,
 		.on_busy = tell_idle, .arg = rt };
 
 	return engine_open(&parts, &rt->engine, e);
@@ -111,6 +119,43 @@ pass_secrets(struct runtime *rt)
 		broker_secrets(rt->broker, (struct str){ text, n });
 	else if (e.code != ERR_NOT_FOUND)
 		log_error("the sealed secrets cannot be read", LOG_E(&e));
+}
+
+/* The directory of a file outside the home that we write; NULL: none. */
+static const char *
+dir_outside(struct arena *a, const char *path)
+{
+	struct str s = str_of(path);
+
+	if (path == NULL || path[0] != '/')
+		return NULL;
+	while (s.n > 1 && s.p[s.n - 1] != '/')
+		s.n--;
+	return arena_strdup(a, s);
+}
+
+/* Tier process has no cells, so the least is that we ourselves reach no further than the home and the workspace. Done
+ * before any thread is started. What cannot be had is logged, and is in status with the tier. */
+static void
+confine(struct runtime *rt)
+{
+	struct arena *a = arena_new(64 * KIB);
+	const char *url = config_z(rt->config, "store.url"), *tmp = getenv("TMPDIR");
+	const char *dirs[] = { rt->home, gateway_user_dir(rt->config, rt->home, a), tmp != NULL ? tmp : "/tmp",
+		dir_outside(a, rt->config_file), dir_outside(a, strncmp(url, "sqlite:", 7) == 0 ? url + 7 : NULL) };
+	const char *writable[ARRAY_LEN(dirs) + 1] = { 0 };
+	struct err e;
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
+		if (dirs[i] != NULL)
+			writable[n++] = dirs[i];
+	if (sandbox_confine_self(writable, &e) != 0)
+		log_warn("tier process: the runtime is not confined", LOG_E(&e));
+	else
+		log_warn("tier process: the runtime is confined by Landlock to the home and the workspace, and nothing else is",
+			LOG_S("home", rt->home), LOG_S("workspace", dirs[1]));
+	arena_free(a);
 }
 
 static int
@@ -135,12 +180,15 @@ boot(struct runtime *rt, struct str envelope, struct err *e)
 	if (rc == 0) {
 		rt->home = str_dup(node_str(n, "home", STR("")));
 		rt->config_file = node_get(n, "config_file") != NULL ? str_dup(node_str(n, "config_file", STR(""))) : NULL;
+		rt->tier = str_dup(node_str(n, "tier", STR("cell")));
 		rt->is_private = node_bool(n, "private", false);
 		if (log_level_parse(str_of(config_z(rt->config, "log.level")), &level) == 0)
 			log_open("runtime", 2, level,
 				strcmp(config_z(rt->config, "log.format"), "json") == 0 ? LOG_JSON : LOG_LOGFMT);
 	}
 	arena_free(a);
+	if (rc == 0 && strcmp(rt->tier, "process") == 0)
+		confine(rt);
 	if (rc == 0) {
 		pass_secrets(rt);
 		gateway_load_catalog(rt->config, rt->home);
@@ -150,6 +198,9 @@ boot(struct runtime *rt, struct str envelope, struct err *e)
 	blobs_dir = xasprintf("%s/state/blobs", rt->home);
 	rt->blobs = blobs_open(rt->store, rt->loop, blobs_dir);
 	rt->events = events_open(rt->store, rt->loop);
+	a = arena_new(64 * KIB);
+	rt->scratch = xstrdup(path_join(a, gateway_user_dir(rt->config, rt->home, a), "tmp"));
+	arena_free(a);
 	registry_add(rt->registry, file_tools);
 	registry_add(rt->registry, exec_tools);
 	return open_engine(rt, e);
@@ -171,7 +222,8 @@ on_listen(struct runtime *rt, struct wire_msg *m, struct err *e)
 {
 	struct gateway_parts parts = { .loop = rt->loop, .store = rt->store, .events = rt->events, .engine = rt->engine,
 		.sandbox = rt->sandbox, .broker = rt->broker, .registry = rt->registry, .config = rt->config,
-		.blobs = rt->blobs, .home = rt->home, .config_file = rt->config_file, .is_private = rt->is_private, .on_busy = tell_idle,
+		.blobs = rt->blobs, .home = rt->home, .config_file = rt->config_file, .tier = rt->tier, .is_private = rt->is_private,
+		.on_busy = tell_idle,
 		.arg = rt };
 
 	if (rt->engine == NULL)
@@ -181,6 +233,7 @@ on_listen(struct runtime *rt, struct wire_msg *m, struct err *e)
 		return 0;
 	}
 	rt->gateway = gateway_open(&parts, take_fd(&m->fd));
+	gateway_roles(rt->gateway, buf_str(&rt->roles));
 	wire_begin(rt->runner, WIRE_READY, 0);
 	wire_end(rt->runner, STR(""), -1);
 	tell_idle(rt);
@@ -208,6 +261,12 @@ on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		else
 			sandbox_attach(rt->sandbox, take_fd(&m->fd));
 		return 0;
+	case WIRE_STATUS:
+		buf_reset(&rt->roles);
+		buf_add_str(&rt->roles, m->tail);
+		if (rt->gateway != NULL)
+			gateway_roles(rt->gateway, m->tail);
+		return 0;
 	case WIRE_STOP:
 		loop_stop(rt->loop);
 		return 0;
@@ -223,15 +282,30 @@ on_gone(void *arg, struct wire *w, const struct err *e)
 
 	rt->runner = NULL;
 	alarm(ORPHAN_S); /* whoever takes over waits for us: the log is good at any time */
+	rt->is_orphan = true;
 	loop_stop(rt->loop); /* nobody would restart us or our peers */
 }
 
 static const struct wire_handler handler = { on_msg, on_gone };
 
+/* What a runner that was killed could not take away. We hold the lock as well, so nobody else listens there yet. */
+static void
+clean_after_runner(const struct runtime *rt)
+{
+	static const char *const names[] = { "rpc.sock", "control.sock", "inputs" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		AUTO_FREE char *path = xasprintf("%s/run/%s", rt->home, names[i]);
+
+		(void)unlink(path);
+	}
+}
+
 /* Open turns stay open in the log: the next runtime takes them up. */
 static void
 finish(struct runtime *rt)
 {
+	rt->is_ending = true;
 	if (rt->gateway != NULL)
 		gateway_stop(rt->gateway);
 	/* What waits for the store has its answer in store_close, from an engine and a gateway that still are. */
@@ -251,10 +325,15 @@ finish(struct runtime *rt)
 	if (rt->events != NULL)
 		events_close(rt->events);
 	registry_free(rt->registry);
+	if (rt->is_orphan && rt->home != NULL)
+		clean_after_runner(rt);
 	config_unref(rt->config);
 	wire_close(rt->runner);
 	free(rt->home);
 	free(rt->config_file);
+	free(rt->tier);
+	free(rt->scratch);
+	buf_fini(&rt->roles);
 	loop_close(rt->loop);
 }
 
@@ -271,6 +350,7 @@ runtime_main(int runner_fd)
 	fd_limit_raise(); /* one for each client */
 	if (loop_open(&rt.loop, &e) != 0)
 		fatal("runtime: %s", e.msg);
+	buf_init(&rt.roles, 64 * KIB);
 	rt.registry = registry_new();
 	rt.sandbox = sandbox_new(rt.loop, on_sandbox, &rt);
 	rt.broker = broker_new(rt.loop, on_broker_up, &rt);

@@ -17,21 +17,47 @@
 
 extern char **environ;
 
+/* Tiers from weak to strong. */
+static const struct {
+	const char *name;
+	bool is_here;
+} tiers[] = {
+	{ "process", true },
+	{ "cell", true },
+	{ "container", false },
+	{ "microvm", false },
+};
+
+static size_t
+tier_rank(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(tiers); i++)
+		if (strcmp(name, tiers[i].name) == 0)
+			return i;
+	return strcmp(name, "micro_vm") == 0 ? 3 : 1; /* auto */
+}
+
+const char *
+settings_tier(const struct settings *s)
+{
+	return tiers[tier_rank(config_z(s->config, "tier"))].name;
+}
+
 /* A tier that is not here is refused, never replaced by a weaker one. */
 static int
 check_tier(const struct config *c, struct err *e)
 {
-	static const char *const weaker[] = { "process", "cell", "auto" }; /* as a minimum: met by the cell */
 	const char *tier = config_z(c, "tier"), *least = config_z(c, "tier_min");
-	bool is_met = false;
+	size_t rank = tier_rank(tier);
 
-	if (strcmp(tier, "auto") != 0 && strcmp(tier, "cell") != 0)
-		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "tier %s is not part of this version (use tier: cell)", tier);
-	for (size_t i = 0; i < ARRAY_LEN(weaker); i++)
-		is_met = is_met || strcmp(least, weaker[i]) == 0;
-	if (!is_met)
+	if (!tiers[rank].is_here)
 		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
-			"tier_min %s cannot be met: this version has the tier cell (lower tier_min)", least);
+			"tier_not_available: tier %s is not part of this version (use tier: cell)", tier);
+	if (rank < tier_rank(least))
+		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
+			"tier_below_minimum: tier %s is weaker than tier_min %s (%s)", tiers[rank].name, least,
+			tiers[tier_rank(least)].is_here ? "choose a stronger tier, or lower tier_min" :
+			"this version has the tiers process and cell: lower tier_min");
 	return 0;
 }
 
@@ -112,6 +138,14 @@ write_note(const struct settings *s, struct json *j)
 	json_arr_end(j);
 	json_kv_z(j, "env_digest", digest);
 	json_obj_end(j);
+}
+
+void
+settings_forget(const char *home)
+{
+	AUTO_FREE char *path = xasprintf("%s/run/inputs", home);
+
+	(void)unlink(path);
 }
 
 int

@@ -436,8 +436,11 @@ choose_kind(const struct shelld *d, const struct cell_plan *p, enum cell_kind *o
 	if (p->access > d->ceiling.mode_max)
 		return err_set(e, ERR_DENIED, ERR_TO_USER, "mode %s is above what this daemon allows (mode_max: %s)",
 			access_name(p->access), access_name(d->ceiling.mode_max));
-	if (p->access == CELL_HOST) {
-		*out = KIND_HOST;
+	if (d->ceiling.files_only && (p->access == CELL_HOST || d->facts.level != CELL_BASIC))
+		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "tier process: %s", p->access == CELL_HOST ?
+			"mode danger_full_access has no meaning without commands (use tier: cell)" : d->facts.reason);
+	if (p->access == CELL_HOST || d->ceiling.files_only) {
+		*out = p->access == CELL_HOST ? KIND_HOST : KIND_BASIC;
 		return 0;
 	}
 	if (p->require_limits && cgroups_level(&d->cgroups) != LIMITS_CGROUP)
@@ -736,6 +739,14 @@ cells_probe(struct shelld *d)
 	d->facts.landlock_abi = landlock_abi();
 	d->facts.limits = cgroups_level(&d->cgroups);
 	d->facts.cgroup_version = d->facts.limits == LIMITS_CGROUP ? (int)d->cgroups.version : 0;
+	if (d->ceiling.files_only) { /* asked for: nothing is to be found out */
+		d->facts.files_only = true;
+		d->facts.level = d->facts.landlock_abi >= 2 ? CELL_BASIC : CELL_NONE;
+		snprintf(d->facts.reason, sizeof d->facts.reason, "%s", d->facts.level == CELL_BASIC ? "tier process" :
+			"tier process needs Landlock ABI 2 (Linux 5.19) for file tools");
+		shelld_facts(d);
+		return;
+	}
 	probe_stamp(d, stamp);
 	AUTO_CLOSE int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd >= 0 && read(fd, got, sizeof(got) - 1) > 0 && strcmp(got, stamp) == 0) {

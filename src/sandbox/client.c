@@ -7,6 +7,8 @@
 #include "base/mem.h"
 #include "sandbox/internal.h"
 
+#define START_MS 10000 /* for a shelld that is only just starting */
+
 struct reply {
 	struct reply *next;
 	uint64_t id;
@@ -30,7 +32,8 @@ struct sandbox {
 	sandbox_state_fn fn;
 	void *arg;
 	struct wire *wire;
-	bool is_up;
+	bool is_up, was_up;
+	int64_t made_ms;
 	struct sandbox_facts facts;
 	struct exec_call *calls;
 	struct reply *replies;
@@ -148,7 +151,7 @@ on_hello(struct sandbox *sb, const struct node *head, struct err *e)
 {
 	if (facts_read(head, &sb->facts) != 0)
 		return err_set(e, ERR_PROTO, ERR_TO_LOG, "hello with unknown facts");
-	sb->is_up = true;
+	sb->is_up = sb->was_up = true;
 	if (sb->fn != NULL)
 		sb->fn(sb->arg, true, &sb->facts);
 	return 0;
@@ -223,7 +226,7 @@ struct sandbox *
 sandbox_new(struct loop *l, sandbox_state_fn fn, void *arg)
 {
 	struct sandbox *sb = xcalloc(1, sizeof(*sb));
-	*sb = (struct sandbox){ .l = l, .fn = fn, .arg = arg };
+	*sb = (struct sandbox){ .l = l, .fn = fn, .arg = arg, .made_ms = loop_now_ms(l) };
 	return sb;
 }
 
@@ -272,6 +275,25 @@ const struct sandbox_facts *
 sandbox_facts(const struct sandbox *sb)
 {
 	return &sb->facts;
+}
+
+const char *
+sandbox_withdrawn(const struct sandbox *sb, bool execs, const char **code)
+{
+	const char *unused;
+
+	if (code == NULL)
+		code = &unused;
+	if (!sb->is_up) {
+		*code = "shelld_down";
+		return sb->was_up || loop_now_ms(sb->l) - sb->made_ms > START_MS ? "shelld, which makes cells, is not running" : NULL;
+	}
+	if (sb->facts.level == CELL_NONE) {
+		*code = sb->facts.files_only ? "tier_process" : "cell_none";
+		return sb->facts.reason;
+	}
+	*code = "tier_process";
+	return sb->facts.files_only && execs ? "commands are not offered in tier process" : NULL;
 }
 
 /* ---- requests ---- */

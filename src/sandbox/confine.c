@@ -170,6 +170,31 @@ landlock_basic(const struct order *cell, int *out, struct err *e)
 	return 0;
 }
 
+int
+sandbox_confine_self(const char *const *writable, struct err *e)
+{
+	static const char *const readable[] = { "/usr", "/bin", "/lib", "/lib64", "/sbin", "/etc", "/proc", "/sys", "/dev", "/run" };
+	static const char *const devices[] = { "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom" };
+	int abi = landlock_abi(), fd, r;
+
+	if (abi < 2)
+		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "Landlock ABI 2 is needed (Linux 5.19 with the landlock LSM), found %d",
+			abi);
+	r = ruleset_new(abi, true, &fd, e);
+	if (r != 0)
+		return r;
+	for (size_t i = 0; i < ARRAY_LEN(readable) && r == 0; i++)
+		r = ruleset_add(fd, abi, readable[i], LL_READ, e);
+	for (size_t i = 0; i < ARRAY_LEN(devices) && r == 0; i++)
+		r = ruleset_add(fd, abi, devices[i], LL_FILE, e);
+	for (size_t i = 0; writable[i] != NULL && r == 0; i++)
+		r = ruleset_add(fd, abi, writable[i], LL_READ | LL_WRITE, e);
+	if (r == 0 && syscall(SYS_landlock_restrict_self, fd, 0) != 0)
+		r = err_errno(e, errno, ERR_TO_USER, "Landlock: cannot restrict this process");
+	close(fd);
+	return r;
+}
+
 static int
 caps_set(uint64_t keep)
 {

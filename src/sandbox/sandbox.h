@@ -34,6 +34,7 @@ struct sandbox_facts {
 	enum limit_level limits;
 	int landlock_abi; /* 0: none */
 	int cgroup_version; /* of LIMITS_CGROUP: 1 or 2 */
+	bool files_only; /* tier process: no commands, and file operations confined by Landlock */
 	char reason[200]; /* why the level is not CELL_FULL, and how to fix it */
 };
 
@@ -48,6 +49,10 @@ void sandbox_attach(struct sandbox *sb, int fd);
 void sandbox_detach(struct sandbox *sb);
 bool sandbox_is_up(const struct sandbox *sb); /* linked and hello received */
 const struct sandbox_facts *sandbox_facts(const struct sandbox *sb);
+/* Why tools that act in a cell (execs: those that run commands) are not on offer; NULL: they are. In the first moments of
+ * a runtime, before shelld has said what it can, they are: what is called then waits for it. *code (may be NULL): as in
+ * status. */
+const char *sandbox_withdrawn(const struct sandbox *sb, bool execs, const char **code);
 
 /* The full self-test, for doctor: looks, in a cell of its own that is made by plan and removed after, at what it promises. The
  * plan's state directory is removed too. fn is called once; rows are borrowed. e: it could not be tried. */
@@ -57,6 +62,10 @@ struct sandbox_check_row {
 };
 typedef void (*sandbox_check_fn)(void *arg, const struct sandbox_check_row *rows, size_t n, const struct err *e);
 int sandbox_check(struct sandbox *sb, const struct cell_plan *plan, sandbox_check_fn fn, void *arg, struct err *e) MUST_USE;
+
+/* Takes from the calling thread, and from those it starts, the file system but for the system's own directories (to read)
+ * and the directories named, a list that ends with NULL. For the runtime in tier process; needs no_new_privs. */
+int sandbox_confine_self(const char *const *writable, struct err *e) MUST_USE;
 
 /* ---- commands ---- */
 

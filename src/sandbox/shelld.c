@@ -204,6 +204,15 @@ on_spawn(struct shelld *d, const struct wire_msg *m, struct err *e)
 	return 0;
 }
 
+/* Whatever the runtime thinks; one that was begun in another tier may still be asked for. */
+static int
+on_exec(struct shelld *d, const struct wire_msg *m, struct err *e)
+{
+	if (d->ceiling.files_only && !node_bool(m->head, "only_resume", false))
+		return err_set(e, ERR_DENIED, ERR_TO_MODEL, "commands are not offered in tier process (use the file tools)");
+	return job_exec(d, m, e);
+}
+
 static int
 on_input(struct shelld *d, const struct wire_msg *m, struct err *e)
 {
@@ -227,7 +236,7 @@ static const struct {
 	enum wire_kind kind;
 	request_fn fn;
 } requests[] = {
-	{ WIRE_SPAWN, on_spawn }, { WIRE_EXEC, job_exec }, { WIRE_INPUT, on_input }, { WIRE_KILL, job_kill },
+	{ WIRE_SPAWN, on_spawn }, { WIRE_EXEC, on_exec }, { WIRE_INPUT, on_input }, { WIRE_KILL, job_kill },
 	{ WIRE_SPOOL, job_spool }, { WIRE_FILE, file_begin }, { WIRE_CLOSE, on_close },
 };
 
@@ -362,6 +371,7 @@ read_ceiling(struct shelld *d, const struct node *n, struct err *e)
 			"boot envelope of shelld: run_dir and spool_dir must be absolute paths, mode_max a mode");
 	k->mode_max = (enum cell_access)mode;
 	k->allow_basic = node_bool(n, "allow_basic", false);
+	k->files_only = node_bool(n, "files_only", false);
 	k->orphan_ms = node_int(n, "orphan_ms", SHELLD_ORPHAN_MS);
 	k->run_dir = arena_strdup(d->arena, run_dir);
 	k->spool_dir = arena_strdup(d->arena, spool_dir);
@@ -436,6 +446,11 @@ on_runner_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		if (!str_is(node_str(m->head, "role", STR("")), role_name(ROLE_RUNTIME)) || m->fd < 0 || !d->is_booted)
 			return err_set(e, ERR_PROTO, ERR_TO_LOG, "shelld takes one peer, the runtime, after boot");
 		runtime_came(d, take_fd(&m->fd));
+		return 0;
+	case WIRE_LISTEN: /* from a runner that adopted us: the pipe to the one before is gone */
+		if (!str_is(node_str(m->head, "name", STR("")), "log") || m->fd < 0 || dup2(m->fd, STDOUT_FILENO) < 0 ||
+			dup2(m->fd, STDERR_FILENO) < 0)
+			return err_set(e, ERR_PROTO, ERR_TO_LOG, "shelld takes one descriptor by name, log");
 		return 0;
 	case WIRE_STOP:
 		stop(d, 0);

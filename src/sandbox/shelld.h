@@ -25,6 +25,7 @@ struct ceiling {
 	size_t hide_n;
 	enum cell_access mode_max;
 	bool allow_basic;
+	bool files_only; /* tier process: no commands, and every cell is a basic one */
 	int64_t orphan_ms;
 };
 

@@ -87,6 +87,7 @@ facts_write(struct json *j, const struct sandbox_facts *f)
 	json_kv_z(j, "limits", limit_names[f->limits]);
 	json_kv_int(j, "landlock_abi", f->landlock_abi);
 	json_kv_int(j, "cgroup_version", f->cgroup_version);
+	json_kv_bool(j, "files_only", f->files_only);
 	json_kv_z(j, "reason", f->reason);
 }
 
@@ -100,7 +101,7 @@ facts_read(const struct node *n, struct sandbox_facts *f)
 		return -1;
 	*f = (struct sandbox_facts){ .level = (enum cell_level)level, .limits = (enum limit_level)limits,
 		.landlock_abi = (int)node_int(n, "landlock_abi", 0),
-		.cgroup_version = (int)node_int(n, "cgroup_version", 0) };
+		.cgroup_version = (int)node_int(n, "cgroup_version", 0), .files_only = node_bool(n, "files_only", false) };
 	memcpy(f->reason, reason.p, MIN(reason.n, sizeof(f->reason) - 1));
 	return 0;
 }

@@ -144,6 +144,7 @@ struct store {
 	atomic_bool checkpoint_done; /* a reader finished one since the writer looked */
 
 	atomic_uint_fast64_t commits, batches_total, rows, commit_us;
+	struct err trouble; /* of the last group; code 0: it was committed; under lock */
 };
 
 /* Puts finished tickets (emptied) on their way to the loop's thread, in order. */

@@ -410,3 +410,16 @@ store_stats(const struct store *s, struct store_stats *out)
 		.commit_us_total = atomic_load(&s->commit_us),
 	};
 }
+
+bool
+store_trouble(struct store *s, struct err *e)
+{
+	bool is_bad;
+
+	pthread_mutex_lock(&s->lock);
+	is_bad = s->trouble.code != 0;
+	if (is_bad)
+		*e = s->trouble;
+	pthread_mutex_unlock(&s->lock);
+	return is_bad;
+}

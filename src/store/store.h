@@ -86,6 +86,8 @@ struct store_stats {
 	uint64_t commits, batches, rows, commit_us_total;
 };
 void store_stats(const struct store *s, struct store_stats *out);
+/* Whether the last group of batches could not be committed, and why. */
+bool store_trouble(struct store *s, struct err *e);
 int store_schema_version(void);
 
 #endif

@@ -125,6 +125,9 @@ commit_group(struct store *s, struct ticket_list *group)
 		atomic_fetch_add(&s->commit_us, (uint64_t)(clock_mono_us() - began_us));
 	}
 	pthread_mutex_unlock(&s->writer_lock);
+	pthread_mutex_lock(&s->lock);
+	s->trouble = e;
+	pthread_mutex_unlock(&s->lock);
 	atomic_fetch_add(&s->batches_total, group->n);
 }
 

@@ -23,6 +23,7 @@ JSON_OPERANDS = {
     "budget show": [], "secret set": ["a.key", "--host", "localhost"], "secret list": [], "secret remove": ["a.key"],
     "catalog show": [], "catalog verify": [],
     "context": ["SESSION", "and now?"],
+    "logs": [], "restart": ["shelld"], "start": [], "stop": [],
     "session delete": ["SESSION"],
 }
 STDIN = {"secret set": "value-of-a-secret"}
@@ -140,7 +141,7 @@ class Commands(Case):
                      "APPROVAL": wanted.get("approval") or wanted.get("id")}
             p = self.ithaca(*name.split(), "--json", *[known.get(o, o) for o in operands], stdin=STDIN.get(name), check=0)
             self.assertTrue(p.stdout, name)
-            for line in p.stdout.splitlines() if name == "session events" else [p.stdout]:
+            for line in p.stdout.splitlines() if name in ("session events", "logs") else [p.stdout]:
                 self.assertIsInstance(json.loads(line), dict)
 
     def test_version(self):

@@ -76,7 +76,7 @@ test_peer(void **state)
 			const char *word = rows[i].words[k];
 			argv[k + 2] = strcmp(word, "HOME") == 0 ? place : (char *)(strcmp(word, "OTHER") == 0 ? "/" : word);
 		}
-		ask_to_end(&cli, peer_that_runs(argv, &pid));
+		runner_ask_to_end(&cli, peer_that_runs(argv, &pid));
 		if (was_told(pid) != rows[i].is_told)
 			fail_msg("row %zu: the peer was %stold to end", i, rows[i].is_told ? "not " : "");
 	}
@@ -93,7 +93,7 @@ test_dead_peer(void **state)
 
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	ask_to_end(&cli, fd);
+	runner_ask_to_end(&cli, fd);
 }
 
 /* As a child of a test: ends with the number of the first signal that comes. */

@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: MIT
+ * The roles: how each is started and linked, which of them get a link to each other, and what happens when one ends. Three
+ * tables: processes, ways, links. Invariant: a role counts as ended when both its process and its link are gone, and only
+ * then is it started again. */
+#include "runner/internal.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define BACKOFF_MS_MIN 20
+#define BACKOFF_MS_MAX 5000
+#define HEALTHY_MS     10000 /* a role that lived this long starts again at once */
+#define FAULTS_MAX     5 /* a command that waits is told after this many starts of one role in a row */
+#define ROLE_STOP_MS   5000 /* for one role that is to be started again */
+
+static void process_start(struct process *p);
+
+/* Which roles get a link to each other. */
+static const struct {
+	enum role a, b;
+} links[] = {
+	{ ROLE_RUNTIME, ROLE_BROKER },
+	{ ROLE_RUNTIME, ROLE_SHELLD },
+};
+
+/* ---- what they do ---- */
+
+static bool
+is_running(const struct process *p)
+{
+	return p->child != NULL || p->link != NULL;
+}
+
+bool
+roles_running(const struct runner *r)
+{
+	for (size_t i = 0; i < PROCESSES; i++)
+		if (is_running(&r->processes[i]))
+			return true;
+	return false;
+}
+
+struct process *
+role_find(struct runner *r, struct str name)
+{
+	for (size_t i = 0; i < PROCESSES; i++)
+		if (str_is(name, role_name(r->processes[i].role)))
+			return &r->processes[i];
+	return NULL;
+}
+
+static enum role_phase
+phase_of(const struct process *p)
+{
+	if (p->r->is_stopping)
+		return is_running(p) ? PHASE_STOPPING : PHASE_DOWN;
+	if (p->is_ready)
+		return PHASE_UP;
+	if (p->failures == 0 && p->restarts == 0 && p->reason[0] == '\0')
+		return PHASE_STARTING;
+	return is_running(p) || p->restart != NULL ? PHASE_RESTARTING : PHASE_DOWN;
+}
+
+size_t
+roles_health(const struct runner *r, struct role_health *out)
+{
+	size_t n = 0;
+
+	out[n++] = (struct role_health){ .role = ROLE_RUNNER, .phase = r->is_stopping ? PHASE_STOPPING : PHASE_UP,
+		.pid = getpid(), .since_ms = r->started_ms };
+	for (size_t i = 0; i < PROCESSES; i++) {
+		const struct process *p = &r->processes[i];
+
+		out[n] = (struct role_health){ .role = p->role, .phase = phase_of(p), .pid = is_running(p) ? p->pid : 0,
+			.restarts = p->restarts, .since_ms = p->since_ms };
+		if (out[n].phase != PHASE_UP)
+			snprintf(out[n].reason, sizeof out[n].reason, "%s", p->reason);
+		n++;
+	}
+	return n;
+}
+
+static void
+changed(struct process *p)
+{
+	p->since_ms = clock_wall_ms();
+	runner_changed(p->r);
+}
+
+/* ---- links ---- */
+
+static void
+send_fd(struct process *p, enum wire_kind kind, const char *key, const char *value, int fd)
+{
+	json_kv_z(wire_begin(p->link, kind, 0), key, value);
+	wire_end(p->link, STR(""), fd);
+}
+
+static struct process *
+process_of(struct runner *r, enum role role)
+{
+	for (size_t i = 0; i < PROCESSES; i++)
+		if (r->processes[i].role == role)
+			return &r->processes[i];
+	fatal("runner: no process for role %d", role);
+}
+
+/* A role came: it gets a fresh link to each role of the table that is there. */
+static void
+make_links(struct process *p)
+{
+	for (size_t i = 0; i < ARRAY_LEN(links); i++) {
+		struct process *a = process_of(p->r, links[i].a), *b = process_of(p->r, links[i].b);
+		int fds[2];
+
+		if ((a != p && b != p) || a->link == NULL || b->link == NULL)
+			continue;
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
+			log_error("no socket pair", LOG_S("error", strerror(errno)));
+			continue;
+		}
+		send_fd(a, WIRE_PEER, "role", role_name(b->role), fds[0]);
+		send_fd(b, WIRE_PEER, "role", role_name(a->role), fds[1]);
+		close(fds[0]);
+		close(fds[1]);
+	}
+}
+
+/* ---- a role's messages ---- */
+
+static void
+on_fault(struct process *p, const struct node *head)
+{
+	struct err fault = { 0 };
+
+	wire_err(head, &fault);
+	log_error("a role cannot go on", LOG_S("name", role_name(p->role)), LOG_E(&fault));
+	snprintf(p->reason, sizeof p->reason, "%.*s", (int)MIN(strlen(fault.msg), sizeof p->reason - 1), fault.msg);
+	p->failures++;
+	changed(p);
+	runner_faulted(p->r, p, &fault);
+}
+
+static int
+on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
+{
+	struct process *p = arg;
+
+	switch (m->kind) {
+	case WIRE_READY:
+		p->is_ready = true;
+		changed(p);
+		return 0;
+	case WIRE_IDLE:
+		runner_idle(p->r, node_bool(m->head, "idle", false));
+		return 0;
+	case WIRE_FAULT:
+		on_fault(p, m->head);
+		return 0;
+	default:
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s sent %s", role_name(p->role), wire_kind_name(m->kind));
+	}
+}
+
+/* ---- ends ---- */
+
+static void
+on_restart(void *arg)
+{
+	struct process *p = arg;
+
+	timer_close(take_ptr(&p->restart));
+	process_start(p);
+}
+
+/* Gives up what a command waits for. */
+static void
+tell_again_and_again(struct process *p)
+{
+	struct err e;
+
+	err_set(&e, ERR_INTERNAL, ERR_TO_USER, "the %s ends again and again (see %s/logs/%s.log)", role_name(p->role),
+		p->r->home, role_name(p->role));
+	runner_faulted(p->r, p, &e);
+}
+
+/* Ended, for whatever reason: again after a while, unless we are stopping. */
+static void
+process_ended(struct process *p)
+{
+	struct runner *r = p->r;
+	bool was_healthy = loop_now_ms(r->loop) - p->started_ms >= HEALTHY_MS;
+	int64_t delay_ms;
+
+	if (is_running(p))
+		return; /* the other half comes */
+	p->is_ready = false;
+	timer_close(take_ptr(&p->end));
+	if (r->is_stopping) {
+		if (p->role == ROLE_RUNTIME)
+			roles_stop(r);
+		changed(p);
+		return;
+	}
+	p->failures = p->is_planned ? 0 : was_healthy ? 1 : p->failures + 1;
+	delay_ms = p->is_planned ? 0 : MIN((int64_t)BACKOFF_MS_MIN << MIN(p->failures - 1, 8), BACKOFF_MS_MAX);
+	p->restarts++;
+	if (p->failures > FAULTS_MAX && r->client != NULL) {
+		tell_again_and_again(p);
+		return;
+	}
+	if (!p->is_planned)
+		log_warn("a role ended and is started again", LOG_S("name", role_name(p->role)), LOG_S("reason", p->reason),
+			LOG_I("after_ms", delay_ms));
+	p->is_planned = false;
+	timer_close(p->restart);
+	p->restart = timer_start(r->loop, delay_ms, on_restart, p);
+	changed(p);
+}
+
+static void
+on_gone(void *arg, struct wire *w, const struct err *e)
+{
+	struct process *p = arg;
+
+	p->link = NULL;
+	if (p->child != NULL && e->code != ERR_GONE) {
+		log_error("a role broke its protocol", LOG_S("name", role_name(p->role)), LOG_E(e));
+		child_kill(p->child, SIGKILL);
+	}
+	if (p->child == NULL && p->reason[0] == '\0')
+		snprintf(p->reason, sizeof p->reason, "its link broke");
+	process_ended(p);
+}
+
+static const struct wire_handler role_handler = { on_msg, on_gone };
+
+static void
+on_role_exit(void *arg, pid_t pid, int status)
+{
+	struct process *p = arg;
+
+	p->child = NULL;
+	if (WIFSIGNALED(status))
+		snprintf(p->reason, sizeof p->reason, "it was killed by signal %d", WTERMSIG(status));
+	else if (p->failures == 0 || p->reason[0] == '\0')
+		snprintf(p->reason, sizeof p->reason, "it ended with status %d", WEXITSTATUS(status));
+	if (!p->r->is_stopping || WIFSIGNALED(status))
+		log_warn("a role exited", LOG_S("name", role_name(p->role)), LOG_I("pid", pid),
+			LOG_I("exit", WIFEXITED(status) ? WEXITSTATUS(status) : -1),
+			LOG_I("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0));
+	logfile_check(outputs_file(p->r->outputs, ROLE_RUNNER));
+	if (p->link != NULL) {
+		wire_close(p->link);
+		p->link = NULL;
+	}
+	process_ended(p);
+}
+
+static void
+on_end_timer(void *arg)
+{
+	struct process *p = arg;
+
+	log_warn("a role did not stop in time and is killed", LOG_S("name", role_name(p->role)));
+	if (p->child != NULL) {
+		child_kill(p->child, SIGKILL);
+	} else if (p->link != NULL) {
+		wire_close(take_ptr(&p->link));
+		process_ended(p);
+	}
+}
+
+static void
+stop_role(struct process *p)
+{
+	timer_close(take_ptr(&p->restart));
+	if (p->link == NULL)
+		return;
+	wire_begin(p->link, WIRE_STOP, 0);
+	wire_end(p->link, STR(""), -1);
+}
+
+void
+role_restart(struct process *p)
+{
+	p->is_planned = true;
+	p->failures = 0;
+	p->is_ready = false;
+	snprintf(p->reason, sizeof p->reason, "it was asked to start again");
+	log_info("a role is started again, as asked", LOG_S("name", role_name(p->role)));
+	if (!is_running(p)) {
+		timer_close(take_ptr(&p->restart));
+		p->restart = timer_start(p->r->loop, 0, on_restart, p);
+		changed(p);
+		return;
+	}
+	stop_role(p);
+	if (p->end == NULL)
+		p->end = timer_start(p->r->loop, ROLE_STOP_MS, on_end_timer, p);
+	changed(p);
+}
+
+/* The runtime first: what it still asks of the others must be answered. */
+void
+roles_stop(struct runner *r)
+{
+	struct process *runtime = process_of(r, ROLE_RUNTIME);
+
+	if (is_running(runtime)) {
+		stop_role(runtime);
+		return;
+	}
+	for (size_t i = 0; i < PROCESSES; i++)
+		stop_role(&r->processes[i]);
+}
+
+void
+roles_kill(struct runner *r)
+{
+	for (size_t i = 0; i < PROCESSES; i++) {
+		struct process *p = &r->processes[i];
+		size_t n = strlen(r->left);
+
+		if (!is_running(p))
+			continue;
+		r->killed++;
+		snprintf(r->left + n, sizeof r->left - n, "%s%s", n > 0 ? ", " : "", role_name(p->role));
+		on_end_timer(p);
+	}
+}
+
+/* ---- ways ---- */
+
+static void
+send_boot(struct process *p)
+{
+	struct runner *r = p->r;
+	struct envelope_source src = { r->settings.config, r->home, r->settings.config_file,
+		settings_tier(&r->settings), r->is_private, r->env, &r->masters };
+	struct buf b;
+	struct json j;
+
+	buf_init(&b, 4 * MIB);
+	if (buf_reserve(&b, 4 * MIB) == NULL) /* keys are written into it: it must not move */
+		fatal("no memory for an envelope");
+	json_init(&j, &b);
+	p->envelope(&src, &j);
+	wire_begin(p->link, WIRE_BOOT, 0);
+	wire_end(p->link, buf_str(&b), -1);
+	wire_wipe(p->link);
+	explicit_bzero(b.p, b.n);
+	buf_fini(&b);
+}
+
+/* What a role may know of the environment: never the keys of the person who started us. */
+static char **
+role_env(void)
+{
+	static const char *const names[] = { "PATH", "HOME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
+		"ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS" };
+	char **env = xcalloc(ARRAY_LEN(names) + 1, sizeof *env);
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (getenv(names[i]) != NULL)
+			env[n++] = xasprintf("%s=%s", names[i], getenv(names[i]));
+	return env;
+}
+
+/* Beside our own executable, as in a build; or where an installation keeps what nobody types. */
+static char *
+program_path(const struct runner *r, const char *program)
+{
+	char *path = xasprintf("%s/%s", r->bin_dir, program);
+
+	if (access(path, X_OK) == 0)
+		return path;
+	free(path);
+	return xasprintf("%s/../libexec/ithaca/%s", r->bin_dir, program);
+}
+
+static int
+spawn_child(struct process *p, int out, int err, int link, struct err *e)
+{
+	struct runner *r = p->r;
+	AUTO_FREE char *path = program_path(r, p->program);
+	char *argv[] = { (char *)p->program, "-x", (char *)role_name(p->role), NULL };
+	int fds[] = { -1, out, err, link, r->lock_fd };
+	char **env = role_env();
+	struct child_spec spec = { .path = path, .argv = argv, .env = env, .fds = fds,
+		.fds_n = p->holds_lock ? ARRAY_LEN(fds) : ARRAY_LEN(fds) - 1 };
+	int rc = child_start(r->loop, &spec, on_role_exit, p, &p->child, e);
+
+	for (size_t i = 0; env[i] != NULL; i++)
+		free(env[i]);
+	free(env);
+	if (rc == 0)
+		p->pid = child_pid(p->child);
+	return rc;
+}
+
+/* A child of ours. */
+static int
+way_spawn(struct process *p, struct err *e)
+{
+	AUTO_CLOSE int out = -1;
+	AUTO_CLOSE int err = -1;
+	AUTO_CLOSE int theirs = -1;
+	int pair[2], rc;
+
+	if ((out = outputs_pipe(p->r->outputs, p->role, "stdout", e)) < 0 ||
+		(err = outputs_pipe(p->r->outputs, p->role, "stderr", e)) < 0)
+		return e->code;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+		return err_errno(e, errno, ERR_TO_LOG, "no socket pair");
+	theirs = pair[1];
+	rc = spawn_child(p, out, err, theirs, e);
+	if (rc != 0) {
+		close(pair[0]);
+		return rc;
+	}
+	p->link = wire_open(p->r->loop, pair[0], ROLE_RUNNER, p->role, &role_handler, p);
+	send_boot(p);
+	return 1;
+}
+
+/* A shelld that outlived its runner still holds the results of commands: it is taken over, and says further things to us. */
+static int
+way_adopt(struct process *p, struct err *e)
+{
+	AUTO_FREE char *path = xasprintf("%s/run/%s.sock", p->r->home, role_name(p->role));
+	uid_t uid;
+	int fd = access(path, F_OK) == 0 ? unix_connect(path, e) : -1;
+	AUTO_CLOSE int err = -1;
+
+	if (fd < 0)
+		return 0;
+	if (unix_peer(fd, &uid, &p->pid) != 0)
+		p->pid = 0;
+	p->link = wire_open(p->r->loop, fd, ROLE_RUNNER, p->role, &role_handler, p);
+	err = outputs_pipe(p->r->outputs, p->role, "stderr", e);
+	if (err >= 0)
+		send_fd(p, WIRE_LISTEN, "name", "log", err);
+	log_info("a running role was adopted", LOG_S("name", role_name(p->role)), LOG_I("pid", p->pid));
+	return 1;
+}
+
+static const struct way spawned = { "spawned", way_spawn }, adopted = { "adopted", way_adopt };
+
+static const struct process rows[PROCESSES] = {
+	{ .role = ROLE_RUNTIME, .program = "ithacad", .envelope = envelope_runtime, .ways = { &spawned }, .holds_lock = true },
+	{ .role = ROLE_BROKER, .program = "ithacad", .envelope = envelope_broker, .ways = { &spawned } },
+	{ .role = ROLE_SHELLD, .program = "ithaca-guest", .envelope = envelope_shelld, .ways = { &adopted, &spawned } },
+};
+
+static void
+process_start(struct process *p)
+{
+	struct runner *r = p->r;
+	struct err e = { 0 };
+	int rc = 0;
+
+	p->started_ms = loop_now_ms(r->loop);
+	for (size_t i = 0; rc == 0 && p->ways[i] != NULL; i++) {
+		p->way = p->ways[i];
+		rc = p->way->start(p, &e);
+	}
+	if (rc <= 0) {
+		log_error("a role could not be started", LOG_S("name", role_name(p->role)), LOG_E(&e));
+		snprintf(p->reason, sizeof p->reason, "%.*s", (int)MIN(strlen(e.msg), sizeof p->reason - 1), e.msg);
+		process_ended(p);
+		return;
+	}
+	if (p->role == ROLE_RUNTIME)
+		send_fd(p, WIRE_LISTEN, "name", "rpc", r->rpc_fd);
+	make_links(p);
+	changed(p);
+}
+
+/* ---- all of them ---- */
+
+void
+roles_open(struct runner *r)
+{
+	for (size_t i = 0; i < PROCESSES; i++) {
+		r->processes[i] = rows[i];
+		r->processes[i].r = r;
+	}
+	for (size_t i = 0; i < PROCESSES; i++)
+		process_start(&r->processes[i]);
+}
+
+void
+roles_close(struct runner *r)
+{
+	for (size_t i = 0; i < PROCESSES; i++) {
+		timer_close(r->processes[i].restart);
+		timer_close(r->processes[i].end);
+	}
+}
