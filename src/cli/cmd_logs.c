@@ -148,7 +148,7 @@ next_text(struct source *s, struct arena *a, struct str *out)
 			end = (ptrdiff_t)in.n;
 		}
 		*out = str_sub(in, 0, end < 0 ? LINE_MAX_BYTES : (size_t)end);
-		s->done += MIN(in.n, out->n + 1);
+		s->done += MIN(in.n, out->n + (end >= 0));
 		return true;
 	}
 }

@@ -182,6 +182,24 @@ on_gone(void *arg, struct wire *w, const struct err *e)
 
 static const struct wire_handler asker_handler = { on_msg, on_gone };
 
+/* Room for one more: the oldest that waits for nothing goes, so that idle ones lock nobody out. */
+static bool
+make_room(struct control *c)
+{
+	struct asker *oldest = NULL;
+
+	if (c->n < CONTROL_CLIENTS_MAX)
+		return true;
+	for (struct asker *k = c->askers; k != NULL; k = k->next)
+		if (k->wait == WAIT_NONE)
+			oldest = k; /* the newest is first */
+	if (oldest == NULL)
+		return false;
+	wire_close(oldest->w);
+	forget(oldest);
+	return true;
+}
+
 static void
 on_asker(void *arg, int events)
 {
@@ -194,7 +212,7 @@ on_asker(void *arg, int events)
 
 	if (fd < 0)
 		return;
-	if (unix_peer(fd, &uid, &pid) != 0 || (uid != geteuid() && uid != 0) || c->n >= CONTROL_CLIENTS_MAX) {
+	if (unix_peer(fd, &uid, &pid) != 0 || (uid != geteuid() && uid != 0) || !make_room(c)) {
 		log_warn("a client of the control socket was refused", LOG_I("pid", pid), LOG_I("uid", uid));
 		close(fd);
 		return;

@@ -164,11 +164,12 @@ check_hidden(const struct hidden *h, struct err *e)
 		"%s is not the directory that it was when the daemon started (move it back, or restart the daemon)", h->path);
 }
 
-/* The home covers what is in it. */
+/* Where the home lies below what is mounted, it covers what is in it; a workspace inside the home has to hide that itself. */
 static bool
-is_covered(const struct ceiling *k, const struct hidden *h)
+is_covered(const struct ceiling *k, const struct hidden *h, const char *bind)
 {
-	const char *rest = k->home == NULL ? NULL : below(k->home, h->path);
+	const char *home = k->home == NULL ? NULL : below(bind, k->home);
+	const char *rest = home == NULL || home[0] == '\0' ? NULL : below(k->home, h->path);
 	return rest != NULL && rest[0] != '\0';
 }
 
@@ -182,7 +183,7 @@ add_hides(const struct ceiling *k, struct order *o, struct arena *a, struct err 
 	for (int i = BIND_SHARED; i <= BIND_APP; i++) {
 		for (size_t h = 0; o->text[i].n > 0 && h < k->hide_n; h++) {
 			const struct hidden *x = &k->hide[h];
-			const char *rest = is_covered(k, x) ? NULL : below(o->text[i].p, x->path);
+			const char *rest = is_covered(k, x, o->text[i].p) ? NULL : below(o->text[i].p, x->path);
 			if (rest != NULL && rest[0] != '\0' && (x->ino != 0 || access(x->path, F_OK) == 0)) {
 				if ((r = check_hidden(x, e)) != 0)
 					goto out;
