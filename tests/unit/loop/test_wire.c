@@ -110,7 +110,7 @@ static const struct {
 	enum role from, to;
 	const char *kinds;
 } allowed[] = {
-	{ ROLE_RUNNER, ROLE_RUNTIME, " boot peer listen stop " },
+	{ ROLE_RUNNER, ROLE_RUNTIME, " boot peer listen stop status " },
 	{ ROLE_RUNNER, ROLE_BROKER, " boot peer listen stop " },
 	{ ROLE_RUNNER, ROLE_SHELLD, " boot peer listen stop " },
 	{ ROLE_RUNNER, ROLE_CLIENT, " result error ready fault " },
