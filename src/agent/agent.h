@@ -47,8 +47,8 @@ void engine_each_breaker(const struct engine *en, engine_breaker_fn fn, void *ar
 /* ---- money ---- */
 
 struct money {
-	int64_t spent, claimed; /* micro-dollars; claimed: by calls under way, at most */
-	struct model_usage usage;
+	struct expense spent;
+	int64_t claimed; /* micro-dollars: by calls under way, at most */
 };
 /* Of today (UTC); agent NULL: of all of the owner's. */
 struct money engine_money_of_day(const struct engine *en, const char *owner, const char *agent);

@@ -119,9 +119,8 @@ project(struct pass *p, enum event_kind kind, struct str text, const struct node
 		break;
 	case EVENT_TURN_FINISHED:
 		BATCH(p->batch, STMT_TURN_END, V_Z(r->turn), V_Z("ended"), V_Z(draft_z(body, "status")),
-			V_INT(p->now_ms), V_INT(node_int(body, "cost_microusd", 0)));
-		money_project(p->batch, r->s->owner, r->s->agent, p->now_ms, node_int(body, "cost_microusd", 0),
-			turn_usage(r->t));
+			V_INT(p->now_ms), V_INT(turn_spent(r->t)->microusd));
+		money_project(p->batch, r->s->owner, r->s->agent, p->now_ms, turn_spent(r->t));
 		break;
 	default:
 		break;
@@ -251,7 +250,7 @@ run_over(struct run *r)
 {
 	struct active *s = r->s;
 
-	s->spent_microusd += turn_cost_microusd(r->t);
+	s->spent_microusd += turn_spent(r->t)->microusd;
 	money_turn_ended(r);
 	run_detach(r);
 	active_idle(s);
@@ -380,7 +379,7 @@ void
 run_fail(struct run *r, const struct err *why)
 {
 	struct event_draft d = { .kind = EVENT_TURN_FINISHED, .turn = r->turn, .time_ms = clock_wall_ms() };
-	int64_t cost = turn_cost_microusd(r->t);
+	const struct expense *spent = turn_spent(r->t);
 	struct batch *batch = batch_new();
 	struct buf b;
 	struct json j;
@@ -394,7 +393,9 @@ run_fail(struct run *r, const struct err *why)
 	json_kv_z(&j, "status", turn_status_name(TURN_FAILED));
 	json_kv_z(&j, "text", "");
 	json_kv_str(&j, "model", node_str(turn_options(r->t), "model", STR("")));
-	json_kv_int(&j, "cost_microusd", cost);
+	json_kv_int(&j, "cost_microusd", spent->microusd);
+	if (spent->estimated > 0)
+		json_kv_int(&j, "estimated_microusd", spent->estimated);
 	json_kv_int(&j, "steps", turn_step_no(r->t));
 	json_key(&j, "error");
 	json_obj(&j);
@@ -405,8 +406,8 @@ run_fail(struct run *r, const struct err *why)
 	d.body = buf_str(&b);
 	BATCH(batch, STMT_APPROVAL_CLOSE, V_Z(r->s->id), V_Z(r->turn), V_INT(d.time_ms));
 	BATCH(batch, STMT_TURN_END, V_Z(r->turn), V_Z("ended"), V_Z(turn_status_name(TURN_FAILED)), V_INT(d.time_ms),
-		V_INT(cost));
-	money_project(batch, r->s->owner, r->s->agent, d.time_ms, cost, turn_usage(r->t));
+		V_INT(spent->microusd));
+	money_project(batch, r->s->owner, r->s->agent, d.time_ms, spent);
 	events_append(r->en->parts.events, r->s->id, &d, 1, batch, on_failed, run_ref(r));
 	buf_fini(&b);
 }
@@ -512,28 +513,58 @@ write_options(struct run *r, const struct queued *q, struct json *j)
 	json_obj_end(j);
 }
 
+static void
+pass_notice(struct pass *p, const char *code, const char *text)
+{
+	struct buf b;
+	struct json j;
+
+	buf_init(&b, 8 * KIB);
+	json_init(&j, &b);
+	json_obj(&j);
+	json_kv_z(&j, "level", "warn");
+	json_kv_z(&j, "code", code);
+	json_kv_z(&j, "text", text);
+	json_obj_end(&j);
+	pass_event(p, EVENT_NOTICE, buf_str(&b));
+	buf_fini(&b);
+}
+
 /* What the workspace's file asked for and may not have is told once. */
 static void
-pass_notices(struct pass *p)
+pass_refused(struct pass *p)
 {
 	struct active *s = p->r->s;
 
 	for (size_t i = 0; i < s->notices_n; i++) {
-		struct buf b;
-		struct json j;
-
-		buf_init(&b, 8 * KIB);
-		json_init(&j, &b);
-		json_obj(&j);
-		json_kv_z(&j, "level", "warn");
-		json_kv_z(&j, "code", "workspace_config");
-		json_kv_z(&j, "text", s->notices[i]);
-		json_obj_end(&j);
-		pass_event(p, EVENT_NOTICE, buf_str(&b));
-		buf_fini(&b);
+		pass_notice(p, "workspace_config", s->notices[i]);
 		free(s->notices[i]);
 	}
 	s->notices_n = 0;
+}
+
+/* What nobody knows of a model that the turn may ask, its price above all. */
+static void
+pass_model_notice(struct pass *p, struct str model)
+{
+	struct arena *a = arena_new(TURN_ARENA_MAX);
+	struct model_info info;
+	const char *text = model_resolve(p->r->s->config, model, a, &info, NULL) == 0 ? model_notice(&info, a) : NULL;
+
+	if (text != NULL)
+		pass_notice(p, "model", text);
+	arena_free(a);
+}
+
+/* Behind turn.started, whose options they are about. */
+static void
+pass_model_notices(struct pass *p)
+{
+	const struct node *options = turn_options(p->r->t), *fallback = node_get(options, "fallback");
+
+	pass_model_notice(p, node_str(options, "model", STR("")));
+	for (size_t i = 0; i < node_len(fallback); i++)
+		pass_model_notice(p, node_at(fallback, i)->s);
 }
 
 void
@@ -554,18 +585,20 @@ run_begin(struct run *r, struct queued *q)
 	pass_event(p, EVENT_USER_MESSAGE, buf_str(&b));
 	if (!q->is_logged) /* else the commit of turn.queued did */
 		media_keep(p->batch, r->s, q->attachments);
-	pass_notices(p);
+	pass_refused(p);
 	buf_reset(&b);
 	json_init(&j, &b);
 	write_options(r, q, &j);
 	pass_input(p, EVENT_TURN_STARTED, buf_str(&b));
 	buf_fini(&b);
+	if (p->error.code == 0)
+		pass_model_notices(p);
 	run_env(r);
 	pass_commit(p);
 }
 
 static void
-stop_body(struct buf *b, const char *why, const char *code, const char *message)
+stop_body(struct run *r, struct buf *b, const char *why, const char *code, const char *message)
 {
 	struct json j;
 
@@ -575,6 +608,7 @@ stop_body(struct buf *b, const char *why, const char *code, const char *message)
 	json_kv_z(&j, "why", why);
 	json_kv_z(&j, "code", code);
 	json_kv_z(&j, "message", message);
+	write_lost(&j, model_lost(r));
 	json_obj_end(&j);
 }
 
@@ -586,7 +620,7 @@ run_stop(struct run *r, const char *why, const char *code, const char *message)
 	if (turn_state(r->t) == TURN_STOP)
 		return; /* a second wish changes nothing */
 	model_flush(r);
-	stop_body(&b, why, code, message);
+	stop_body(r, &b, why, code, message);
 	run_input(r, EVENT_TURN_STOPPING, buf_str(&b));
 	buf_fini(&b);
 }
@@ -599,7 +633,7 @@ run_cancel(struct run *r, const char *by, engine_done_fn done, void *arg)
 
 	model_flush(r);
 	snprintf(message, sizeof message, "cancelled by %s", by);
-	stop_body(&b, "cancelled", "cancelled", message);
+	stop_body(r, &b, "cancelled", "cancelled", message);
 	run_input_acked(r, EVENT_TURN_STOPPING, buf_str(&b), done, arg);
 	buf_fini(&b);
 }
@@ -638,25 +672,32 @@ run_replay(struct run *r, enum event_kind kind, const struct node *body, int64_t
 
 	if (kind == EVENT_MODEL_STARTED || kind == EVENT_MODEL_RETRY)
 		r->attempts = MAX(r->attempts, node_int(body, "attempt", 1));
-	if (kind == EVENT_MODEL_STARTED)
+	if (kind == EVENT_MODEL_STARTED) {
 		run_set_model(r, node_str(body, "model", STR("")));
+		r->is_begun = true;
+		r->begun_bytes = 0;
+	}
 	if (kind == EVENT_MODEL_RETRY) {
 		run_set_model(r, node_str(body, "next", STR("")));
 		r->failures = retry_failures(body, r->failures);
+		r->is_begun = false;
 	}
 	if (kind == EVENT_CONTEXT_BUILT) {
 		r->view_bytes_max = (size_t)MAX(node_int(body, "max_bytes", 0), 0);
 		r->is_narrowed = true;
 	}
 	if (kind == EVENT_MODEL_DONE) {
+		r->is_begun = false;
 		r->attempts = r->failures = 0;
 		r->output_ends_n = 0;
 		r->text_shown = r->is_narrowed = false;
 	}
 	if (kind == EVENT_TOOL_PARTIAL)
 		effect_replay_output(r, body);
-	if (kind == EVENT_MODEL_PARTIAL)
+	if (kind == EVENT_MODEL_PARTIAL) {
 		r->text_shown = true;
+		r->begun_bytes += node_str(body, "text", STR("")).n;
+	}
 	if ((event_kind_flags(kind) & EVENT_INPUT) == 0)
 		return 0;
 	return turn_step(r->t, &in, &out, e);

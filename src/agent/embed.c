@@ -35,8 +35,7 @@ struct embedding {
 	int64_t failures;
 	float *values;
 	size_t dimensions;
-	struct model_usage usage;
-	int64_t cost_microusd;
+	struct expense spent;
 	struct err failed; /* why it ends without an answer */
 	engine_embed_fn done;
 	void *arg;
@@ -96,7 +95,7 @@ static void
 answer(struct embedding *x, const struct err *e)
 {
 	struct embed_answer out = { .model = x->model, .values = x->values, .n = x->n, .dimensions = x->dimensions,
-		.input_tokens = x->usage.input_tokens, .cost_microusd = x->cost_microusd };
+		.input_tokens = x->spent.usage.input_tokens, .cost_microusd = x->spent.microusd };
 
 	struct engine *en = x->en;
 
@@ -122,12 +121,12 @@ finish(struct embedding *x, const struct err *e)
 	part_end(x);
 	if (e != NULL)
 		err_copy(&x->failed, e);
-	if (x->usage.input_tokens == 0 && x->cost_microusd == 0) {
+	if (x->spent.usage.input_tokens == 0 && x->spent.microusd == 0) {
 		answer(x, e);
 		return;
 	}
 	batch = batch_new();
-	money_project(batch, x->owner, x->agent, clock_wall_ms(), x->cost_microusd, &x->usage);
+	money_project(batch, x->owner, x->agent, clock_wall_ms(), &x->spent);
 	store_commit(x->en->parts.store, batch, on_paid, x);
 }
 
@@ -174,7 +173,7 @@ part_error(struct embedding *x, const struct err *e)
 static int
 take_values(struct embedding *x, const struct embed_result *r, struct err *e)
 {
-	struct model_usage u = { .input_tokens = r->input_tokens };
+	struct expense part = { .usage.input_tokens = r->input_tokens };
 	size_t bytes = 0;
 
 	if (x->at > 0 && r->dimensions != x->dimensions)
@@ -185,15 +184,14 @@ take_values(struct embedding *x, const struct embed_result *r, struct err *e)
 		x->values = xcalloc(x->n * x->dimensions, sizeof *x->values);
 	}
 	memcpy(x->values + x->at * x->dimensions, r->values, r->n * x->dimensions * sizeof *x->values);
-	for (size_t i = 0; u.input_tokens == 0 && i < x->part_n; i++)
+	for (size_t i = 0; part.usage.input_tokens == 0 && i < x->part_n; i++)
 		bytes += x->texts[x->at + i].n;
-	if (u.input_tokens == 0)
-		u.input_tokens = (int64_t)(bytes / BYTES_PER_TOKEN + 1);
-	int64_t cost = model_cost(&x->info, &u);
-
-	x->usage.input_tokens += u.input_tokens;
-	x->cost_microusd += cost;
-	money_ended(x->en, x->owner, x->agent, cost, &u);
+	if (part.usage.input_tokens == 0)
+		part.usage.input_tokens = (int64_t)(bytes / BYTES_PER_TOKEN + 1);
+	part.microusd = model_cost(&x->info, &part.usage);
+	x->spent.usage.input_tokens += part.usage.input_tokens;
+	x->spent.microusd += part.microusd;
+	money_ended(x->en, x->owner, x->agent, &part);
 	return 0;
 }
 
@@ -282,7 +280,7 @@ claim(struct embedding *x, struct err *e)
 	for (size_t i = 0; i < x->part_n; i++)
 		bytes += x->texts[x->at + i].n;
 	input_only.output_microusd_per_mtok = 0;
-	cost = model_cost_bound(&input_only, bytes);
+	cost = model_cost_bound(&input_only, model_tokens_bound(bytes));
 	if (cost > money_left(x->en, &w, &cap))
 		return err_set(e, ERR_LIMIT, ERR_TO_USER, "limits.%s: the vectors of %zu texts do not fit into what is left of it", cap,
 			x->part_n);

@@ -442,8 +442,7 @@ engine_session_create(struct engine *en, const struct session_spec *spec, struct
 struct deletion {
 	struct engine *en;
 	struct ack ack;
-	int64_t spent_microusd; /* by the turn that was open */
-	struct model_usage usage;
+	struct expense spent; /* by the turn that was open */
 	char *owner, *agent; /* NULL: the session could not be read */
 };
 
@@ -474,8 +473,8 @@ delete_rows(struct deletion *x)
 
 	for (size_t i = 0; i < ARRAY_LEN(statements); i++)
 		batch_add(batch, statements[i], &param, 1);
-	if (x->spent_microusd > 0)
-		money_project(batch, x->owner, x->agent, clock_wall_ms(), x->spent_microusd, &x->usage);
+	if (x->spent.microusd > 0)
+		money_project(batch, x->owner, x->agent, clock_wall_ms(), &x->spent);
 	/* Behind every append that is on its way: none of them may come after the rows are gone. */
 	events_append(x->en->parts.events, x->ack.session, NULL, 0, batch, on_deleted, x);
 }
@@ -507,9 +506,12 @@ on_delete(struct engine *en, struct active *s, void *arg, const struct err *e)
 		if (s->run != NULL) {
 			err_set(&le, ERR_GONE, ERR_TO_USER, "session %s was deleted", s->id);
 			run_tell_suspended(s->run, &le);
-			x->spent_microusd = turn_cost_microusd(s->run->t);
-			x->usage = *turn_usage(s->run->t);
-			money_turn_ended(s->run);
+			int64_t lost = model_lost(s->run);
+
+			x->spent = *turn_spent(s->run->t);
+			x->spent.microusd += lost;
+			x->spent.estimated += lost;
+			money_ended(en, s->owner, s->agent, &x->spent);
 			run_detach(s->run);
 		}
 	}

@@ -81,6 +81,8 @@ struct run {
 	size_t view_bytes_max; /* the server found a longer conversation too long; 0: none was */
 	bool is_narrowed; /* in this step */
 	bool text_shown; /* of this step: a retry must reset it */
+	bool is_begun; /* replayed: the log has the start of an attempt, and not how it ended */
+	size_t begun_bytes; /* of its text that the log has */
 	bool recovers; /* resumed after a crash in the middle of a model call: the next one is a further attempt */
 	bool yes;
 	bool is_warmed; /* its cell was asked for ahead */
@@ -208,14 +210,15 @@ int64_t money_left(struct engine *en, const struct spender *w, const char **cap)
 void money_claim(struct engine *en, struct claim *c, const struct spender *w, int64_t microusd);
 void money_release(struct engine *en, struct claim *c); /* also when nothing is claimed */
 /* Work is over, or goes: what it cost counts as spent. */
-void money_ended(struct engine *en, const char *owner, const char *agent, int64_t microusd,
-	const struct model_usage *usage);
+void money_ended(struct engine *en, const char *owner, const char *agent, const struct expense *x);
 void money_turn_ended(struct run *r);
 /* The durable half, for the same commit. */
-void money_project(struct batch *batch, const char *owner, const char *agent, int64_t now_ms, int64_t microusd,
-	const struct model_usage *usage);
+void money_project(struct batch *batch, const char *owner, const char *agent, int64_t now_ms, const struct expense *x);
 void model_flush(struct run *r); /* logs the text that was shown */
 void model_cancel(struct run *r);
+/* What the call under way has cost, by estimate; it is to be told with what ends the call now, and only there. */
+int64_t model_lost(struct run *r);
+void write_lost(struct json *j, int64_t microusd); /* as cost_microusd and estimated_microusd; nothing when it is 0 */
 
 /* media.c */
 void media_forget(struct active *s); /* frees the bytes that a session holds */

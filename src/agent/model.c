@@ -40,6 +40,7 @@ breaker_end(struct model_call *m, enum breaker_outcome o)
 static void
 attempt_end(struct model_call *m)
 {
+	m->lost_microusd += call_estimate(m);
 	if (m->fetch != NULL)
 		fetch_cancel(m->fetch);
 	m->fetch = NULL;
@@ -84,9 +85,11 @@ call_finish_error(struct model_call *m, const struct err *e)
 	struct json j;
 	struct buf b;
 
+	attempt_end(m);
 	call_log_partial(m);
 	call_event_begin(m, &j, &b, 8 * KIB);
 	json_kv_str(&j, "model", run_model(m->r));
+	call_write_lost(m, &j);
 	json_key(&j, "error");
 	json_obj(&j);
 	json_kv_z(&j, "code", err_name(e->code));
@@ -325,6 +328,8 @@ attempt_error(struct model_call *m, const struct err *e)
 		attempt_waits(m, true, e);
 		return;
 	}
+	if (e->code == ERR_PROVIDER && m->parser != NULL && parser_bytes(m->parser) == 0)
+		m->status = 0; /* refused, only later than by a status: nothing was made, nothing is charged */
 	failure_from_err(m->info.api, arena_strdup(m->a, m->info.provider), e, &f);
 	call_failed(m, &f);
 }
@@ -399,6 +404,7 @@ send_request(struct model_call *m)
 	struct fetch_request f;
 	struct err e = { 0 };
 
+	m->status = 0;
 	buf_reset(&m->body);
 	if (m->info.api->build(&m->q, &http, m->a, &e) != 0) {
 		call_give_up(m, err_name(e.code), &e);
@@ -469,6 +475,20 @@ model_new(struct run *r)
 	return m;
 }
 
+/* Whether its server ever got the request, nobody knows: it counts. */
+static void
+tell_crashed(struct model_call *m)
+{
+	struct err e = { 0 };
+
+	if (!m->r->is_begun || call_request(m, &e) != 0)
+		return;
+	m->lost_microusd = call_estimate_begun(m, m->r->begun_bytes);
+	err_set(&e, ERR_GONE, ERR_TO_USER, "the runtime ended in the middle of the call");
+	if (m->lost_microusd > 0)
+		call_log_retry(m, run_model(m->r), "crash", 0, STR(""), &e);
+}
+
 void
 model_start(struct run *r)
 {
@@ -478,10 +498,13 @@ model_start(struct run *r)
 	m->attempt = r->attempts > 0 ? r->attempts : 1;
 	r->attempts = m->attempt;
 	r->recovers = false;
-	if (recovers)
-		attempt_again(m, true); /* nobody knows what was shown before the crash */
-	else
+	if (!recovers) {
 		call_begin(m);
+		return;
+	}
+	tell_crashed(m);
+	r->is_begun = false;
+	attempt_again(m, true); /* nobody knows what was shown before the crash */
 }
 
 void
@@ -489,6 +512,12 @@ model_flush(struct run *r)
 {
 	if (r->model != NULL)
 		call_log_partial(r->model);
+}
+
+int64_t
+model_lost(struct run *r)
+{
+	return r->model != NULL && turn_state(r->t) == TURN_MODEL ? r->model->lost_microusd + call_estimate(r->model) : 0;
 }
 
 void

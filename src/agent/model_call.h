@@ -29,6 +29,7 @@ struct model_call {
 	struct buf partial; /* text shown and not logged yet */
 	int64_t partial_at; /* its offset */
 	struct claim claim; /* what it may cost at most, while it is under way */
+	int64_t lost_microusd; /* by attempts without an answer; not told yet */
 	bool is_awaited; /* a commit is under way: its callback frees a cancelled call */
 	bool is_small; /* the small profile: a short prompt, few tools, short results */
 	size_t view_bytes, dropped_turns; /* of the conversation in the request */
@@ -62,6 +63,12 @@ bool call_media_waits(struct model_call *m);
 /* model_money.c */
 /* Reserves what the call may cost at most; where the money is nearly gone, it asks for a shorter answer. */
 int call_reserve(struct model_call *m, struct err *e) MUST_USE;
+/* What the attempt has cost so far, by estimate: 0 until its server began to answer. */
+int64_t call_estimate(const struct model_call *m);
+/* Of an attempt that a crash ended: its request is the one that is made now. */
+int64_t call_estimate_begun(const struct model_call *m, size_t output_bytes);
+/* Of an answer; *estimated: of it, because the server counted nothing. */
+int64_t call_cost(const struct model_call *m, const struct model_answer *answer, int64_t *estimated);
 
 /* model_log.c */
 void call_event_begin(const struct model_call *m, struct json *j, struct buf *b, size_t max);
@@ -71,6 +78,8 @@ void call_log_partial(struct model_call *m);
 void call_log_retry(struct model_call *m, struct str model, const char *why, int64_t after_ms, struct str next,
 	const struct err *e);
 void call_log_context(struct model_call *m, const struct transcript_view *view);
+/* The cost of lost attempts, once. */
+void call_write_lost(struct model_call *m, struct json *j);
 void call_write_done(struct model_call *m, const struct model_answer *answer, struct buf *b);
 
 /* model_offline.c */

@@ -40,15 +40,21 @@ text_begin(const struct model_call *m, struct json *j, int64_t offset, struct st
 	return b;
 }
 
-/* Logs an event that is no input of the machine; the order with other events of the session is that of the calls. */
+/* Logs an event that causes nothing; the order with other events of the session is that of the calls. */
 static void
 event_log(struct run *r, enum event_kind kind, struct str body)
 {
 	struct event_draft d = { .kind = kind, .turn = r->turn, .time_ms = clock_wall_ms(), .body = body };
-	const struct node *n;
+	struct turn_input in = { .kind = kind, .time_ms = d.time_ms };
+	struct turn_out out;
 	struct err e = { 0 };
+	int rc = json_parse(r->en->scratch, d.body, &in.body, &e);
 
-	if (json_parse(r->en->scratch, d.body, &n, &e) == 0 && transcript_add(r->s->tr, kind, n, &e) == 0)
+	if (rc == 0)
+		rc = transcript_add(r->s->tr, kind, in.body, &e);
+	if (rc == 0 && (event_kind_flags(kind) & EVENT_INPUT) != 0)
+		rc = turn_step(r->t, &in, &out, &e);
+	if (rc == 0)
 		events_append(r->en->parts.events, r->s->id, &d, 1, NULL, NULL, NULL);
 	arena_reset(r->en->scratch);
 }
@@ -126,6 +132,8 @@ call_log_retry(struct model_call *m, struct str model, const char *why, int64_t 
 	struct json j;
 	struct buf b;
 
+	if (turn_state(m->r->t) != TURN_MODEL)
+		return; /* stopped: nothing goes on */
 	call_log_partial(m);
 	call_event_begin(m, &j, &b, 8 * KIB);
 	json_kv_str(&j, "model", model);
@@ -134,6 +142,7 @@ call_log_retry(struct model_call *m, struct str model, const char *why, int64_t 
 	json_kv_int(&j, "failures", m->r->failures);
 	if (next.n > 0)
 		json_kv_str(&j, "next", next);
+	call_write_lost(m, &j);
 	json_key(&j, "error");
 	json_obj(&j);
 	json_kv_z(&j, "code", err_name(e->code));
@@ -199,8 +208,25 @@ write_block(struct model_call *m, const struct part *p, size_t index, struct jso
 }
 
 void
+write_lost(struct json *j, int64_t microusd)
+{
+	if (microusd <= 0)
+		return;
+	json_kv_int(j, "cost_microusd", microusd);
+	json_kv_int(j, "estimated_microusd", microusd);
+}
+
+void
+call_write_lost(struct model_call *m, struct json *j)
+{
+	write_lost(j, m->lost_microusd);
+	m->lost_microusd = 0;
+}
+
+void
 call_write_done(struct model_call *m, const struct model_answer *answer, struct buf *b)
 {
+	int64_t estimated, cost = call_cost(m, answer, &estimated);
 	struct json j;
 
 	call_event_begin(m, &j, b, EVENT_BODY_MAX / 2); /* what quotes it must fit into an event too */
@@ -220,6 +246,10 @@ call_write_done(struct model_call *m, const struct model_answer *answer, struct 
 	json_kv_int(&j, "cache_write_tokens", answer->usage.cache_write_tokens);
 	json_kv_int(&j, "reasoning_tokens", answer->usage.reasoning_tokens);
 	json_obj_end(&j);
-	json_kv_int(&j, "cost_microusd", model_cost(&m->info, &answer->usage));
+	if (m->parser != NULL)
+		json_kv_int(&j, "input_bytes", (int64_t)m->input_bytes); /* that were those tokens */
+	json_kv_int(&j, "cost_microusd", cost);
+	if (estimated > 0)
+		json_kv_int(&j, "estimated_microusd", estimated);
 	json_obj_end(&j);
 }

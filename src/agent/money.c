@@ -16,8 +16,7 @@ struct purse {
 	struct purse *next;
 	char *owner, *agent;
 	int64_t day;
-	int64_t microusd;
-	struct model_usage usage;
+	struct expense spent;
 };
 
 static int64_t
@@ -78,9 +77,9 @@ money_open(struct engine *en, struct err *e)
 	for (size_t i = 0; i < rows_len(rows); i++) {
 		struct purse *p = purse_of(en, rows_str(rows, i, 0), rows_str(rows, i, 1));
 
-		p->microusd = rows_int(rows, i, 2);
-		p->usage = (struct model_usage){ rows_int(rows, i, 3), rows_int(rows, i, 4), rows_int(rows, i, 5),
-			rows_int(rows, i, 6), rows_int(rows, i, 7) };
+		p->spent = (struct expense){ rows_int(rows, i, 2), rows_int(rows, i, 8),
+			{ rows_int(rows, i, 3), rows_int(rows, i, 4), rows_int(rows, i, 5), rows_int(rows, i, 6),
+				rows_int(rows, i, 7) } };
 	}
 	rows_free(rows);
 	return 0;
@@ -98,37 +97,35 @@ money_close(struct engine *en)
 }
 
 static void
-add_usage(struct model_usage *sum, const struct model_usage *u)
+add_expense(struct expense *sum, const struct expense *x)
 {
-	sum->input_tokens += u->input_tokens;
-	sum->output_tokens += u->output_tokens;
-	sum->cached_tokens += u->cached_tokens;
-	sum->cache_write_tokens += u->cache_write_tokens;
-	sum->reasoning_tokens += u->reasoning_tokens;
+	sum->microusd += x->microusd;
+	sum->estimated += x->estimated;
+	sum->usage.input_tokens += x->usage.input_tokens;
+	sum->usage.output_tokens += x->usage.output_tokens;
+	sum->usage.cached_tokens += x->usage.cached_tokens;
+	sum->usage.cache_write_tokens += x->usage.cache_write_tokens;
+	sum->usage.reasoning_tokens += x->usage.reasoning_tokens;
 }
 
 void
-money_ended(struct engine *en, const char *owner, const char *agent, int64_t microusd, const struct model_usage *usage)
+money_ended(struct engine *en, const char *owner, const char *agent, const struct expense *x)
 {
-	struct purse *p = purse_of(en, str_of(owner), str_of(agent));
-
-	p->microusd += microusd;
-	add_usage(&p->usage, usage);
+	add_expense(&purse_of(en, str_of(owner), str_of(agent))->spent, x);
 }
 
 void
 money_turn_ended(struct run *r)
 {
-	money_ended(r->en, r->s->owner, r->s->agent, turn_cost_microusd(r->t), turn_usage(r->t));
+	money_ended(r->en, r->s->owner, r->s->agent, turn_spent(r->t));
 }
 
 void
-money_project(struct batch *batch, const char *owner, const char *agent, int64_t now_ms, int64_t microusd,
-	const struct model_usage *usage)
+money_project(struct batch *batch, const char *owner, const char *agent, int64_t now_ms, const struct expense *x)
 {
-	BATCH(batch, STMT_USAGE_ADD, V_Z(owner), V_Z(agent), V_INT(now_ms / DAY_MS), V_INT(microusd),
-		V_INT(usage->input_tokens), V_INT(usage->output_tokens), V_INT(usage->cached_tokens),
-		V_INT(usage->cache_write_tokens), V_INT(usage->reasoning_tokens));
+	BATCH(batch, STMT_USAGE_ADD, V_Z(owner), V_Z(agent), V_INT(now_ms / DAY_MS), V_INT(x->microusd),
+		V_INT(x->usage.input_tokens), V_INT(x->usage.output_tokens), V_INT(x->usage.cached_tokens),
+		V_INT(x->usage.cache_write_tokens), V_INT(x->usage.reasoning_tokens), V_INT(x->estimated));
 }
 
 /* ---- sums ---- */
@@ -149,10 +146,8 @@ add_running(void *arg, const struct run *r)
 {
 	struct sum *sum = arg;
 
-	if (!is_same(sum, r->s->owner, r->s->agent))
-		return;
-	sum->total.spent += turn_cost_microusd(r->t);
-	add_usage(&sum->total.usage, turn_usage(r->t));
+	if (is_same(sum, r->s->owner, r->s->agent))
+		add_expense(&sum->total.spent, turn_spent(r->t));
 }
 
 struct money
@@ -162,10 +157,8 @@ engine_money_of_day(const struct engine *en, const char *owner, const char *agen
 	int64_t day = today();
 
 	for (const struct purse *p = en->purses; p != NULL; p = p->next)
-		if (p->day == day && is_same(&sum, p->owner, p->agent)) {
-			sum.total.spent += p->microusd;
-			add_usage(&sum.total.usage, &p->usage);
-		}
+		if (p->day == day && is_same(&sum, p->owner, p->agent))
+			add_expense(&sum.total.spent, &p->spent);
 	for (const struct claim *c = en->claims; c != NULL; c = c->next)
 		if (is_same(&sum, c->owner, c->agent))
 			sum.total.claimed += c->microusd;
@@ -176,7 +169,7 @@ engine_money_of_day(const struct engine *en, const char *owner, const char *agen
 struct money
 money_of_turn(const struct engine *en, const struct run *r)
 {
-	struct money m = { .spent = turn_cost_microusd(r->t) };
+	struct money m = { .spent = *turn_spent(r->t) };
 
 	for (const struct claim *c = en->claims; c != NULL; c = c->next)
 		if (c->r == r)
@@ -246,7 +239,7 @@ caps_of(struct engine *en, const struct spender *w, struct cap *caps)
 {
 	size_t n = 0;
 
-	caps[n++] = (struct cap){ "call_cost_usd", config_microusd(w->config, "limits.call_cost_usd"), { 0 } };
+	caps[n++] = (struct cap){ "call_cost_usd", config_microusd(w->config, "limits.call_cost_usd"), { .claimed = 0 } };
 	caps[n++] = (struct cap){ "agent_cost_usd", config_microusd(w->config, "limits.agent_cost_usd"),
 		engine_money_of_day(en, w->owner, w->agent) };
 	caps[n++] = (struct cap){ "day_cost_usd", config_microusd(w->config, "limits.day_cost_usd"),
@@ -257,7 +250,7 @@ caps_of(struct engine *en, const struct spender *w, struct cap *caps)
 	int64_t most = node_int(node_get(turn_options(w->r->t), "limits"), "turn_cost_microusd", INT64_MAX);
 
 	caps[n++] = (struct cap){ "turn_cost_usd", most, turn };
-	turn.spent += w->r->s->spent_microusd;
+	turn.spent.microusd += w->r->s->spent_microusd;
 	caps[n++] = (struct cap){ "session_cost_usd", config_microusd(w->config, "limits.session_cost_usd"), turn };
 	return n;
 }
@@ -270,7 +263,7 @@ money_left(struct engine *en, const struct spender *w, const char **cap)
 	int64_t least = INT64_MAX;
 
 	for (size_t i = 0; i < n; i++) {
-		int64_t left = caps[i].cap - caps[i].used.spent - caps[i].used.claimed;
+		int64_t left = caps[i].cap - caps[i].used.spent.microusd - caps[i].used.claimed;
 
 		if (left >= least)
 			continue;

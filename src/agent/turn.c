@@ -32,8 +32,7 @@ struct turn {
 	struct str schema; /* of the final answer; empty: none */
 	struct str output; /* the final answer as JSON, checked */
 	bool is_repaired; /* the model was told once what was wrong with its answer */
-	struct model_usage usage;
-	int64_t cost_microusd;
+	struct expense spent;
 	struct turn_call *calls;
 	size_t calls_n;
 	size_t at; /* calls before it are settled */
@@ -47,10 +46,10 @@ struct turn {
 
 /* What an input means to the machine; events that mean nothing to it are not given to turn_step. */
 enum input {
-	IN_STARTED, IN_ANSWER, IN_CALLS, IN_FAILED, IN_REQUESTED, IN_ALLOWED, IN_DENIED, IN_INTENT, IN_OUTCOME, IN_STOP,
+	IN_STARTED, IN_RETRY, IN_ANSWER, IN_CALLS, IN_FAILED, IN_REQUESTED, IN_ALLOWED, IN_DENIED, IN_INTENT, IN_OUTCOME, IN_STOP,
 	INPUT_COUNT
 };
-static const char *const input_names[INPUT_COUNT] = { "started", "answer", "calls", "failed", "requested",
+static const char *const input_names[INPUT_COUNT] = { "started", "retry", "answer", "calls", "failed", "requested",
 	"allowed", "denied", "intent", "outcome", "stop" };
 
 static const char *const state_names[TURN_STATE_COUNT] = { "new", "model", "admit", "ask", "tools", "stop", "end" };
@@ -185,13 +184,15 @@ write_finished(struct turn *t, struct json *j)
 	json_kv_str(j, "model", t->model);
 	json_key(j, "usage");
 	json_obj(j);
-	json_kv_int(j, "input_tokens", t->usage.input_tokens);
-	json_kv_int(j, "output_tokens", t->usage.output_tokens);
-	json_kv_int(j, "cached_tokens", t->usage.cached_tokens);
-	json_kv_int(j, "cache_write_tokens", t->usage.cache_write_tokens);
-	json_kv_int(j, "reasoning_tokens", t->usage.reasoning_tokens);
+	json_kv_int(j, "input_tokens", t->spent.usage.input_tokens);
+	json_kv_int(j, "output_tokens", t->spent.usage.output_tokens);
+	json_kv_int(j, "cached_tokens", t->spent.usage.cached_tokens);
+	json_kv_int(j, "cache_write_tokens", t->spent.usage.cache_write_tokens);
+	json_kv_int(j, "reasoning_tokens", t->spent.usage.reasoning_tokens);
 	json_obj_end(j);
-	json_kv_int(j, "cost_microusd", t->cost_microusd);
+	json_kv_int(j, "cost_microusd", t->spent.microusd);
+	if (t->spent.estimated > 0)
+		json_kv_int(j, "estimated_microusd", t->spent.estimated);
 	json_kv_int(j, "steps", t->step);
 	json_key(j, "effects");
 	json_arr(j);
@@ -247,7 +248,7 @@ call_model(struct turn *t)
 {
 	struct buf b;
 	struct json j;
-	int64_t tokens = t->usage.input_tokens + t->usage.output_tokens;
+	int64_t tokens = t->spent.usage.input_tokens + t->spent.usage.output_tokens;
 
 	if (t->step >= limit(t, "turn_steps"))
 		return limit_reached(t, "turn_steps", limit(t, "turn_steps"));
@@ -267,6 +268,13 @@ call_model(struct turn *t)
 }
 
 static void
+add_cost(struct turn *t, const struct node *body)
+{
+	t->spent.microusd += node_int(body, "cost_microusd", 0);
+	t->spent.estimated += node_int(body, "estimated_microusd", 0);
+}
+
+static void
 add_usage(struct turn *t, const struct node *body)
 {
 	const struct node *u = node_get(body, "usage");
@@ -274,12 +282,12 @@ add_usage(struct turn *t, const struct node *body)
 
 	if (!str_eq(model, t->model))
 		t->model = arena_str(t->a, model);
-	t->usage.input_tokens += node_int(u, "input_tokens", 0);
-	t->usage.output_tokens += node_int(u, "output_tokens", 0);
-	t->usage.cached_tokens += node_int(u, "cached_tokens", 0);
-	t->usage.cache_write_tokens += node_int(u, "cache_write_tokens", 0);
-	t->usage.reasoning_tokens += node_int(u, "reasoning_tokens", 0);
-	t->cost_microusd += node_int(body, "cost_microusd", 0);
+	t->spent.usage.input_tokens += node_int(u, "input_tokens", 0);
+	t->spent.usage.output_tokens += node_int(u, "output_tokens", 0);
+	t->spent.usage.cached_tokens += node_int(u, "cached_tokens", 0);
+	t->spent.usage.cache_write_tokens += node_int(u, "cache_write_tokens", 0);
+	t->spent.usage.reasoning_tokens += node_int(u, "reasoning_tokens", 0);
+	add_cost(t, body);
 }
 
 /* Text of the answer: its text blocks, one behind the other. */
@@ -413,6 +421,14 @@ act_calls(struct turn *t, const struct turn_input *in)
 		ask_for(t, DO_ADMIT, t->calls_n++);
 	}
 	return TURN_ADMIT;
+}
+
+/* The call goes on; what is gone is gone. */
+static enum turn_state
+act_retry(struct turn *t, const struct turn_input *in)
+{
+	add_cost(t, in->body);
+	return TURN_MODEL;
 }
 
 static enum turn_state
@@ -614,6 +630,7 @@ act_stop(struct turn *t, const struct turn_input *in)
 {
 	struct str why = node_str(in->body, "why", STR("cancelled"));
 
+	add_cost(t, in->body);
 	fail_with(t, str_is(why, "limit") ? TURN_LIMIT : str_is(why, "failed") ? TURN_FAILED : TURN_CANCELLED,
 		node_str(in->body, "code", why), node_str(in->body, "message", STR("cancelled")));
 	ask_for(t, DO_CANCEL, 0);
@@ -642,6 +659,7 @@ static const struct edge {
 	enum turn_state (*action)(struct turn *, const struct turn_input *); /* gives the next state */
 } edges[] = {
 	{ TURN_NEW, IN_STARTED, act_begin }, /* -> model, end */
+	{ TURN_MODEL, IN_RETRY, act_retry }, /* -> model */
 	{ TURN_MODEL, IN_ANSWER, act_answer }, /* -> end, model (a structured answer to be repaired) */
 	{ TURN_MODEL, IN_CALLS, act_calls }, /* -> admit */
 	{ TURN_MODEL, IN_FAILED, act_failed }, /* -> end */
@@ -666,6 +684,8 @@ classify(const struct turn_input *in, bool *needs_call)
 	switch (in->kind) {
 	case EVENT_TURN_STARTED:
 		return IN_STARTED;
+	case EVENT_MODEL_RETRY:
+		return IN_RETRY;
 	case EVENT_MODEL_DONE:
 		if (node_get(in->body, "error") != NULL)
 			return IN_FAILED;
@@ -770,16 +790,10 @@ turn_work_began_ms(const struct turn *t)
 	return t->started_ms + t->waited_ms;
 }
 
-int64_t
-turn_cost_microusd(const struct turn *t)
+const struct expense *
+turn_spent(const struct turn *t)
 {
-	return t->cost_microusd;
-}
-
-const struct model_usage *
-turn_usage(const struct turn *t)
-{
-	return &t->usage;
+	return &t->spent;
 }
 
 struct str

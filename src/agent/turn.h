@@ -72,6 +72,12 @@ struct turn_call {
 	int64_t ms;
 };
 
+/* What was spent. */
+struct expense {
+	int64_t microusd, estimated; /* the second: of the first, for streams that ended before their count came */
+	struct model_usage usage; /* as far as it was counted */
+};
+
 struct turn;
 
 /* id is the turn's; lives in a until it is dropped. */
@@ -92,8 +98,7 @@ int64_t turn_asked_ms(const struct turn *t); /* since when */
 const struct node *turn_options(const struct turn *t);
 /* Wall time of turn.started, moved on by the time that it waited for a person: what limits.turn_ms counts from. */
 int64_t turn_work_began_ms(const struct turn *t);
-int64_t turn_cost_microusd(const struct turn *t);
-const struct model_usage *turn_usage(const struct turn *t);
+const struct expense *turn_spent(const struct turn *t);
 /* JSON Schema that the final answer must match; empty: none. */
 struct str turn_schema(const struct turn *t);
 enum turn_status turn_status(const struct turn *t); /* valid in TURN_END; TURN_WAITING in TURN_ASK */

@@ -543,6 +543,7 @@ static const struct field budget_row[] = {
 	R_STR("scope", "day, agent (of the day), session or turn."),
 	R_STR("name", "Of the user, agent, session or turn."),
 	R_INT("spent_microusd", "micro-dollars", "Spent."),
+	R_INT("estimated_microusd", "micro-dollars", "Of it: estimated, for calls whose server did not count."),
 	R_INT("reserved_microusd", "micro-dollars", "What calls under way may cost at most."),
 	R_INT("cap_microusd", "micro-dollars", "Where calls are refused."),
 	R_USAGE,
@@ -553,8 +554,9 @@ static const struct field budget_item = { .type = FIELD_OBJECT, .sub = budget_ro
 static const struct field budget_call_row[] = {
 	R_STR("turn", "Id of the turn."),
 	R_INT("step", NULL, "Number of the call in it."),
-	R_STR("model", "That answered."),
+	R_STR("model", "That was asked; empty: of a turn that was stopped."),
 	R_INT("cost_microusd", "micro-dollars", "Its price."),
+	R_INT("estimated_microusd", "micro-dollars", "Of it: estimated, because no count came."),
 	R_USAGE,
 	R_END,
 };

@@ -544,6 +544,8 @@ on_approval_resolved(struct live *v, const struct live_input *in)
 static void
 on_notice(struct live *v, const struct live_input *in)
 {
+	if (str_is(node_str(in->body, "code", STR("")), "model"))
+		return; /* who sent the message was told with the answer, in every form of output */
 	if (!str_is(node_str(in->body, "level", STR("warn")), "debug") || v->style.verbose)
 		live_note(v, node_str(in->body, "text", STR("")));
 }

@@ -8,14 +8,9 @@
 #define CALLS_BYTES_MAX (WIRE_TAIL_MAX / 4) /* of the list of calls: then the oldest ones are what there is */
 #define TURNS_MAX       2000 /* newest turns that are listed */
 
-struct tally {
-	int64_t microusd;
-	struct model_usage usage;
-};
-
 struct turn_sum {
 	const char *turn;
-	struct tally sum;
+	struct expense sum;
 	int64_t cap;
 	const char *status; /* NULL: it runs */
 };
@@ -27,17 +22,18 @@ struct survey {
 	struct arena *event_a;
 	struct turn_sum *turns;
 	size_t turns_n, turns_cap;
-	struct tally sum;
+	struct expense sum;
 	struct buf calls; /* JSON items */
 	bool is_cut;
 };
 
 static void
-tally_add(struct tally *t, const struct node *body)
+tally_add(struct expense *t, const struct node *body)
 {
 	const struct node *u = node_get(body, "usage");
 
 	t->microusd += node_int(body, "cost_microusd", 0);
+	t->estimated += node_int(body, "estimated_microusd", 0);
 	t->usage.input_tokens += node_int(u, "input_tokens", 0);
 	t->usage.output_tokens += node_int(u, "output_tokens", 0);
 	t->usage.cached_tokens += node_int(u, "cached_tokens", 0);
@@ -56,13 +52,14 @@ write_usage(struct json *j, const struct model_usage *u)
 }
 
 static void
-write_budget(struct json *j, const char *scope, const char *name, const struct tally *t, int64_t reserved, int64_t cap,
+write_budget(struct json *j, const char *scope, const char *name, const struct expense *t, int64_t reserved, int64_t cap,
 	const char *status)
 {
 	json_obj(j);
 	json_kv_z(j, "scope", scope);
 	json_kv_z(j, "name", name);
 	json_kv_int(j, "spent_microusd", t->microusd);
+	json_kv_int(j, "estimated_microusd", t->estimated);
 	json_kv_int(j, "reserved_microusd", reserved);
 	json_kv_int(j, "cap_microusd", cap);
 	write_usage(j, &t->usage);
@@ -77,9 +74,8 @@ static void
 write_money(struct request *q, const char *scope, const char *name, const char *agent, const char *key)
 {
 	struct money m = engine_money_of_day(q->g->parts.engine, OWNER, agent);
-	struct tally t = { m.spent, m.usage };
 
-	write_budget(&q->j, scope, name, &t, m.claimed, config_microusd(q->g->parts.config, key), NULL);
+	write_budget(&q->j, scope, name, &m.spent, m.claimed, config_microusd(q->g->parts.config, key), NULL);
 }
 
 static void
@@ -121,7 +117,7 @@ turn_of(struct survey *v, const char *turn, struct arena *a)
 static void
 add_call(struct survey *v, const char *turn, const struct node *body)
 {
-	struct tally t = { 0 };
+	struct expense t = { 0 };
 	struct json j;
 
 	if (v->calls.n > CALLS_BYTES_MAX) {
@@ -137,8 +133,17 @@ add_call(struct survey *v, const char *turn, const struct node *body)
 	json_kv_int(&j, "step", node_int(body, "step", 0));
 	json_kv_str(&j, "model", node_str(body, "model", STR("")));
 	json_kv_int(&j, "cost_microusd", t.microusd);
+	json_kv_int(&j, "estimated_microusd", t.estimated);
 	write_usage(&j, &t.usage);
 	json_obj_end(&j);
+}
+
+/* model.retry and turn.stopping tell of calls without an answer. */
+static bool
+is_of_money(enum event_kind kind)
+{
+	return kind == EVENT_TURN_STARTED || kind == EVENT_MODEL_DONE || kind == EVENT_MODEL_RETRY ||
+		kind == EVENT_TURN_STOPPING || kind == EVENT_TURN_FINISHED;
 }
 
 static int
@@ -148,7 +153,7 @@ survey_event(struct request *q, const struct event *ev, struct err *e)
 	const struct node *body;
 	struct turn_sum *t;
 
-	if (ev->turn == NULL || (ev->kind != EVENT_TURN_STARTED && ev->kind != EVENT_MODEL_DONE && ev->kind != EVENT_TURN_FINISHED))
+	if (ev->turn == NULL || !is_of_money(ev->kind))
 		return 0;
 	arena_reset(v->event_a);
 	if (json_parse(v->event_a, ev->body, &body, e) != 0)
@@ -164,7 +169,8 @@ survey_event(struct request *q, const struct event *ev, struct err *e)
 	default:
 		tally_add(&t->sum, body);
 		tally_add(&v->sum, body);
-		add_call(v, ev->turn, body);
+		if (ev->kind == EVENT_MODEL_DONE || node_int(body, "cost_microusd", 0) > 0)
+			add_call(v, ev->turn, body);
 		break;
 	}
 	return 0;

@@ -5,7 +5,8 @@
 
 #define MTOK 1000000
 #define BYTES_PER_TOKEN                                                                            \
-	3 /* below what tokenizers reach on prose and code, so that the bound holds */
+	3 /* below what tokenizers reach on prose and code; what they do on other text, a session  \
+	     learns from its answers */
 
 static int64_t
 part_cost(int64_t tokens, int64_t per_mtok, int64_t percent)
@@ -32,13 +33,19 @@ model_cost(const struct model_info *m, const struct model_usage *u)
 }
 
 int64_t
-model_cost_bound(const struct model_info *m, size_t input_bytes)
+model_tokens_bound(size_t bytes)
 {
-	int64_t tokens = (int64_t)((MIN(input_bytes, (size_t)INT64_MAX / 8) + BYTES_PER_TOKEN - 1) /
-				   BYTES_PER_TOKEN);
-	bool is_long = m->long_tokens > 0 && tokens > m->long_tokens;
+	return (int64_t)((MIN(bytes, (size_t)INT64_MAX / 8) + BYTES_PER_TOKEN - 1) /
+			 BYTES_PER_TOKEN);
+}
 
-	return part_cost(tokens, MAX(m->input_microusd_per_mtok, m->cache_write_microusd_per_mtok),
+int64_t
+model_cost_bound(const struct model_info *m, int64_t input_tokens)
+{
+	bool is_long = m->long_tokens > 0 && input_tokens > m->long_tokens;
+
+	return part_cost(input_tokens,
+		       MAX(m->input_microusd_per_mtok, m->cache_write_microusd_per_mtok),
 		       is_long ? m->long_input_percent : 100) +
 	       part_cost(m->max_output_tokens > 0 ? m->max_output_tokens : m->context_tokens,
 		       m->output_microusd_per_mtok, is_long ? m->long_output_percent : 100);

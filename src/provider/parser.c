@@ -127,6 +127,18 @@ parser_feed(struct parser *p, struct str bytes, struct err *e)
 	return p->failed;
 }
 
+const struct model_usage *
+parser_usage(const struct parser *p)
+{
+	return &p->answer.usage;
+}
+
+size_t
+parser_bytes(const struct parser *p)
+{
+	return p->all_bytes;
+}
+
 /* ---- what the event functions use ---- */
 
 int

@@ -182,6 +182,9 @@ void parser_free(struct parser *p);
 int parser_feed(struct parser *p, struct str bytes, struct err *e) MUST_USE;
 /* The body has ended: 0 with the answer, or ERR_NET when the stream was cut before its end mark. */
 int parser_end(struct parser *p, const struct model_answer **out, struct err *e) MUST_USE;
+/* At any time: what the server has counted so far, and how many bytes the model has written. */
+const struct model_usage *parser_usage(const struct parser *p);
+size_t parser_bytes(const struct parser *p);
 
 /* ---- errors and retry ---- */
 
@@ -278,7 +281,9 @@ const char *model_notice(const struct model_info *m, struct arena *a);
 int64_t model_cost(const struct model_info *m, const struct model_usage *u);
 /* What a call may cost at most: the estimate of its input (bytes / 3, rounded up, at the dearest
  * input price) and all of its output (the context window where the maximum output is not known). */
-int64_t model_cost_bound(const struct model_info *m, size_t input_bytes);
+int64_t model_cost_bound(const struct model_info *m, int64_t input_tokens);
+/* Tokens of a text, rather too many: a token for 3 bytes. */
+int64_t model_tokens_bound(size_t bytes);
 
 /* ---- catalogs ---- */
 

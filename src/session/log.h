@@ -30,7 +30,7 @@ enum event_flags {
 	X(MODEL_STARTED, "model.started", EVENT_OUTPUT)                                            \
 	X(MODEL_PARTIAL, "model.partial", 0)                                                       \
 	X(MODEL_RESET, "model.reset", 0)                                                           \
-	X(MODEL_RETRY, "model.retry", 0)                                                           \
+	X(MODEL_RETRY, "model.retry", EVENT_INPUT) /* for what the attempt cost */                    \
 	X(MODEL_DONE, "model.done", EVENT_INPUT)                                                   \
 	X(MODEL_DELTA, "model.delta", EVENT_LIVE)                                                  \
 	X(TOOL_REQUESTED, "tool.requested", EVENT_INPUT)                                          \

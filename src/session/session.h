@@ -18,6 +18,9 @@ struct transcript *transcript_imagine(const struct transcript *tr) MUST_USE;
 bool transcript_has_media(const struct transcript *tr); /* some message came with a file */
 /* What the last answer said of its request; false: there was none yet. cost (may be NULL): of that call. */
 bool transcript_last_usage(const struct transcript *tr, struct model_usage *u, int64_t *cost_microusd);
+/* How many tokens that many bytes of a request to this model (as model.done names it) may be: a token for 3 bytes, or more
+ * where its answers have shown that. */
+int64_t transcript_tokens(const struct transcript *tr, struct str model, size_t bytes);
 /* Events that are not part of the conversation are ignored. 0, or ERR_CORRUPT when the body is not what its kind says,
  * or ERR_LIMIT when the session is larger than TRANSCRIPT_MAX. */
 int transcript_add(struct transcript *tr, enum event_kind kind, const struct node *body, struct err *e) MUST_USE;

@@ -18,8 +18,16 @@ struct entry {
 	size_t bytes;
 };
 
+/* How many tokens the bytes of a request were, where a model's answer said it most densely. */
+struct density {
+	const struct density *next;
+	struct str model;
+	int64_t tokens, bytes;
+};
+
 struct transcript {
 	struct arena *a;
+	const struct density *densities; /* the newest of a model stands first */
 	struct entry *entries;
 	size_t n, cap;
 	size_t turns;
@@ -55,6 +63,7 @@ transcript_imagine(const struct transcript *tr)
 {
 	struct transcript *copy = transcript_new();
 
+	copy->densities = tr->densities;
 	copy->turns = tr->turns;
 	copy->has_media = tr->has_media;
 	copy->has_usage = tr->has_usage;
@@ -80,6 +89,49 @@ transcript_last_usage(const struct transcript *tr, struct model_usage *u, int64_
 	if (cost_microusd != NULL)
 		*cost_microusd = tr->cost_microusd;
 	return tr->has_usage;
+}
+
+static const struct density *
+density_of(const struct transcript *tr, struct str model)
+{
+	const struct density *d = tr->densities;
+
+	while (d != NULL && !str_eq(d->model, model))
+		d = d->next;
+	return d;
+}
+
+int64_t
+transcript_tokens(const struct transcript *tr, struct str model, size_t bytes)
+{
+	const struct density *d = density_of(tr, model);
+	int64_t most = (int64_t)MIN(bytes, (size_t)INT64_MAX), bound = model_tokens_bound(bytes);
+
+	if (d == NULL)
+		return bound;
+	return MAX(bound, (int64_t)MIN(((__int128)most * d->tokens + d->bytes - 1) / d->bytes, (__int128)most));
+}
+
+/* A token is a byte at least, whatever a server says. Only what is denser than before is kept, by a thousandth part or
+ * more, so that there are few of them. */
+static void
+note_density(struct transcript *tr, struct str model, int64_t tokens, int64_t bytes)
+{
+	const struct density *old = density_of(tr, model);
+	struct density *d;
+	char *name;
+
+	tokens = MIN(tokens, bytes);
+	if (tokens <= 0 || (old != NULL && (__int128)tokens * old->bytes * 1000 < (__int128)old->tokens * bytes * 1001))
+		return;
+	d = arena_try(tr->a, sizeof *d);
+	name = arena_try(tr->a, model.n + 1);
+	if (d == NULL || name == NULL)
+		return;
+	if (model.n > 0)
+		memcpy(name, model.p, model.n);
+	*d = (struct density){ tr->densities, { name, model.n }, tokens, bytes };
+	tr->densities = d;
 }
 
 static struct entry *
@@ -182,6 +234,7 @@ add_usage(struct transcript *tr, const struct node *body)
 		.output_tokens = node_int(u, "output_tokens", 0), .cached_tokens = node_int(u, "cached_tokens", 0),
 		.cache_write_tokens = node_int(u, "cache_write_tokens", 0),
 		.reasoning_tokens = node_int(u, "reasoning_tokens", 0) };
+	note_density(tr, node_str(body, "model", STR("")), tr->usage.input_tokens, node_int(body, "input_bytes", 0));
 }
 
 static int

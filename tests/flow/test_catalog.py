@@ -328,7 +328,10 @@ class Unknown(Catalog):
         self.config("model: far/m\nproviders: { far: { api: openai-chat, base_url: \"http://192.0.2.1:9/v1\","
                     " api_key_env: NO_SUCH_KEY } }\n")
         p = self.ithaca("run", "x", check=None)
-        self.assertIn("its price is not known", p.stderr)
+        self.assertEqual(p.stderr.count("its price is not known"), 1)
+        session = json.loads(self.ithaca("session", "list", "--json", check=0).stdout)["sessions"][0]["session"]
+        notices = [e["body"] for e in self.events(session) if e["kind"] == "notice"]
+        self.assertEqual([(n["code"], n["level"], "its price is not known" in n["text"]) for n in notices], [("model", "warn", True)])
         checks = {c["name"]: c for c in json.loads(self.ithaca("doctor", "--json", check=None).stdout)["checks"]}
         self.assertEqual(checks["model"]["ok"], "warn")
         self.config("model: far/m\nproviders: { far: { api: openai-chat, base_url: \"http://192.0.2.1:9/v1\","

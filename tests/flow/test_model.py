@@ -218,7 +218,7 @@ class Errors(Each):
 
     def test_401(self):
         self.fails("status: 401, type: authentication_error, message: \"no such key\"", "auth", 1,
-                   ("401", "no such key", "api_key"), check=2)
+                   ("401", "no such key", "docs/secrets.md"), check=2)
 
     def test_403(self):
         self.fails("status: 403, type: permission_error, message: forbidden", "auth", 1, ("403",), check=2)

@@ -4,6 +4,7 @@
 once, and what was spent stays spent when a session is deleted or the runtime is started again."""
 import json
 import os
+import signal
 import subprocess
 
 from harness import BIN, Case, DEADLINE, main
@@ -170,6 +171,109 @@ class Money(Case):
         self.stop()
         r = self.run_json("--session", first["session"], "more", check=4)
         self.assertIn("session_cost_usd", r["error"]["message"])
+
+    # ---- what nobody counted ----
+
+    CUT = "steps:\n  - { answer: [ { text: \"half of an answer that goes on\", chunk: 8 }, { cut: close } ] }\n"
+
+    def test_cut_streams_are_paid_for_by_estimate(self):
+        r = self.go(self.CUT, check=1, more="", limits="turn_cost_usd: 5")
+        retries = [e["body"] for e in self.events(r["session"]) if e["kind"] == "model.retry"]
+        asked = len(self.server.requests())
+        self.assertEqual(len(retries), asked - 1)
+        each = retries[0]["cost_microusd"]
+        self.assertGreater(each, 1000)
+        self.assertEqual([b["estimated_microusd"] for b in retries], [each] * len(retries))
+        self.assertEqual(r["cost_microusd"], asked * each)
+        for _ in range(2):
+            b = self.budget("--session", r["session"])
+            for scope in ("day", "agent", "session", "turn"):
+                self.assertEqual([(x["spent_microusd"], x["estimated_microusd"], x["input_tokens"]) for x in self.scope(b, scope)],
+                                 [(asked * each, asked * each, 0)], scope)
+            self.assertEqual([c["estimated_microusd"] for c in b["calls"]], [each] * asked)
+            self.stop()
+        self.assertIn("ESTIMATED", self.ithaca("budget", "show", check=0).stdout)
+
+    def test_cut_streams_do_not_pass_a_cap(self):
+        r = self.go(self.CUT, check=4, limits="turn_cost_usd: 0.03")
+        self.assertIn("turn_cost_usd", r["error"]["message"])
+        self.assertGreater(r["cost_microusd"], 0)
+        self.assertLessEqual(r["cost_microusd"], 30000)
+
+    def test_a_refusal_inside_a_stream_costs_nothing(self):
+        r = self.go("steps:\n  - { answer: [ { ping: true }, { error: { type: server_error, message: no } } ] }\n", check=1)
+        self.assertEqual(r["cost_microusd"], 0)
+
+    def test_a_server_that_counts_nothing(self):
+        r = self.go("usage: { input: 0, output: 0 }\nsteps:\n  - answer: [ { text: hi } ]\n")
+        self.assertGreater(r["cost_microusd"], 1000)
+        self.assertEqual(self.scope(self.budget(), "day")[0]["estimated_microusd"], r["cost_microusd"])
+
+    def test_what_was_cancelled_is_paid_for(self):
+        self.env["ITHACA__RUNNER__IDLE_MS"] = "60000"
+        self.serve("steps:\n  - { answer: [ { text: \"so far \" }, { delay: 60000 } ] }\n", extra=PRICES)
+        s = self.stream("go")
+        s.until("model.partial")
+        self.rpc().call("turn.cancel", turn=s.events[-1]["turn"])
+        s.end()
+        done = s.events[-1]["body"]
+        self.assertEqual(s.events[-1]["kind"], "turn.finished")
+        self.assertGreater(done["cost_microusd"], 1000)
+        self.assertEqual(done["estimated_microusd"], done["cost_microusd"])
+        day = self.scope(self.rpc().call("budget.get"), "day")[0]
+        self.assertEqual((day["spent_microusd"], day["reserved_microusd"]), (done["cost_microusd"], 0))
+
+    def test_what_was_deleted_while_it_ran_is_paid_for(self):
+        self.env["ITHACA__RUNNER__IDLE_MS"] = "60000"
+        self.serve("steps:\n  - { answer: [ { text: \"so far \" }, { delay: 60000 } ] }\n", extra=PRICES)
+        s = self.stream("go")
+        s.until("model.partial")
+        self.rpc().call("session.delete", session=s.events[-1]["session"])
+        s.end()
+        day = self.scope(self.rpc().call("budget.get"), "day")[0]
+        self.assertGreater(day["spent_microusd"], 1000)
+        self.assertEqual((day["spent_microusd"], day["reserved_microusd"]), (day["estimated_microusd"], 0))
+
+    def test_what_a_crash_ended_is_paid_for_once(self):
+        self.serve("repeat: true\nusage: { input: 2000, output: 200 }\n"
+                   "rules: [ { times: 2, answer: [ { text: \"so far \" }, { delay: 60000 } ] } ]\n"
+                   "steps: [ { answer: [ { text: done } ] } ]\n", extra=PRICES)
+        s = self.stream("go")
+        for attempt in (1, 2):
+            s.until("model.partial", attempt=attempt)
+            os.kill(self.pids()["runtime"], signal.SIGKILL)
+        done = s.until("turn.finished")["body"]
+        s.end()
+        retries = [e["body"] for e in self.events(s.events[0]["session"]) if e["kind"] == "model.retry"]
+        self.assertEqual([b["why"] for b in retries], ["crash", "crash"])
+        self.assertEqual(done["cost_microusd"], 9000 + sum(b["cost_microusd"] for b in retries))
+        self.assertEqual(done["estimated_microusd"], done["cost_microusd"] - 9000)
+
+    # ---- text that is more tokens than bytes / 3 ----
+
+    def test_the_reserve_learns_how_dense_the_text_is(self):
+        """Each call is said to be many more tokens than is assumed before the first answer."""
+        self.serve(self.LOOP.replace("input: 900", "input: 6000") + "repeat: true\n",
+                   extra=PRICES + "    test/thin: { input_usd_per_mtok: 0.1, output_usd_per_mtok: 0.1, max_output: 256 }\n"
+                   "limits: { turn_cost_usd: 0.0097 }\n")
+        r = self.run_json("--model", "test/thin", "go", check=4)
+        cost = up(6000, 0.1) + up(100, 0.1)
+        self.assertEqual(r["cost_microusd"], len(self.server.requests()) * cost)
+        self.assertLessEqual(r["cost_microusd"], 9700)
+        self.assertGreater(r["cost_microusd"], 9700 - 2 * cost)
+        done = [e["body"] for e in self.events(r["session"]) if e["kind"] == "model.done"]
+        self.assertGreater(done[0]["usage"]["input_tokens"] * 3, done[0]["input_bytes"])
+        self.stop()  # the log knows it
+        r = self.run_json("--session", r["session"], "--model", "test/thin", "go", check=4)
+        self.assertLessEqual(r["cost_microusd"], 9700)
+
+    def test_the_first_call_may_pass_it_by_its_difference(self):
+        self.serve("usage: { input: 9000, output: 100 }\nrepeat: true\nsteps:\n  - answer: [ { call: { tool: list } } ]\n",
+                   extra=PRICES + "    test/thin: { input_usd_per_mtok: 1, output_usd_per_mtok: 1, max_output: 256 }\n"
+                   "limits: { turn_cost_usd: 0.006 }\n")
+        r = self.run_json("--model", "test/thin", "go", check=4)
+        self.assertEqual(len(self.server.requests()), 1)
+        self.assertEqual(r["cost_microusd"], 9100)
 
     # ---- a dearer model ----
 

@@ -551,6 +551,25 @@ test_refusal_is_not_repaired(void **state)
 	assert_string_equal(node_z(node_get(finished(b), "error"), "code", ""), "refused");
 }
 
+/* What attempts without an answer cost is part of the turn's cost; an old log does not say it. */
+static void
+test_lost_attempts_cost(void **state)
+{
+	struct bench *b = *state;
+
+	start(b, "{\"turn_steps\":5}");
+	assert_int_equal(feed(b, EVENT_MODEL_RETRY, "{\"cost_microusd\":10,\"estimated_microusd\":10}"), 0);
+	assert_int_equal(b->out.events_n + b->out.effects_n, 0);
+	assert_int_equal(turn_state(b->t), TURN_MODEL);
+	assert_int_equal(feed(b, EVENT_MODEL_RETRY, "{}"), 0);
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, CALLS(CALL("a", "read", "{}"))), 0);
+	assert_true(feed(b, EVENT_MODEL_RETRY, "{}") < 0); /* nothing is asked of a model now */
+	admit(b, 0, "deny", false);
+	assert_int_equal(feed(b, EVENT_TURN_STOPPING, "{\"cost_microusd\":3,\"estimated_microusd\":3}"), 0);
+	assert_int_equal(node_int(finished(b), "cost_microusd", 0), 14);
+	assert_int_equal(node_int(finished(b), "estimated_microusd", 0), 13);
+}
+
 int
 main(void)
 {
@@ -563,7 +582,7 @@ main(void)
 		T(test_only_the_pending_approval_counts), T(test_a_long_turn_takes_no_more_memory),
 		T(test_the_model_that_answered_stays), T(test_structured_answer), T(test_structured_answer_is_repaired_once),
 		T(test_structured_answer_that_stays_wrong_fails), T(test_structured_answer_under_limits),
-		T(test_refusal_is_not_repaired) };
+		T(test_refusal_is_not_repaired), T(test_lost_attempts_cost) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -225,12 +225,12 @@ test_bound(void **state)
 		.max_output_tokens = 100,
 		.context_tokens = 1000 };
 
-	assert_int_equal(model_cost_bound(&m, 0), 1000);
-	assert_int_equal(model_cost_bound(&m, 1), 2 + 1000);
-	assert_int_equal(model_cost_bound(&m, 30), 20 + 1000);
+	assert_int_equal(model_cost_bound(&m, model_tokens_bound(0)), 1000);
+	assert_int_equal(model_cost_bound(&m, model_tokens_bound(1)), 2 + 1000);
+	assert_int_equal(model_cost_bound(&m, model_tokens_bound(30)), 20 + 1000);
 	m.max_output_tokens = 0; /* not known: it cannot be longer than the window */
-	assert_int_equal(model_cost_bound(&m, 0), 10000);
-	assert_true(model_cost_bound(&m, SIZE_MAX) > 0);
+	assert_int_equal(model_cost_bound(&m, model_tokens_bound(0)), 10000);
+	assert_true(model_cost_bound(&m, model_tokens_bound(SIZE_MAX)) > 0);
 }
 
 int

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * The transcript: what a model sees of a log, also after cuts, denials and cancelled turns. */
+#include <stdio.h>
 #include "session/session.h"
 
 #include <setjmp.h>
@@ -387,6 +388,38 @@ test_what_may_come_next(void **state)
 	assert_int_equal(b->v.n, 2);
 }
 
+static void
+answer_of(struct bench *b, const char *model, int64_t tokens, int64_t bytes)
+{
+	char body[256];
+
+	snprintf(body, sizeof body, "{\"model\":\"%s\",\"blocks\":[],\"usage\":{\"input_tokens\":%lld},\"input_bytes\":%lld}", model,
+		(long long)tokens, (long long)bytes);
+	assert_int_equal(add(b, EVENT_MODEL_DONE, body), 0);
+}
+
+/* The densest answer of a model counts, from a token for 3 bytes to one for each. */
+static void
+test_tokens_of_bytes(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(transcript_tokens(b->tr, STR("a/m"), 301), 101);
+	answer_of(b, "a/m", 10, 100);
+	assert_int_equal(transcript_tokens(b->tr, STR("a/m"), 300), 100);
+	answer_of(b, "a/m", 50, 100);
+	answer_of(b, "a/m", 40, 100);
+	assert_int_equal(transcript_tokens(b->tr, STR("a/m"), 301), 151);
+	assert_int_equal(transcript_tokens(b->tr, STR("b/m"), 300), 100);
+	answer_of(b, "b/m", INT64_MAX, 100); /* a server may say anything */
+	assert_int_equal(transcript_tokens(b->tr, STR("b/m"), 300), 300);
+	assert_true(transcript_tokens(b->tr, STR("b/m"), SIZE_MAX) > 0);
+	answer_of(b, "c/m", -1, -1);
+	answer_of(b, "c/m", 0, 0);
+	answer_of(b, "c/m", 5, 0);
+	assert_int_equal(transcript_tokens(b->tr, STR("c/m"), 300), 100);
+}
+
 int
 main(void)
 {
@@ -399,7 +432,7 @@ main(void)
 		T(test_oldest_turns_are_dropped_whole), T(test_bodies_that_do_not_fit_their_kind_are_refused),
 		T(test_notices_to_the_model), T(test_a_notice_between_results_stands_behind_them),
 		T(test_what_an_api_wants_back), T(test_blocks_without_origin), T(test_results_are_cut_where_asked), T(test_a_cut_result_keeps_its_nul),
-		T(test_a_turn_that_is_too_long_is_cut) };
+		T(test_a_turn_that_is_too_long_is_cut), T(test_tokens_of_bytes) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
