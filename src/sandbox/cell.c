@@ -116,6 +116,7 @@ cell_main(const struct order *cell, const struct bind *binds, const struct surve
 	struct cell_init *c = xcalloc(1, sizeof(*c));
 	struct err e = { 0 };
 	struct order o;
+	sigset_t held;
 
 	c->cell = cell;
 	c->kind = (enum cell_kind)cell->num[CELL_NUM_KIND];
@@ -125,6 +126,9 @@ cell_main(const struct order *cell, const struct bind *binds, const struct surve
 	prctl(PR_SET_NAME, "ithaca-cell", 0, 0, 0);
 	signals_reset();
 	signal(SIGCHLD, SIG_IGN);
+	sigemptyset(&held);
+	sigaddset(&held, EXEC_SIGNAL);
+	sigprocmask(SIG_BLOCK, &held, NULL);
 	if ((c->kind == KIND_FULL ? set_up_full(c, binds, s, &e) : set_up_host(c, &e)) != 0) {
 		report_fail(c->sock, 0, &e);
 		_exit(1);

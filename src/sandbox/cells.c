@@ -127,6 +127,15 @@ cell_kill(struct cell *c)
 	cell_dead(c);
 }
 
+int
+cell_room(const struct cell *c, struct err *e)
+{
+	if (c->jobs_n < CELL_EXECS_MAX)
+		return 0;
+	return err_set(e, ERR_BUSY, ERR_TO_MODEL,
+		"%u commands run in this cell already, and more are not started (end background jobs with job)", CELL_EXECS_MAX);
+}
+
 void
 cell_job_begins(struct cell *c)
 {
@@ -599,9 +608,14 @@ closing_check(struct shelld *d)
 	}
 }
 
-void
-cell_close(struct shelld *d, struct str key, bool forget, uint64_t id)
+int
+cell_close(struct shelld *d, struct str key, bool forget, uint64_t id, struct err *e)
 {
+	size_t n = 0;
+	for (const struct closing *o = d->closings; o != NULL; o = o->next)
+		n++;
+	if (n >= CLOSINGS_MAX)
+		return err_set(e, ERR_BUSY, ERR_TO_LOG, "%u cells are being closed (try again later)", CLOSINGS_MAX);
 	struct closing *x = xcalloc(1, sizeof(*x));
 	*x = (struct closing){ .d = d, .forget = forget, .id = id, .asked_by = d->runtime, .spool = d->spool,
 		.next = d->closings };
@@ -614,6 +628,7 @@ cell_close(struct shelld *d, struct str key, bool forget, uint64_t id)
 		}
 	}
 	closing_check(d);
+	return 0;
 }
 
 /* ---- environment ---- */

@@ -360,6 +360,12 @@ sandbox_exec(struct sandbox *sb, const struct exec_request *r, const struct exec
 		json_kv_bool(j, "background", r->background);
 		json_kv_bool(j, "only_resume", r->only_resume);
 		json_kv_bool(j, "input", r->input);
+		if (r->live)
+			json_kv_bool(j, "live", true);
+		if (r->rows > 0) {
+			json_kv_int(j, "rows", r->rows);
+			json_kv_int(j, "columns", r->columns);
+		}
 		json_kv_int(j, "command_bytes", (int64_t)r->command.n);
 		if (wire_end(sb->wire, buf_str(&tail), -1) != 0) {
 			rc = err_set(e, ERR_LIMIT, ERR_TO_LOG, "the plan of the cell is too large");
@@ -408,6 +414,25 @@ exec_call_input(struct exec_call *c, struct str bytes)
 		(void)wire_end(c->sb->wire, part, -1);
 		bytes = str_sub(bytes, part.n, bytes.n);
 	} while (bytes.n > 0);
+}
+
+void
+exec_call_signal(struct exec_call *c, int signal)
+{
+	struct json *j = wire_begin(c->sb->wire, WIRE_SIGNAL, wire_next_id(c->sb->wire));
+	json_kv_z(j, "cell", c->cell);
+	json_kv_z(j, "effect", c->effect);
+	json_kv_z(j, "signal", exec_signal_name(signal));
+	(void)wire_end(c->sb->wire, STR(""), -1);
+}
+
+void
+exec_call_resize(struct exec_call *c, int rows, int columns)
+{
+	struct json *j = wire_begin(c->sb->wire, WIRE_RESIZE, c->id);
+	json_kv_int(j, "rows", rows);
+	json_kv_int(j, "columns", columns);
+	(void)wire_end(c->sb->wire, STR(""), -1);
 }
 
 void

@@ -3,11 +3,14 @@
  * themselves before they look at anything foreign. In a process namespace exec init is its pid 1: it reaps, and when
  * the command ends it kills what the command left behind, waits until that is gone and only then reports. Without a
  * namespace it adopts descendants and kills them one generation after the other. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -20,7 +23,8 @@
 #include "sandbox/fileop.h"
 #include "sandbox/internal.h"
 
-#define NOFILE_MAX 65536
+#define NOFILE_MAX  65536
+#define CPU_TICK_MS 250 /* between looks at the processor time of a tree that has a limit */
 
 static int
 limit(int what, int64_t value)
@@ -34,12 +38,26 @@ limit(int what, int64_t value)
 	return setrlimit(what, &want);
 }
 
+/* Of one process; the tree is watched. A second between the two, so that it ends by SIGXCPU, which says why. */
 static void
-limits_set(const struct order *cell, int64_t data_bytes, int64_t processes)
+limit_cpu(int64_t seconds)
+{
+	struct rlimit now, want;
+
+	if (seconds <= 0 || getrlimit(RLIMIT_CPU, &now) != 0)
+		return;
+	want.rlim_max = MIN((rlim_t)seconds + 1, now.rlim_max);
+	want.rlim_cur = MIN((rlim_t)seconds, want.rlim_max);
+	setrlimit(RLIMIT_CPU, &want);
+}
+
+static void
+limits_set(const struct order *cell, int64_t data_bytes, int64_t processes, int64_t cpu_ms, int64_t files)
 {
 	struct rlimit none = { 0, 0 };
 	setrlimit(RLIMIT_CORE, &none);
-	limit(RLIMIT_NOFILE, NOFILE_MAX);
+	limit(RLIMIT_NOFILE, files > 0 ? files : NOFILE_MAX);
+	limit_cpu((cpu_ms + 999) / 1000);
 	limit(RLIMIT_FSIZE, cell->num[CELL_NUM_FILE]);
 	limit(RLIMIT_NPROC, processes);
 	limit(RLIMIT_DATA, data_bytes);
@@ -76,8 +94,10 @@ children_kill(int children)
 }
 
 struct command {
+	const char *path;
 	char *argv[4], **env;
 	int in, out, err;
+	bool has_terminal;
 	sigset_t no_signals;
 };
 
@@ -90,9 +110,10 @@ command_start(const struct command *c, volatile int *failed)
 		return pid;
 	setsid();
 	sigprocmask(SIG_SETMASK, &c->no_signals, NULL);
-	if (dup2(c->in, 0) == 0 && dup2(c->out, 1) == 1 && dup2(c->err, 2) == 2) {
+	if (dup2(c->in, 0) == 0 && dup2(c->out, 1) == 1 && dup2(c->err, 2) == 2 &&
+		(!c->has_terminal || ioctl(1, TIOCSCTTY, 0) == 0)) {
 		close_range(3, ~0u, 0);
-		execve("/bin/sh", c->argv, c->env);
+		execve(c->path, c->argv, c->env);
 	}
 	*failed = errno;
 	_exit(127);
@@ -110,39 +131,127 @@ env_split(struct str block)
 	return env;
 }
 
+/* A command under way, as its init sees it. */
+struct tree {
+	pid_t pid;
+	int terminal; /* our end of its terminal, to ask who is in its foreground; -1: none */
+	int64_t cpu_ms; /* that all of it may use; 0: no limit */
+	bool out_of_cpu;
+	sigset_t waited;
+};
+
+/* The process group that a signal is for. */
+static pid_t
+tree_foreground(const struct tree *t)
+{
+	pid_t group = t->terminal >= 0 ? tcgetpgrp(t->terminal) : -1;
+	return group > 1 ? group : t->pid;
+}
+
+static int64_t
+timeval_ms(struct timeval t)
+{
+	return (int64_t)t.tv_sec * 1000 + t.tv_usec / 1000;
+}
+
+/* Processor time in a /proc/PID/stat: its own and that of the children that it waited for. */
+static int64_t
+stat_ticks(const char *name)
+{
+	char path[64], text[1024];
+	int64_t sum = 0;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/stat", name);
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	char *p = strrchr(text, ')'); /* of the name, which may hold anything */
+	for (int field = 3; p != NULL && field <= 17; field++) {
+		p = strchr(p + 1, ' ');
+		if (p != NULL && field >= 14)
+			sum += strtoll(p, NULL, 10);
+	}
+	return sum;
+}
+
+/* Of all that lives in this namespace and all that ended in it. */
+static int64_t
+tree_cpu_ms(void)
+{
+	struct rusage ended;
+	int64_t ticks = 0, per_second = sysconf(_SC_CLK_TCK);
+	DIR *d = opendir("/proc");
+
+	for (const struct dirent *x = d == NULL ? NULL : readdir(d); x != NULL; x = readdir(d)) {
+		if (x->d_name[0] >= '1' && x->d_name[0] <= '9' && strcmp(x->d_name, "1") != 0)
+			ticks += stat_ticks(x->d_name);
+	}
+	if (d != NULL)
+		closedir(d);
+	getrusage(RUSAGE_CHILDREN, &ended);
+	return ticks * 1000 / per_second + timeval_ms(ended.ru_utime) + timeval_ms(ended.ru_stime);
+}
+
+/* Until a child ends, shelld asks for something, or it is time to look at the processor time. */
+static void
+tree_wait(struct tree *t)
+{
+	const struct timespec tick = { .tv_nsec = CPU_TICK_MS * 1000000L };
+	siginfo_t info = { 0 };
+	int got = sigtimedwait(&t->waited, &info, t->cpu_ms > 0 && !t->out_of_cpu ? &tick : NULL);
+
+	if (got == EXEC_SIGNAL && info.si_value.sival_int == 0) {
+		kill(-1, SIGKILL);
+	} else if (got == EXEC_SIGNAL && exec_signal_name(info.si_value.sival_int) != NULL) {
+		kill(-tree_foreground(t), info.si_value.sival_int);
+	} else if (got < 0 && errno == EAGAIN && tree_cpu_ms() > t->cpu_ms) {
+		t->out_of_cpu = true;
+		kill(-1, SIGKILL);
+	}
+}
+
 /* Waits for the command as pid 1, then for the end of everything that it left. */
 static int
-wait_namespace(pid_t pid)
+wait_namespace(struct tree *t)
 {
 	int status = 0;
 	for (;;) {
 		int st;
-		pid_t got = waitpid(-1, &st, __WALL);
-		if (got == pid) {
-			status = st;
-			kill(-1, SIGKILL);
-		} else if (got < 0 && errno == ECHILD) {
-			return status;
+		pid_t got;
+		while ((got = waitpid(-1, &st, WNOHANG | __WALL)) > 0) {
+			if (got == t->pid) {
+				status = st;
+				kill(-1, SIGKILL);
+			}
 		}
+		if (got < 0 && errno == ECHILD)
+			return status;
+		tree_wait(t);
 	}
 }
 
 /* SIGTERM from shelld asks for the end of the tree. */
 static int
-wait_subreaper(pid_t pid, const sigset_t *waited, int children)
+wait_subreaper(const struct tree *t, int children)
 {
 	int status = 0, st;
 	for (;;) {
 		pid_t got;
+		siginfo_t info = { 0 };
 		while ((got = waitpid(-1, &st, WNOHANG | __WALL)) > 0) {
-			if (got == pid) {
+			if (got == t->pid) {
 				children_kill(children);
 				return st;
 			}
 		}
-		if (sigwaitinfo(waited, NULL) == SIGTERM) {
-			kill(pid, SIGKILL);
-			waitpid(pid, &status, __WALL);
+		int signal = sigwaitinfo(&t->waited, &info);
+		if (signal == EXEC_SIGNAL && exec_signal_name(info.si_value.sival_int) != NULL) {
+			kill(-tree_foreground(t), info.si_value.sival_int);
+		} else if (signal == SIGTERM) {
+			kill(t->pid, SIGKILL);
+			waitpid(t->pid, &status, __WALL);
 			children_kill(children);
 			return status;
 		}
@@ -165,7 +274,8 @@ prepare(const struct order *cell, const struct order *o, int ruleset, bool has_n
 	enum cell_kind kind = (enum cell_kind)cell->num[CELL_NUM_KIND];
 	if (has_namespace && (kind == KIND_FULL ? root_proc(true, e) : proc_on_host(e)) != 0)
 		return e->code;
-	limits_set(cell, o->num[EXEC_NUM_DATA], o->num[EXEC_NUM_PROCESSES]);
+	limits_set(cell, o->num[EXEC_NUM_DATA], o->num[EXEC_NUM_PROCESSES], o->num[EXEC_NUM_CPU_MS],
+		o->num[EXEC_NUM_FILES]);
 	if (confine_self(kind, false, ruleset, e) != 0)
 		return e->code;
 	if (chdir(o->text[EXEC_TEXT_CWD].p) != 0) {
@@ -179,53 +289,96 @@ static void
 prepare_signals(bool has_namespace, sigset_t *waited)
 {
 	signal(SIGCHLD, SIG_DFL); /* the others are as cell init has them: default */
-	if (has_namespace) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-		return;
-	}
-	prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
-	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	sigemptyset(waited);
-	sigaddset(waited, SIGTERM);
 	sigaddset(waited, SIGCHLD);
+	sigaddset(waited, EXEC_SIGNAL);
+	prctl(PR_SET_PDEATHSIG, has_namespace ? SIGKILL : SIGTERM, 0, 0, 0);
+	if (!has_namespace) {
+		prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+		sigaddset(waited, SIGTERM);
+	}
 	sigprocmask(SIG_BLOCK, waited, NULL);
+}
+
+/* A terminal of the cell for the command, before anything is confined; shelld gets the other end. */
+static int
+open_terminal(const struct order *o, struct command *c, int *master, struct err *e)
+{
+	struct winsize size = { .ws_row = (unsigned short)o->num[EXEC_NUM_ROWS],
+		.ws_col = (unsigned short)o->num[EXEC_NUM_COLUMNS] };
+	int unlocked = 0, fd = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	int slave = fd < 0 || ioctl(fd, TIOCSPTLCK, &unlocked) != 0 || ioctl(fd, TIOCSWINSZ, &size) != 0
+		? -1 : ioctl(fd, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	if (slave < 0)
+		return err_errno(e, errno, ERR_TO_MODEL, "cannot open a terminal in the cell");
+	struct report r = { .kind = REPORT_TERMINAL, .id = o->id };
+	if (report_send(o->fd[3], &r, fd) != 0)
+		return err_errno(e, errno, ERR_TO_LOG, "cannot hand out the terminal");
+	c->in = c->out = c->err = slave;
+	c->has_terminal = true;
+	*master = fd;
+	return 0;
+}
+
+/* An empty command is an interactive shell, the better one if the cell has it. */
+static void
+choose_program(const struct order *o, struct command *c)
+{
+	static const char sh[] = "sh", bash[] = "bash", interactive[] = "-i", flag[] = "-c";
+	bool is_shell = o->text[EXEC_TEXT_COMMAND].n == 0 && c->has_terminal;
+	bool has_bash = is_shell && access("/bin/bash", X_OK) == 0;
+
+	c->path = has_bash ? "/bin/bash" : "/bin/sh";
+	c->argv[0] = (char *)(uintptr_t)(has_bash ? bash : sh);
+	c->argv[1] = (char *)(uintptr_t)(is_shell ? interactive : flag);
+	c->argv[2] = is_shell ? NULL : (char *)(uintptr_t)o->text[EXEC_TEXT_COMMAND].p;
+}
+
+static void
+report_end(int control, const struct order *o, const struct tree *t, int status)
+{
+	struct report r = { .kind = REPORT_ENDED, .id = o->id, .status = status, .out_of_cpu = t->out_of_cpu };
+	struct rusage use = { 0 };
+
+	getrusage(RUSAGE_CHILDREN, &use);
+	r.memory_bytes = (int64_t)use.ru_maxrss * 1024;
+	r.user_ms = timeval_ms(use.ru_utime);
+	r.system_ms = timeval_ms(use.ru_stime);
+	r.written_bytes = (int64_t)use.ru_oublock * 512;
+	report_send(control, &r, -1);
 }
 
 void
 exec_main(const struct order *cell, const struct order *o, int ruleset, bool has_namespace)
 {
-	static const char sh[] = "sh", flag[] = "-c";
 	struct err e = { 0 };
-	sigset_t waited;
 	volatile int failed = 0;
-	struct report r = { .kind = REPORT_ENDED, .id = o->id };
-	struct rusage use;
 	int control = o->fd[3];
-	struct command c = { .argv = { (char *)(uintptr_t)sh, (char *)(uintptr_t)flag,
-			(char *)(uintptr_t)o->text[EXEC_TEXT_COMMAND].p, NULL },
-		.env = env_split(o->text[EXEC_TEXT_ENV]), .in = o->fd[0], .out = o->fd[1], .err = o->fd[2] };
+	struct tree t = { .terminal = -1, .cpu_ms = has_namespace ? o->num[EXEC_NUM_CPU_MS] : 0 };
+	struct command c = { .env = env_split(o->text[EXEC_TEXT_ENV]), .in = o->fd[0], .out = o->fd[1], .err = o->fd[2] };
 
 	int children = has_namespace ? -1 : children_open(); /* before Landlock hides /proc */
-	prepare_signals(has_namespace, &waited);
+	prepare_signals(has_namespace, &t.waited);
 	sigemptyset(&c.no_signals);
 	prctl(PR_SET_NAME, "ithaca-exec", 0, 0, 0);
-	if (prepare(cell, o, ruleset, has_namespace, &e) != 0) {
+	if ((o->num[EXEC_NUM_ROWS] > 0 && open_terminal(o, &c, &t.terminal, &e) != 0) ||
+		prepare(cell, o, ruleset, has_namespace, &e) != 0) {
 		report_fail(control, o->id, &e);
 		_exit(1);
 	}
-	pid_t pid = command_start(&c, &failed);
-	if (pid < 0 || failed != 0) {
-		err_errno(&e, pid < 0 ? errno : failed, ERR_TO_MODEL, "cannot start /bin/sh in the cell");
+	choose_program(o, &c);
+	t.pid = command_start(&c, &failed);
+	if (t.pid < 0 || failed != 0) {
+		err_errno(&e, t.pid < 0 ? errno : failed, ERR_TO_MODEL, "cannot start /bin/sh in the cell");
 		report_fail(control, o->id, &e);
 		_exit(1);
 	}
-	close(o->fd[0]);
-	close(o->fd[1]);
-	close(o->fd[2]);
-	r.status = has_namespace ? wait_namespace(pid) : wait_subreaper(pid, &waited, children);
-	if (getrusage(RUSAGE_CHILDREN, &use) == 0)
-		r.memory_bytes = (int64_t)use.ru_maxrss * 1024;
-	report_send(control, &r, -1);
+	for (int i = 0; i < 3; i++)
+		close(o->fd[i]);
+	if (c.has_terminal)
+		close(c.in);
+	report_end(control, o, &t, has_namespace ? wait_namespace(&t) : wait_subreaper(&t, children));
 	_exit(0);
 }
 
@@ -255,7 +408,7 @@ file_main(const struct order *cell, const struct order *o, int ruleset)
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	buf_init(&head, ANSWER_HEAD_MAX);
 	buf_init(&tail, WIRE_TAIL_MAX);
-	limits_set(cell, o->num[FILE_NUM_DATA], 0);
+	limits_set(cell, o->num[FILE_NUM_DATA], 0, 0, 0);
 	int r = confine_self(kind, true, ruleset, &e);
 	if (r == 0 && chdir(kind == KIND_FULL ? "/shared" : cell->text[BIND_SHARED].p) != 0)
 		r = err_errno(&e, errno, ERR_TO_MODEL, "the workspace");

@@ -187,7 +187,7 @@ file_begin(struct shelld *d, const struct wire_msg *m, struct err *e)
 
 	if (params < 0 || (uint64_t)params > m->tail.n || op.n == 0 || op.n > 32)
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "file: params_bytes must be within the tail and op a name");
-	if (cell_get(d, node_str(m->head, "cell", STR("")), node_get(m->head, "plan"), &c, e) != 0)
+	if (cell_get(d, node_str(m->head, "cell", STR("")), node_get(m->head, "plan"), &c, e) != 0 || cell_room(c, e) != 0)
 		return e->code;
 	struct file_job *f = xcalloc(1, sizeof(*f));
 	*f = (struct file_job){ .d = d, .cell = c, .id = m->id, .is_wanted = true, .control = -1, .pidfd = -1, .answer = -1 };

@@ -6,6 +6,7 @@
 #ifndef SANDBOX_INTERNAL_H
 #define SANDBOX_INTERNAL_H
 
+#include <signal.h>
 #include <sys/types.h>
 #include "base/buf.h"
 #include "base/err.h"
@@ -23,10 +24,14 @@
 #define EXEC_ENV_MAX     (60u * KIB)
 #define EXEC_ENV_N       512u
 #define EXEC_INPUT_MAX   (1u * MIB) /* queued for one command */
+#define JOBS_MAX         4096u /* commands at once in all cells */
+#define WAITERS_MAX      256u /* requests that wait for the same end */
+#define TERMINAL_MAX     10000 /* rows, and columns */
 #define EXEC_RUNS_MAX    4096u /* alternations of the two outputs that a replay keeps apart */
 #define CELLS_MAX        1024u
 #define CELL_EXECS_MAX   64u /* commands and file operations at once in one cell */
 #define CELL_KEY_MAX     64u
+#define CLOSINGS_MAX     1024u /* cells that are being closed */
 #define HIDE_MAX         16u
 #define ANSWER_HEAD_MAX  (WIRE_HEAD_MAX - 8u * KIB) /* of the answer of a file operation, inside a head */
 #define FILE_OP_MS       30000 /* a file operation is killed after this */
@@ -66,7 +71,10 @@ enum { BIND_SHARED, BIND_SCRATCH, BIND_APP, BIND_HOME, BIND_WORK, BIND_COUNT };
 enum { CELL_TEXT_HIDE = BIND_COUNT /* NUL-terminated entries: a digit of enum BIND_*, then a path below it */ };
 /* ORDER_EXEC: fds: stdin, stdout, stderr, control. Numbers: for RLIMIT_DATA and RLIMIT_NPROC (0: a cgroup does it). */
 enum { EXEC_TEXT_COMMAND, EXEC_TEXT_CWD, EXEC_TEXT_ENV };
-enum { EXEC_NUM_DATA, EXEC_NUM_PROCESSES };
+enum { EXEC_NUM_DATA, EXEC_NUM_PROCESSES, EXEC_NUM_ROWS /* 0: no terminal */, EXEC_NUM_COLUMNS, EXEC_NUM_CPU_MS, EXEC_NUM_FILES };
+/* To an exec init, with the number of the signal that its command shall get as value; 0: end everything and report. It is
+ * blocked in cell inits and below, so that none is lost. */
+#define EXEC_SIGNAL (SIGRTMIN + 1)
 /* ORDER_FILE: fds: request (a memory file: parameters then content), answer (a pipe), control. */
 enum { FILE_TEXT_OP };
 enum { FILE_NUM_PARAMS, FILE_NUM_TOTAL, FILE_NUM_DATA };
@@ -95,6 +103,7 @@ enum report_kind {
 	REPORT_READY, /* cell init: takes orders; spare: takes ORDER_CELL */
 	REPORT_BEGUN, /* on a control socket: the exec init exists; descriptor: pidfd; status: 1 when it is pid 1 of a
 		       * namespace, so that SIGKILL to it kills the tree */
+	REPORT_TERMINAL, /* exec init: the other end of its command's terminal is the descriptor */
 	REPORT_ENDED, /* exec init: the command and all its descendants are gone; status as from waitpid */
 	REPORT_FAILED, /* whatever was asked did not happen; text says why */
 	REPORT_KIND_END,
@@ -103,7 +112,9 @@ struct report {
 	uint32_t kind, id;
 	int32_t pid, status;
 	int32_t code; /* enum err_code of REPORT_FAILED */
-	int64_t memory_bytes; /* REPORT_ENDED: largest resident set of one process */
+	/* REPORT_ENDED */
+	int64_t memory_bytes, user_ms, system_ms, written_bytes;
+	bool out_of_cpu;
 	char text[ERR_MSG_MAX];
 };
 int report_send(int sock, const struct report *r, int fd); /* 0 or -1 */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * Commands: each runs once per effect id, writes into the spool, and is shown to whoever attaches. Live output is read
- * back from the spool file at the pace of the stream's credit, so a flood costs disk up to output_max and no memory.
+ * Commands: each runs once per effect id. Here are their begin, input, signals, end, and the requests about them.
  * Invariant: begun is in the spool before the order leaves, and a status only when everything of the command is gone. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -13,60 +13,16 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/path.h"
-#include "sandbox/shelld.h"
+#include "sandbox/job.h"
 
-#define CHUNKS_PER_RUN 8 /* of one pipe, before others get a turn */
-#define STUCK_MS       5000 /* after its timeout, for a command to have begun */
-#define OUTPUT_CHANNEL 1
-#define ERROR_CHANNEL  2
+#define STUCK_MS 5000 /* after its timeout, for a command to have begun */
+#define END_MS   1000 /* for an init to end its tree and say what that used; then it is killed */
 
-/* Bytes of one channel, in the order in which they arrived. */
-struct run {
-	int ch;
-	int64_t n;
-};
-
-struct pipe_end {
-	struct job *j;
-	int ch, fd;
-	struct watch *watch;
-};
-
-struct job {
-	struct shelld *d;
-	struct job *next;
-	struct cell *cell; /* NULL once it ended */
-	char effect[CELL_KEY_MAX + 1];
-	enum { JOB_STARTING, JOB_RUNNING, JOB_ENDED } state;
-	bool has_namespace; /* SIGKILL to its init kills the tree */
-	bool is_sure; /* an init reported its end, or that it never began */
-	struct exec_status st;
-	struct err fail; /* it did not begin */
-	int64_t output_max, began_at_ms;
-	int control, pidfd, spool_fd;
-	struct watch *control_watch, *pidfd_watch;
-	struct pipe_end out[2];
-	struct timer *timeout;
-	struct run *runs;
-	size_t runs_n, runs_cap;
-	/* standard input */
-	int in;
-	struct watch *in_watch;
-	struct buf input;
-	bool input_ended;
-	/* who watches */
-	struct stream *stream;
-	uint64_t id;
-	bool awaits_begin; /* of a background job: is told that it began, and no more */
-	int64_t sent;
-	size_t run_at;
-	int64_t run_sent;
-	struct waiter *killed; /* KILL requests that wait for the end */
-};
+#define END_OF_INPUT "\4" /* on a terminal */
 
 static void job_finish(struct job *j);
 
-static struct job *
+struct job *
 job_find(struct shelld *d, struct str effect)
 {
 	for (struct job *j = d->jobs; j != NULL; j = j->next) {
@@ -76,7 +32,7 @@ job_find(struct shelld *d, struct str effect)
 	return NULL;
 }
 
-static void
+void
 job_free(struct job *j)
 {
 	struct job **p = &j->d->jobs;
@@ -86,224 +42,12 @@ job_free(struct job *j)
 		*p = j->next;
 	if (j->spool_fd >= 0)
 		close(j->spool_fd);
+	job_pipe_close(&j->out[0]);
+	job_pipe_close(&j->out[1]);
 	waiters_free(&j->killed);
 	buf_fini(&j->input);
 	free(j->runs);
 	free(j);
-}
-
-/* ---- who watches ---- */
-
-static void
-send_status(struct job *j)
-{
-	struct wire *w = j->d->runtime;
-	if (j->fail.code != 0) {
-		wire_error(w, j->id, &j->fail);
-		return;
-	}
-	status_write(wire_begin(w, WIRE_EXEC_STATUS, j->id), &j->st);
-	(void)wire_end(w, STR(""), -1);
-}
-
-/* The call is over for its watcher: everything it should see was sent. */
-static void
-dismiss(struct job *j)
-{
-	struct stream *s = j->stream;
-	j->stream = NULL;
-	stream_eof(s);
-	stream_close(s, NULL);
-}
-
-/* What of one channel comes next. A run is left only when another follows: the last one may still grow. */
-static struct run
-next_run(struct job *j)
-{
-	while (j->run_at + 1 < j->runs_n && j->run_sent == j->runs[j->run_at].n) {
-		j->run_at++;
-		j->run_sent = 0;
-	}
-	if (j->run_at >= j->runs_n) /* a replay from the file alone */
-		return (struct run){ OUTPUT_CHANNEL, j->st.kept_bytes - j->sent };
-	return (struct run){ j->runs[j->run_at].ch, j->runs[j->run_at].n - j->run_sent };
-}
-
-/* Sends what the watcher has credit for; after the last byte the status. A job that ended goes with its watcher. */
-static void
-pump(struct job *j)
-{
-	char *chunk = j->d->chunk;
-
-	if (j->stream != NULL && j->awaits_begin && j->state == JOB_STARTING)
-		return;
-	while (j->stream != NULL && j->sent < j->st.kept_bytes) {
-		struct run r = next_run(j);
-		size_t want = MIN(MIN(SHELLD_CHUNK, stream_credit(j->stream)), (size_t)r.n);
-		if (want == 0)
-			return;
-		ssize_t n = pread(j->spool_fd, chunk, want, j->sent);
-		if (n <= 0) {
-			log_error("kept output cannot be read", LOG_S("effect", j->effect), LOG_I("errno", errno));
-			break;
-		}
-		size_t taken = stream_write(j->stream, r.ch, (struct str){ chunk, (size_t)n });
-		j->sent += (int64_t)taken;
-		j->run_sent += (int64_t)taken;
-		if (taken == 0)
-			return;
-	}
-	if (j->state != JOB_ENDED)
-		return;
-	if (j->stream != NULL) {
-		send_status(j);
-		dismiss(j);
-	}
-	job_free(j);
-}
-
-static void
-on_stream_data(void *arg, int ch, struct str bytes)
-{
-	struct job *j = arg;
-	stream_consume(j->stream, bytes.n); /* input has a message of its own */
-}
-
-static void
-on_stream_credit(void *arg)
-{
-	pump(arg);
-}
-
-static void
-on_stream_eof(void *arg)
-{
-}
-
-static void
-on_stream_reset(void *arg, const struct err *e)
-{
-	struct job *j = arg;
-	j->stream = NULL;
-	if (j->state == JOB_ENDED)
-		job_free(j);
-}
-
-static const struct stream_handler watcher = { on_stream_data, on_stream_credit, on_stream_eof, on_stream_reset };
-
-static void
-tell_begun(struct job *j, struct stream *s, uint64_t id)
-{
-	wire_begin(j->d->runtime, WIRE_EXEC_BEGUN, id);
-	(void)wire_end(j->d->runtime, STR(""), -1);
-	stream_eof(s);
-	stream_close(s, NULL);
-}
-
-static void
-attach(struct job *j, uint64_t id, bool is_background)
-{
-	static const struct err taken_over = { .code = ERR_CONFLICT, .msg = "someone else attached to this effect" };
-	if (j->stream != NULL && (!is_background || j->state == JOB_STARTING)) {
-		struct stream *old = j->stream;
-		j->stream = NULL;
-		stream_close(old, &taken_over);
-	}
-	struct stream *s = stream_open(j->d->runtime, id, &watcher, j);
-	if (is_background && j->state == JOB_RUNNING) {
-		tell_begun(j, s, id);
-		return;
-	}
-	j->awaits_begin = is_background;
-	j->stream = s;
-	j->id = id;
-	j->sent = j->run_sent = 0;
-	j->run_at = 0;
-	pump(j);
-}
-
-/* A stream only to say one thing on: the client opened its end when it asked. */
-static void
-answer(struct shelld *d, uint64_t id, const struct exec_status *st, const struct err *e)
-{
-	static const struct stream_handler nobody = { on_stream_data, NULL, on_stream_eof, on_stream_reset };
-	struct job none = { .state = JOB_STARTING };
-	struct stream *s = stream_open(d->runtime, id, &nobody, &none);
-	if (e != NULL) {
-		wire_error(d->runtime, id, e);
-	} else {
-		status_write(wire_begin(d->runtime, WIRE_EXEC_STATUS, id), st);
-		(void)wire_end(d->runtime, STR(""), -1);
-	}
-	stream_eof(s);
-	stream_close(s, NULL);
-}
-
-/* ---- output ---- */
-
-static void
-note_run(struct job *j, int ch, int64_t n)
-{
-	if (j->runs_n > 0 && (j->runs[j->runs_n - 1].ch == ch || j->runs_n >= EXEC_RUNS_MAX)) {
-		j->runs[j->runs_n - 1].n += n;
-		return;
-	}
-	j->runs = vec_grow(j->runs, &j->runs_cap, j->runs_n + 1, sizeof(j->runs[0]));
-	j->runs[j->runs_n++] = (struct run){ ch, n };
-}
-
-static void
-keep(struct job *j, int ch, const char *p, size_t n)
-{
-	int64_t room = j->output_max - j->st.kept_bytes;
-	size_t kept = (size_t)MIN((int64_t)n, MAX(room, 0));
-
-	j->st.output_bytes += (int64_t)n;
-	if (kept == 0)
-		return;
-	if (j->spool_fd < 0)
-		j->spool_fd = spool_out(&j->d->spool, j->effect, true);
-	if (j->spool_fd < 0 || fd_write_all(j->spool_fd, p, kept) != 0) {
-		log_error("output cannot be kept", LOG_S("effect", j->effect), LOG_I("errno", errno));
-		j->output_max = j->st.kept_bytes; /* the rest is counted only */
-		return;
-	}
-	j->st.kept_bytes += (int64_t)kept;
-	note_run(j, ch, (int64_t)kept);
-}
-
-static void
-pipe_close(struct pipe_end *x)
-{
-	watch_close(x->watch);
-	x->watch = NULL;
-	if (x->fd >= 0)
-		close(x->fd);
-	x->fd = -1;
-}
-
-/* False when all that had come is read. */
-static bool
-pipe_read(struct pipe_end *x)
-{
-	char *chunk = x->j->d->chunk;
-	ssize_t n = x->fd < 0 ? -1 : read(x->fd, chunk, SHELLD_CHUNK);
-	if (n > 0) {
-		keep(x->j, x->ch, chunk, (size_t)n);
-		return n == SHELLD_CHUNK;
-	}
-	if (n == 0 || (x->fd >= 0 && errno != EAGAIN && errno != EINTR))
-		pipe_close(x);
-	return false;
-}
-
-static void
-on_pipe(void *arg, int events)
-{
-	struct pipe_end *x = arg;
-	for (int i = 0; i < CHUNKS_PER_RUN && pipe_read(x); i++) {
-	}
-	pump(x->j);
 }
 
 /* ---- input ---- */
@@ -344,28 +88,80 @@ on_input(void *arg, int events)
 	input_flush(arg);
 }
 
+static bool
+is_size(int64_t n)
+{
+	return n >= 1 && n <= TERMINAL_MAX;
+}
+
+static struct job *
+job_watched(struct shelld *d, uint64_t id)
+{
+	struct job *j = d->jobs;
+	while (j != NULL && (j->stream == NULL || j->id != id))
+		j = j->next;
+	return j;
+}
+
 void
 job_input(struct shelld *d, const struct wire_msg *m)
 {
-	struct job *j = d->jobs;
-	while (j != NULL && (j->stream == NULL || j->id != m->id))
-		j = j->next;
-	if (j == NULL || j->in < 0 || j->input_ended)
+	struct job *j = job_watched(d, m->id);
+	bool is_dropped;
+
+	if (j == NULL || j->input_ended || (j->in < 0 && !(j->has_terminal && j->state == JOB_STARTING)))
 		return; /* it ended meanwhile, or takes no input */
-	if (m->tail.n == 0)
-		j->input_ended = true;
-	else if (buf_add_str(&j->input, m->tail) != 0)
+	if (m->tail.n > 0) {
+		is_dropped = buf_add_str(&j->input, m->tail) != 0;
+	} else {
+		is_dropped = j->has_terminal && buf_add_str(&j->input, STR(END_OF_INPUT)) != 0;
+		j->input_ended = !j->has_terminal;
+	}
+	if (is_dropped)
 		log_warn("input was dropped: the command does not read", LOG_S("effect", j->effect));
 	input_flush(j);
 }
 
+void
+job_resize(struct shelld *d, const struct wire_msg *m)
+{
+	const struct job *j = job_watched(d, m->id);
+	int64_t rows = node_int(m->head, "rows", 0), columns = node_int(m->head, "columns", 0);
+	struct winsize size = { .ws_row = (unsigned short)rows, .ws_col = (unsigned short)columns };
+
+	if (j == NULL || !j->has_terminal || j->out[0].fd < 0)
+		return;
+	if (is_size(rows) && is_size(columns))
+		(void)ioctl(j->out[0].fd, TIOCSWINSZ, &size);
+}
+
 /* ---- end ---- */
 
+/* To the command of an init; 0: the init ends everything. */
+static int
+send_order(const struct job *j, int number)
+{
+	siginfo_t info = { 0 };
+	info.si_signo = EXEC_SIGNAL;
+	info.si_code = SI_QUEUE;
+	info.si_value.sival_int = number;
+	return pidfd_send_signal(j->pidfd, EXEC_SIGNAL, &info, 0);
+}
+
+/* Its init can say what the tree used, so it is asked first. When it does not answer, SIGKILL to it ends the tree. */
 static void
 kill_tree(struct job *j)
 {
-	if (j->pidfd >= 0)
-		(void)pidfd_send_signal(j->pidfd, j->has_namespace ? SIGKILL : SIGTERM, NULL, 0);
+	if (j->pidfd < 0)
+		return;
+	if (!j->has_namespace) {
+		(void)pidfd_send_signal(j->pidfd, SIGTERM, NULL, 0);
+	} else if (!j->asked_end && send_order(j, 0) == 0) {
+		j->asked_end = true;
+		timer_again(j->timeout, END_MS);
+	} else {
+		(void)pidfd_send_signal(j->pidfd, SIGKILL, NULL, 0);
+	}
 }
 
 static void
@@ -382,6 +178,31 @@ set_end(struct job *j, int status)
 }
 
 static void
+set_use(struct job *j, const struct report *r)
+{
+	j->st.has_use = true;
+	j->st.user_ms = r->user_ms;
+	j->st.system_ms = r->system_ms;
+	j->st.memory_bytes = r->memory_bytes;
+	j->st.written_bytes = r->written_bytes;
+	j->st.out_of_cpu = r->out_of_cpu || j->st.signal == SIGXCPU || j->st.exit_code == 128 + SIGXCPU;
+}
+
+/* Two descriptors, because each is watched for one thing. */
+static void
+take_terminal(struct job *j, int fd)
+{
+	fd_set_nonblock(fd);
+	j->out[0].fd = fd;
+	job_pipe_watch(&j->out[0]);
+	j->in = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (j->in >= 0) {
+		j->in_watch = watch_start(j->d->l, j->in, 0, on_input, j);
+		input_flush(j);
+	}
+}
+
+static void
 on_report(struct job *j, const struct report *r, int fd)
 {
 	switch (r->kind) {
@@ -391,16 +212,18 @@ on_report(struct job *j, const struct report *r, int fd)
 		j->state = JOB_RUNNING;
 		j->has_namespace = r->status != 0;
 		j->pidfd = fd;
-		if (j->stream != NULL && j->awaits_begin) {
-			struct stream *told = j->stream;
-			j->stream = NULL;
-			tell_begun(j, told, j->id);
-		}
+		job_tell_begun(j);
 		if (j->st.killed || j->st.timed_out)
 			kill_tree(j);
 		return;
+	case REPORT_TERMINAL:
+		if (!j->has_terminal || j->out[0].fd >= 0 || fd < 0)
+			break;
+		take_terminal(j, fd);
+		return;
 	case REPORT_ENDED:
 		set_end(j, r->status);
+		set_use(j, r);
 		break;
 	case REPORT_FAILED:
 		err_set(&j->fail, r->code, ERR_TO_MODEL, "%s", r->text);
@@ -477,11 +300,7 @@ close_all(struct job *j)
 		close(j->pidfd);
 	j->control = j->pidfd = -1;
 	input_close(j);
-	for (int i = 0; i < 2; i++) {
-		while (pipe_read(&j->out[i])) {
-		}
-		pipe_close(&j->out[i]);
-	}
+	job_drain(j);
 }
 
 static void
@@ -514,7 +333,7 @@ job_finish(struct job *j)
 	j->cell = NULL;
 	answer_killers(j);
 	cell_job_ends(c);
-	pump(j);
+	job_pump(j);
 }
 
 static void
@@ -522,12 +341,14 @@ on_timeout(void *arg)
 {
 	struct job *j = arg;
 	bool is_second = j->st.timed_out;
-	j->st.timed_out = true;
-	kill_tree(j);
-	if (is_second && j->state == JOB_STARTING)
+
+	if (j->state == JOB_STARTING && is_second) {
 		cell_kill(j->cell); /* its init takes no orders */
-	else
-		timer_again(j->timeout, STUCK_MS);
+		return;
+	}
+	timer_again(j->timeout, STUCK_MS);
+	j->st.timed_out = j->st.timed_out || !j->asked_end;
+	kill_tree(j);
 }
 
 void
@@ -564,7 +385,8 @@ jobs_runtime_gone(struct shelld *d)
 struct exec_args {
 	struct str cell, effect, command, env, cwd;
 	int64_t timeout_ms, output_max;
-	bool is_background, only_resume, wants_input;
+	int64_t rows, columns;
+	bool is_background, only_resume, wants_input, is_live;
 	const struct node *plan;
 };
 
@@ -582,6 +404,9 @@ read_args(const struct wire_msg *m, struct exec_args *a, struct err *e)
 		.is_background = node_bool(m->head, "background", false),
 		.only_resume = node_bool(m->head, "only_resume", false),
 		.wants_input = node_bool(m->head, "input", false),
+		.is_live = node_bool(m->head, "live", false),
+		.rows = node_int(m->head, "rows", 0),
+		.columns = node_int(m->head, "columns", 0),
 		.plan = node_get(m->head, "plan"),
 	};
 	if (!key_valid(a->effect))
@@ -597,6 +422,8 @@ read_args(const struct wire_msg *m, struct exec_args *a, struct err *e)
 	if (a->timeout_ms < 1 || a->output_max < 0 || a->output_max > (int64_t)TOOL_OUTPUT_MAX)
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "exec: timeout_ms must be at least 1, output_max 0..%u",
 			TOOL_OUTPUT_MAX);
+	if ((a->rows != 0 || a->columns != 0) && (!is_size(a->rows) || !is_size(a->columns)))
+		return err_set(e, ERR_INVALID, ERR_TO_LOG, "exec: rows and columns of a terminal must be 1..%d", TERMINAL_MAX);
 	return 0;
 }
 
@@ -616,12 +443,34 @@ job_new(struct shelld *d, struct str effect)
 	return j;
 }
 
+/* On a terminal the command's ends are made in the cell. */
+static int
+open_control(struct job *j, struct order *o, struct err *e)
+{
+	int control[2];
+
+	while (o->fd_n < 3) {
+		int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			return err_errno(e, errno, ERR_TO_LOG, "exec: /dev/null");
+		o->fd[o->fd_n++] = fd;
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) != 0)
+		return err_errno(e, errno, ERR_TO_LOG, "exec: socketpair");
+	o->fd[o->fd_n++] = control[1];
+	j->control = control[0];
+	fd_set_nonblock(j->control);
+	return 0;
+}
+
 /* Descriptors of the order: the command's ends. Ours stay in j. */
 static int
 open_ends(struct job *j, struct order *o, bool wants_input, struct err *e)
 {
 	int in[2], out[2], err[2], control[2];
 
+	if (j->has_terminal)
+		return open_control(j, o, e);
 	if (wants_input ? pipe2(in, O_CLOEXEC) != 0 : (in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
 		return err_errno(e, errno, ERR_TO_LOG, "exec: standard input");
 	o->fd[o->fd_n++] = in[0];
@@ -651,11 +500,22 @@ watch_ends(struct job *j, int64_t timeout_ms)
 {
 	struct loop *l = j->d->l;
 	j->control_watch = watch_start(l, j->control, LOOP_READ, on_control, j);
-	for (int i = 0; i < 2; i++)
-		j->out[i].watch = watch_start(l, j->out[i].fd, LOOP_READ, on_pipe, &j->out[i]);
+	for (int i = 0; i < 2 && !j->has_terminal; i++)
+		job_pipe_watch(&j->out[i]);
 	if (j->in >= 0)
 		j->in_watch = watch_start(l, j->in, 0, on_input, j);
 	j->timeout = timer_start(l, timeout_ms, on_timeout, j);
+}
+
+static int
+jobs_room(const struct shelld *d, struct err *e)
+{
+	size_t n = 0;
+	for (const struct job *j = d->jobs; j != NULL; j = j->next)
+		n++;
+	if (n < JOBS_MAX)
+		return 0;
+	return err_set(e, ERR_BUSY, ERR_TO_MODEL, "%u commands run already (try again later)", JOBS_MAX);
 }
 
 static int
@@ -665,13 +525,15 @@ job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct 
 	struct cell *c;
 	struct buf env;
 
-	if (cell_get(d, a->cell, a->plan, &c, e) != 0)
+	if (jobs_room(d, e) != 0 || cell_get(d, a->cell, a->plan, &c, e) != 0 || cell_room(c, e) != 0)
 		return e->code;
 	buf_init(&env, EXEC_ENV_MAX);
 	struct arena *arena = arena_new(256 * KIB);
 	struct job *j = job_new(d, a->effect);
 	j->cell = c;
 	j->output_max = a->output_max;
+	j->is_live = a->is_live;
+	j->has_terminal = a->rows > 0;
 	int r = cell_env(c, a->env, &env, e);
 	if (r == 0)
 		r = open_ends(j, &o, a->wants_input, e);
@@ -683,6 +545,10 @@ job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct 
 		o.text[EXEC_TEXT_ENV] = buf_str(&env);
 		o.num[EXEC_NUM_DATA] = c->has_group || c->kind == KIND_HOST ? 0 : c->plan.memory_bytes;
 		o.num[EXEC_NUM_PROCESSES] = cell_processes_rlimit(c);
+		o.num[EXEC_NUM_ROWS] = a->rows;
+		o.num[EXEC_NUM_COLUMNS] = a->columns;
+		o.num[EXEC_NUM_CPU_MS] = c->plan.cpu_ms;
+		o.num[EXEC_NUM_FILES] = c->plan.open_files;
 		cell_job_begins(c);
 		watch_ends(j, a->timeout_ms);
 		cell_post(c, &o);
@@ -691,8 +557,8 @@ job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct 
 		order_close_fds(&o);
 		if (j->control >= 0)
 			close(j->control);
-		pipe_close(&j->out[0]);
-		pipe_close(&j->out[1]);
+		job_pipe_close(&j->out[0]);
+		job_pipe_close(&j->out[1]);
 		input_close(j);
 		job_free(j);
 	}
@@ -722,25 +588,25 @@ job_exec(struct shelld *d, const struct wire_msg *m, struct err *e)
 	struct job *j;
 
 	if (read_args(m, &a, &why) != 0) {
-		answer(d, m->id, NULL, &why);
+		job_answer(d, m->id, NULL, &why);
 		return 0;
 	}
 	j = job_find(d, a.effect);
 	if (j != NULL) {
-		attach(j, m->id, a.is_background);
+		job_attach(j, m->id, a.is_background);
 		return 0;
 	}
 	char effect[CELL_KEY_MAX + 1] = { 0 };
 	memcpy(effect, a.effect.p, a.effect.n);
 	spool_find(&d->spool, effect, &st);
 	if (st.state == EXEC_DONE) {
-		attach(job_replay(d, a.effect, &st), m->id, false);
+		job_attach(job_replay(d, a.effect, &st), m->id, false);
 	} else if (a.only_resume || (st.state == EXEC_UNKNOWN && spool_has_begun(&d->spool, effect))) {
-		answer(d, m->id, &st, NULL);
+		job_answer(d, m->id, &st, NULL);
 	} else if (job_begin(d, &a, &j, &why) != 0) {
-		answer(d, m->id, NULL, &why);
+		job_answer(d, m->id, NULL, &why);
 	} else {
-		attach(j, m->id, a.is_background);
+		job_attach(j, m->id, a.is_background);
 	}
 	return 0;
 }
@@ -787,6 +653,28 @@ look_up(struct shelld *d, const char *effect, struct exec_status *st)
 	return j;
 }
 
+/* Answered like KILL, but at once: the command goes on unless the signal ends it. */
+int
+job_signal(struct shelld *d, const struct wire_msg *m, struct err *e)
+{
+	char effect[CELL_KEY_MAX + 1];
+	struct exec_status st;
+	int number = exec_signal_parse(node_str(m->head, "signal", STR("")));
+
+	if (read_own_effect(d, m, effect, e) != 0)
+		return e->code;
+	if (number == 0)
+		return err_set(e, ERR_INVALID, ERR_TO_MODEL, "no signal that can be sent (HUP INT QUIT TERM KILL USR1 USR2 STOP TSTP CONT)");
+	struct job *j = look_up(d, effect, &st);
+	if (j != NULL && j->state == JOB_STARTING)
+		return err_set(e, ERR_BUSY, ERR_TO_MODEL, "%s has not begun yet", effect);
+	if (j != NULL && j->state == JOB_RUNNING && send_order(j, number) != 0)
+		return err_errno(e, errno, ERR_TO_LOG, "signal %d", number);
+	status_write(wire_begin(d->runtime, WIRE_SPOOLED, m->id), &st);
+	(void)wire_end(d->runtime, STR(""), -1);
+	return 0;
+}
+
 int
 job_kill(struct shelld *d, const struct wire_msg *m, struct err *e)
 {
@@ -797,8 +685,9 @@ job_kill(struct shelld *d, const struct wire_msg *m, struct err *e)
 		return e->code;
 	struct job *j = look_up(d, effect, &st);
 	if (j != NULL && j->state != JOB_ENDED) {
+		if (waiter_add(&j->killed, m->id, e) != 0)
+			return e->code;
 		j->st.killed = true;
-		waiter_add(&j->killed, m->id);
 		kill_tree(j);
 		return 0;
 	}

@@ -22,6 +22,9 @@ struct cell_plan {
 	int64_t cpu_percent; /* 100: one core */
 	int64_t file_bytes; /* largest file that may be written */
 	int64_t tmp_bytes; /* size of /tmp */
+	/* Limits of each command. 0: none. */
+	int64_t cpu_ms; /* processor time of it and all its children */
+	int64_t open_files; /* of one process */
 	bool require_limits; /* refuse the cell where memory and processes cannot be enforced by a cgroup */
 	bool allow_basic; /* cell-basic may be used where user namespaces are refused */
 };
@@ -81,6 +84,12 @@ struct exec_request {
 	bool background; /* on_status comes when it began; then poll with sandbox_job */
 	bool only_resume; /* after a crash: attach to a run of this key, never start one */
 	bool input; /* exec_call_input will be used; otherwise its standard input is empty */
+	/* On a terminal of its own of this size (0: none); an empty command is an interactive shell. Output comes on channel
+	 * 1; an empty input is ^D. */
+	int rows, columns;
+	/* Output is not kept but goes to this call alone, and the command is held back while that does not consume it. A call
+	 * that attaches later sees what comes from then on. */
+	bool live;
 };
 enum exec_state {
 	EXEC_DONE, /* ended: exit, signal, ... are set */
@@ -94,9 +103,15 @@ struct exec_status {
 	int signal;
 	bool timed_out, killed; /* killed: on request */
 	bool out_of_memory, out_of_processes; /* killed for it, with the other commands of the cell where limits are soft */
+	bool out_of_cpu; /* cpu_ms of the plan is used up */
 	int64_t duration_ms;
 	int64_t output_bytes; /* that it wrote */
 	int64_t kept_bytes; /* that can be read with sandbox_spool */
+	/* What the command and its children used; not known of one whose init had to be killed. */
+	bool has_use;
+	int64_t user_ms, system_ms;
+	int64_t memory_bytes; /* largest resident set of one process */
+	int64_t written_bytes; /* to files on disks */
 };
 struct exec_handler {
 	/* Live output, in order. ch: 1 standard output, 2 standard error. offset: of these bytes in the whole output; after
@@ -114,6 +129,12 @@ void exec_call_kill(struct exec_call *c);
 /* No callbacks any more; the command goes on. */
 void exec_call_forget(struct exec_call *c);
 void exec_call_input(struct exec_call *c, struct str bytes); /* empty: the end of its input */
+/* To what runs in the foreground of its terminal, or to its process group. A signal of exec_signal_name. */
+void exec_call_signal(struct exec_call *c, int signal);
+void exec_call_resize(struct exec_call *c, int rows, int columns);
+/* The signals that can be sent: "INT" and so on; NULL and 0 for any other. */
+const char *exec_signal_name(int signal);
+int exec_signal_parse(struct str name);
 
 /* Makes the cell ahead of its first use, while the model still thinks. No answer: a failure shows at the first use. */
 void sandbox_warm(struct sandbox *sb, const char *cell, const struct cell_plan *plan);

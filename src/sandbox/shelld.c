@@ -19,12 +19,18 @@
 
 /* ---- small things that the others use ---- */
 
-void
-waiter_add(struct waiter **list, uint64_t id)
+int
+waiter_add(struct waiter **list, uint64_t id, struct err *e)
 {
+	size_t n = 0;
+	for (const struct waiter *x = *list; x != NULL; x = x->next)
+		n++;
+	if (n >= WAITERS_MAX)
+		return err_set(e, ERR_LIMIT, ERR_TO_LOG, "%u requests wait for this already", WAITERS_MAX);
 	struct waiter *w = xcalloc(1, sizeof(*w));
 	*w = (struct waiter){ id, *list };
 	*list = w;
+	return 0;
 }
 
 void
@@ -200,8 +206,7 @@ on_spawn(struct shelld *d, const struct wire_msg *m, struct err *e)
 		wire_begin(d->runtime, WIRE_SPAWNED, m->id);
 		return wire_end(d->runtime, STR(""), -1);
 	}
-	waiter_add(&c->spawned, m->id);
-	return 0;
+	return waiter_add(&c->spawned, m->id, e);
 }
 
 /* Whatever the runtime thinks; one that was begun in another tier may still be asked for. */
@@ -221,6 +226,13 @@ on_input(struct shelld *d, const struct wire_msg *m, struct err *e)
 }
 
 static int
+on_resize(struct shelld *d, const struct wire_msg *m, struct err *e)
+{
+	job_resize(d, m);
+	return 0;
+}
+
+static int
 on_close(struct shelld *d, const struct wire_msg *m, struct err *e)
 {
 	struct str cell = node_str(m->head, "cell", STR(""));
@@ -228,16 +240,16 @@ on_close(struct shelld *d, const struct wire_msg *m, struct err *e)
 		return job_forget(d, m, e);
 	if (!key_valid(cell))
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "bad cell key");
-	cell_close(d, cell, node_bool(m->head, "forget", false), m->id);
-	return 0;
+	return cell_close(d, cell, node_bool(m->head, "forget", false), m->id, e);
 }
 
 static const struct {
 	enum wire_kind kind;
 	request_fn fn;
 } requests[] = {
-	{ WIRE_SPAWN, on_spawn }, { WIRE_EXEC, on_exec }, { WIRE_INPUT, on_input }, { WIRE_KILL, job_kill },
-	{ WIRE_SPOOL, job_spool }, { WIRE_FILE, file_begin }, { WIRE_CLOSE, on_close },
+	{ WIRE_SPAWN, on_spawn }, { WIRE_EXEC, on_exec }, { WIRE_INPUT, on_input }, { WIRE_RESIZE, on_resize },
+	{ WIRE_SIGNAL, job_signal }, { WIRE_KILL, job_kill }, { WIRE_SPOOL, job_spool },
+	{ WIRE_FILE, file_begin }, { WIRE_CLOSE, on_close },
 };
 
 static int

@@ -34,7 +34,7 @@ struct waiter {
 	uint64_t id;
 	struct waiter *next;
 };
-void waiter_add(struct waiter **list, uint64_t id);
+int waiter_add(struct waiter **list, uint64_t id, struct err *e) MUST_USE; /* ERR_LIMIT */
 void waiters_free(struct waiter **list);
 
 /* Orders that a socket did not take yet. */
@@ -122,10 +122,11 @@ int cell_get(struct shelld *d, struct str key, const struct node *plan, struct c
 int64_t cell_processes_rlimit(const struct cell *c); /* for one command; 0: none */
 void cell_post(struct cell *c, struct order *o);
 void cell_read(struct cell *c); /* takes what it reported by now */
+int cell_room(const struct cell *c, struct err *e) MUST_USE; /* for one more command or file operation */
 void cell_job_begins(struct cell *c);
 void cell_job_ends(struct cell *c);
 void cell_kill(struct cell *c);
-void cell_close(struct shelld *d, struct str key, bool forget, uint64_t id);
+int cell_close(struct shelld *d, struct str key, bool forget, uint64_t id, struct err *e) MUST_USE;
 void zygote_read(struct shelld *d);
 void cells_waiters_drop(struct shelld *d);
 /* NULL-terminated environment of a command, as NUL-terminated entries: ours, then additions over it. */
@@ -145,6 +146,8 @@ void state_remove(const char *state);
 
 int job_exec(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
 void job_input(struct shelld *d, const struct wire_msg *m);
+void job_resize(struct shelld *d, const struct wire_msg *m);
+int job_signal(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
 int job_kill(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
 int job_spool(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
 int job_forget(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;

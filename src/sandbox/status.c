@@ -26,6 +26,34 @@ find(const char *const *names, size_t n, struct str s)
 	return -1;
 }
 
+static const struct {
+	int number;
+	const char *name;
+} signal_names[] = {
+	{ SIGHUP, "HUP" }, { SIGINT, "INT" }, { SIGQUIT, "QUIT" }, { SIGTERM, "TERM" }, { SIGKILL, "KILL" },
+	{ SIGUSR1, "USR1" }, { SIGUSR2, "USR2" }, { SIGSTOP, "STOP" }, { SIGTSTP, "TSTP" }, { SIGCONT, "CONT" },
+};
+
+const char *
+exec_signal_name(int signal)
+{
+	for (size_t i = 0; i < ARRAY_LEN(signal_names); i++) {
+		if (signal_names[i].number == signal)
+			return signal_names[i].name;
+	}
+	return NULL;
+}
+
+int
+exec_signal_parse(struct str name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(signal_names); i++) {
+		if (str_is(name, signal_names[i].name))
+			return signal_names[i].number;
+	}
+	return 0;
+}
+
 int
 access_parse(struct str s)
 {
@@ -57,6 +85,13 @@ status_write(struct json *j, const struct exec_status *st)
 	json_kv_int(j, "ms", st->duration_ms);
 	json_kv_int(j, "output_bytes", st->output_bytes);
 	json_kv_int(j, "kept_bytes", st->kept_bytes);
+	json_kv_bool(j, "out_of_cpu", st->out_of_cpu);
+	if (!st->has_use)
+		return;
+	json_kv_int(j, "user_ms", st->user_ms);
+	json_kv_int(j, "system_ms", st->system_ms);
+	json_kv_int(j, "memory_bytes", st->memory_bytes);
+	json_kv_int(j, "written_bytes", st->written_bytes);
 }
 
 int
@@ -76,6 +111,12 @@ status_read(const struct node *n, struct exec_status *st)
 		.duration_ms = node_int(n, "ms", 0),
 		.output_bytes = node_int(n, "output_bytes", 0),
 		.kept_bytes = node_int(n, "kept_bytes", 0),
+		.out_of_cpu = node_bool(n, "out_of_cpu", false),
+		.has_use = node_get(n, "user_ms") != NULL,
+		.user_ms = node_int(n, "user_ms", 0),
+		.system_ms = node_int(n, "system_ms", 0),
+		.memory_bytes = node_int(n, "memory_bytes", 0),
+		.written_bytes = node_int(n, "written_bytes", 0),
 	};
 	return 0;
 }
@@ -122,6 +163,8 @@ plan_write(struct json *j, const struct cell_plan *p)
 	json_kv_int(j, "cpu_percent", p->cpu_percent);
 	json_kv_int(j, "file_bytes", p->file_bytes);
 	json_kv_int(j, "tmp_bytes", p->tmp_bytes);
+	json_kv_int(j, "cpu_ms", p->cpu_ms);
+	json_kv_int(j, "open_files", p->open_files);
 	json_kv_bool(j, "require_limits", p->require_limits);
 	json_kv_bool(j, "allow_basic", p->allow_basic);
 	json_obj_end(j);
@@ -153,7 +196,8 @@ plan_read(const struct node *n, struct cell_plan *p, struct err *e)
 	} numbers[] = {
 		{ "memory_bytes", &got.memory_bytes, 1 }, { "processes", &got.processes, 1 },
 		{ "cpu_percent", &got.cpu_percent, 1 }, { "file_bytes", &got.file_bytes, 1 },
-		{ "tmp_bytes", &got.tmp_bytes, 4096 },
+		{ "tmp_bytes", &got.tmp_bytes, 4096 }, { "cpu_ms", &got.cpu_ms, 0 },
+		{ "open_files", &got.open_files, 0 },
 	};
 
 	if (access < 0)
