@@ -88,9 +88,10 @@ test_shell(void **state)
 	rig_begin(r, &q, &o);
 	exec_call_input(o.call, STR("cd /tmp; A=kept; stty -echo; echo be\"\"gun\n"));
 	expect(&o, "begun");
-	exec_call_input(o.call, STR("echo sleep\"\"ing; sleep 1000\n"));
+	exec_call_input(o.call, STR("sh -c 'trap \"echo $((6*7))int; exit\" INT; echo sleep\"\"ing; while :; do sleep 0.02; done'\n"));
 	expect(&o, "sleeping");
 	exec_call_input(o.call, STR("\3"));
+	expect(&o, "42int");
 	exec_call_input(o.call, STR("echo $PWD-$A\n"));
 	expect(&o, "/tmp-kept");
 	exec_call_input(o.call, STR(""));
