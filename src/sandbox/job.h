@@ -19,7 +19,7 @@ struct pipe_end {
 	struct job *j;
 	int ch, fd;
 	struct watch *watch;
-	bool is_paused; /* of a live one: its watcher takes no more for now */
+	bool is_paused; /* of a live one: its watcher takes no more until it gives credit */
 };
 
 struct job {

@@ -49,7 +49,7 @@ next_run(struct job *j)
 	return (struct run){ j->runs[j->run_at].ch, j->runs[j->run_at].n - j->run_sent };
 }
 
-/* Of a live command. False when there is no more for now, or the watcher takes no more. */
+/* Of a live command. False when there is no more yet, or the watcher takes no more. */
 static bool
 pipe_pass(struct pipe_end *x)
 {
