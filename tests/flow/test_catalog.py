@@ -116,10 +116,10 @@ class Show(Catalog):
         self.assertIn("did you mean 'anthropic'", self.ithaca("catalog", "show", "antropic", check=1).stderr)
 
     def test_configuration_wins(self):
-        self.config("catalog:\n  models:\n    anthropic/claude-opus-5: { input_usd_per_mtok: 9, input: [audio], tools: false }\n"
+        self.config("catalog:\n  models:\n    anthropic/claude-opus-5: { input_usd_per_mtok: 9, input: [image, audio], tools: false }\n"
                     "    openai/gpt-99: { context: 77000 }\n")
         m = self.show("anthropic/claude-opus-5")
-        self.assertEqual((m["input_microusd_per_mtok"], m["input"], m["tools"]), (9000000, ["text", "audio"], False))
+        self.assertEqual((m["input_microusd_per_mtok"], m["input"], m["tools"]), (9000000, ["text", "image"], False), "its API carries no audio")
         self.assertEqual(m["output_microusd_per_mtok"], 25000000)
         self.assertEqual(m["source"], "config")
         self.assertEqual(self.show("gpt-99")["context"], 77000)
