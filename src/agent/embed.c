@@ -229,12 +229,28 @@ on_head(void *arg, int status, struct str headers)
 }
 
 static void
+part_refused(struct embedding *x)
+{
+	struct failure f;
+
+	failure_from_http(x->info.api, arena_strdup(x->own, x->info.provider), x->status, buf_str(&x->headers),
+		buf_str(&x->answer), clock_wall_ms(), &f);
+	part_failed(x, &f);
+}
+
+static void
 on_data(void *arg, struct str bytes)
 {
 	struct embedding *x = arg;
 	struct err e;
 
-	buf_add_str(&x->answer, x->status == 200 ? bytes : str_sub(bytes, 0, PROVIDER_ERROR_MAX - MIN(x->answer.n, PROVIDER_ERROR_MAX)));
+	if (x->status != 200) {
+		buf_add_str(&x->answer, str_sub(bytes, 0, PROVIDER_ERROR_MAX - x->answer.n));
+		if (x->answer.n == PROVIDER_ERROR_MAX) /* enough is known; it may never end */
+			part_refused(x);
+		return;
+	}
+	buf_add_str(&x->answer, bytes);
 	if (!x->answer.overflow)
 		return;
 	err_set(&e, ERR_LIMIT, ERR_TO_USER, "an answer with vectors is larger than %u MiB", EMBED_ANSWER_MAX / MIB);
@@ -245,16 +261,12 @@ static void
 on_end(void *arg)
 {
 	struct embedding *x = arg;
-	struct failure f;
 
 	x->fetch = NULL;
-	if (x->status == 200) {
+	if (x->status == 200)
 		part_done(x);
-		return;
-	}
-	failure_from_http(x->info.api, arena_strdup(x->own, x->info.provider), x->status, buf_str(&x->headers),
-		buf_str(&x->answer), clock_wall_ms(), &f);
-	part_failed(x, &f);
+	else
+		part_refused(x);
 }
 
 static void

@@ -351,6 +351,16 @@ on_head(void *arg, int status, struct str headers)
 }
 
 static void
+refused(struct model_call *m)
+{
+	struct failure f;
+
+	failure_from_http(m->info.api, arena_strdup(m->a, m->info.provider), m->status, buf_str(&m->headers),
+		buf_str(&m->error_body), clock_wall_ms(), &f);
+	call_failed(m, &f);
+}
+
+static void
 on_data(void *arg, struct str bytes)
 {
 	struct model_call *m = arg;
@@ -358,6 +368,8 @@ on_data(void *arg, struct str bytes)
 
 	if (m->status != 200) {
 		buf_add_str(&m->error_body, str_sub(bytes, 0, PROVIDER_ERROR_MAX - m->error_body.n));
+		if (m->error_body.n == PROVIDER_ERROR_MAX) /* enough is known; it may never end */
+			refused(m);
 		return;
 	}
 	if (parser_feed(m->parser, bytes, &e) != 0)
@@ -370,14 +382,11 @@ on_end(void *arg)
 	struct model_call *m = arg;
 	const struct model_answer *answer;
 	struct model_answer found;
-	struct failure f;
 	struct err e = { 0 };
 
 	m->fetch = NULL;
 	if (m->status != 200) {
-		failure_from_http(m->info.api, arena_strdup(m->a, m->info.provider), m->status, buf_str(&m->headers),
-			buf_str(&m->error_body), clock_wall_ms(), &f);
-		call_failed(m, &f);
+		refused(m);
 	} else if (parser_end(m->parser, &answer, &e) != 0) {
 		attempt_error(m, &e);
 	} else {

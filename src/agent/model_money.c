@@ -37,6 +37,8 @@ call_reserve(struct model_call *m, struct err *e)
 	}
 	input_only.output_microusd_per_mtok = 0;
 	input = model_cost_bound(&input_only, input_tokens(m));
+	if (price == 0 && input == 0)
+		return 0; /* what costs nothing passes no cap, also where one was passed */
 	if (price > 0 && left > input)
 		affordable = (int64_t)MIN((__int128)(left - input) * MTOK / price, (__int128)INT64_MAX);
 	if (input > left || affordable < MIN(OUTPUT_TOKENS_MIN, most))
@@ -45,8 +47,7 @@ call_reserve(struct model_call *m, struct err *e)
 			cap);
 	if (affordable < most)
 		m->q.max_output_tokens = most = affordable;
-	if (price > 0 || input > 0)
-		money_claim(en, &m->claim, &w, input + output_cost(price, most));
+	money_claim(en, &m->claim, &w, input + output_cost(price, most));
 	return 0;
 }
 

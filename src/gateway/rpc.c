@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #define CLIENTS_MAX 1024
+#define CALLS_MAX   256 /* of one client, unanswered */
 #define SUB_HIGH    (1 * MIB)
 #define SUB_LOW     (256 * KIB)
 
@@ -32,6 +33,7 @@ struct client {
 	struct gateway *g;
 	struct wire *w;
 	struct request *requests;
+	size_t requests_n;
 	struct feed *feeds;
 	bool is_paused;
 };
@@ -47,6 +49,7 @@ request_free(struct request *q)
 		for (at = &q->client->requests; *at != q; at = &(*at)->next)
 			;
 		*at = q->next;
+		q->client->requests_n--;
 	}
 	if (q->stream != NULL)
 		stream_close(q->stream, NULL);
@@ -223,9 +226,17 @@ reply_subscribe(struct request *q, const char *session, uint64_t after)
 static void
 call(struct client *c, uint64_t id, const struct method *m, struct str tail)
 {
-	struct request *q = xcalloc(1, sizeof *q);
+	struct request *q;
 	struct err e = { 0 };
 
+	if (c->requests_n >= CALLS_MAX) {
+		err_set(&e, ERR_BUSY, ERR_TO_USER, "%s: %d calls of this client wait for an answer already (wait for one)", m->name,
+			CALLS_MAX);
+		wire_error(c->w, id, &e);
+		return;
+	}
+	q = xcalloc(1, sizeof *q);
+	c->requests_n++;
 	q->g = c->g;
 	q->client = c;
 	q->id = id;
