@@ -4,6 +4,7 @@
 one chance to repair it. Effort: how much it may think."""
 import json
 import os
+import signal
 
 from harness import Case, main
 
@@ -44,6 +45,22 @@ class Schema(Case):
         self.assertIn("/people", told["content"] if isinstance(told["content"], str) else json.dumps(told["content"]))
         notices = [e["body"] for e in self.events(r["session"]) if e["kind"] == "notice"]
         self.assertEqual([n["code"] for n in notices], ["output_invalid"])
+
+    def test_a_kill_in_the_middle_of_the_repair(self):
+        """It is repaired once, not once more because of the kill, and the model is told once what was wrong."""
+        self.serve("by: sequence\nrepeat: true\nsteps:\n  - answer: [ { text: bad } ]\n"
+                   "  - answer: [ { text: \"{ \" }, { delay: 60000 } ]\n  - answer: [ { text: still bad } ]\n")
+        path = os.path.join(self.dir, "schema.json")
+        with open(path, "w") as f:
+            json.dump(SCHEMA, f)
+        s = self.stream("--schema", path, "name a city")
+        s.until("model.partial", step=2)
+        os.kill(self.pids()["runtime"], signal.SIGKILL)
+        done = s.until("turn.finished")["body"]
+        s.end()
+        self.assertEqual((done["status"], done["error"]["code"], done["steps"]), ("failed", "output", 2))
+        self.assertEqual(len(self.server.requests()), 3)
+        self.assertEqual(json.dumps(self.server.requests()[2]["body"]).count("Answer again with"), 1)
 
     def test_two_wrong_answers_are_a_failure(self):
         r = self.ask("no JSON at all", json.dumps({"city": "Bern"}), check=1)
