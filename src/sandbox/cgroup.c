@@ -5,9 +5,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -140,6 +142,16 @@ find_base(struct str mounts, struct str cgroup, const char *controller, char out
 	return false;
 }
 
+/* One that has ended and was not waited for yet is no more, too. */
+static bool
+is_alive(pid_t pid)
+{
+	AUTO_CLOSE int fd = pidfd_open(pid, 0);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return fd >= 0 ? poll(&p, 1, 0) == 0 : errno != ESRCH && errno != EINVAL;
+}
+
 /* Groups of a shelld that is no more. */
 static void
 remove_stale(const char *base)
@@ -152,7 +164,7 @@ remove_stale(const char *base)
 		if (strncmp(x->d_name, CELL_PREFIX, strlen(CELL_PREFIX)) != 0)
 			continue;
 		long pid = strtol(x->d_name + strlen(CELL_PREFIX), NULL, 10);
-		if (pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH) {
+		if (pid > 0 && !is_alive((pid_t)pid)) {
 			snprintf(path, sizeof(path), "%s/%s", base, x->d_name);
 			rmdir(path);
 		}
@@ -276,12 +288,18 @@ cgroups_open(struct cgroups *g, const char *proc_self)
 	if (slurp(proc_self, "mountinfo", &mounts) == 0 && slurp(proc_self, "cgroup", &cgroup) == 0 &&
 		!open_v2(g, buf_str(&mounts), buf_str(&cgroup)) && !open_v1(g, buf_str(&mounts), buf_str(&cgroup)))
 		memset(g, 0, sizeof(*g));
+	cgroups_sweep(g);
+	buf_fini(&mounts);
+	buf_fini(&cgroup);
+}
+
+void
+cgroups_sweep(const struct cgroups *g)
+{
 	for (int i = 0; i < CGROUP_DIRS; i++) {
 		if (g->base[i][0] != '\0')
 			remove_stale(g->base[i]);
 	}
-	buf_fini(&mounts);
-	buf_fini(&cgroup);
 }
 
 enum limit_level

@@ -14,6 +14,8 @@
 #include "base/path.h"
 #include "sandbox/shelld.h"
 
+#define SWEEP_FIRST_MS 2000
+#define SWEEP_MS       30000
 #define STOP_MS  2000 /* for cells to be gone before shelld is */
 #define ADOPT_MS 100 /* for the end of the old runner to be seen when a new one is there */
 
@@ -410,6 +412,16 @@ read_ceiling(struct shelld *d, const struct node *n, struct err *e)
 	return 0;
 }
 
+/* A shelld that was killed leaves groups whose cells are still ending when we begin. */
+static void
+on_sweep(void *arg)
+{
+	struct shelld *d = arg;
+
+	cgroups_sweep(&d->cgroups);
+	timer_again(d->sweep, SWEEP_MS);
+}
+
 static void on_adopter(void *arg, int events);
 
 static int
@@ -436,6 +448,8 @@ on_boot(struct shelld *d, const struct wire_msg *m, struct err *e)
 	d->is_booted = true;
 	orphan_check(d);
 	cgroups_open(&d->cgroups, "/proc/self");
+	d->sweep = timer_start(d->l, SWEEP_FIRST_MS, on_sweep, d);
+	timer_unref(d->sweep);
 	cells_probe(d);
 	return 0;
 }

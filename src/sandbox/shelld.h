@@ -82,7 +82,7 @@ struct shelld {
 	struct file_job *file_jobs;
 	struct closing *closings;
 	uint32_t next_cell;
-	struct timer *orphan, *stop_timer, *adopt_timer;
+	struct timer *orphan, *stop_timer, *adopt_timer, *sweep;
 	int status; /* to exit with */
 	char chunk[SHELLD_CHUNK]; /* for one read or write at a time */
 };
