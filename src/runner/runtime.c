@@ -187,8 +187,10 @@ boot(struct runtime *rt, struct str envelope, struct err *e)
 				strcmp(config_z(rt->config, "log.format"), "json") == 0 ? LOG_JSON : LOG_LOGFMT);
 	}
 	arena_free(a);
-	if (rc == 0 && strcmp(rt->tier, "process") == 0)
+	if (rc == 0 && strcmp(rt->tier, "process") == 0) {
+		sandbox_set_files_only(rt->sandbox);
 		confine(rt);
+	}
 	if (rc == 0) {
 		pass_secrets(rt);
 		gateway_load_catalog(rt->config, rt->home);

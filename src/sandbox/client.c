@@ -231,6 +231,12 @@ sandbox_new(struct loop *l, sandbox_state_fn fn, void *arg)
 }
 
 void
+sandbox_set_files_only(struct sandbox *sb)
+{
+	sb->facts.files_only = true;
+}
+
+void
 sandbox_free(struct sandbox *sb)
 {
 	if (sb == NULL)
@@ -284,6 +290,10 @@ sandbox_withdrawn(const struct sandbox *sb, bool execs, const char **code)
 
 	if (code == NULL)
 		code = &unused;
+	if (sb->facts.files_only && execs) {
+		*code = "tier_process";
+		return "commands are not offered in tier process";
+	}
 	if (!sb->is_up) {
 		*code = "shelld_down";
 		return sb->was_up || loop_now_ms(sb->l) - sb->made_ms > START_MS ? "shelld, which makes cells, is not running" : NULL;
@@ -292,8 +302,7 @@ sandbox_withdrawn(const struct sandbox *sb, bool execs, const char **code)
 		*code = sb->facts.files_only ? "tier_process" : "cell_none";
 		return sb->facts.reason;
 	}
-	*code = "tier_process";
-	return sb->facts.files_only && execs ? "commands are not offered in tier process" : NULL;
+	return NULL;
 }
 
 /* ---- requests ---- */

@@ -46,6 +46,7 @@ typedef void (*sandbox_state_fn)(void *arg, bool is_up, const struct sandbox_fac
 
 struct sandbox *sandbox_new(struct loop *l, sandbox_state_fn fn, void *arg);
 void sandbox_free(struct sandbox *sb);
+void sandbox_set_files_only(struct sandbox *sb); /* known before shelld has said so */
 /* Takes fd, the link to a (new) shelld. A former link is dropped. */
 void sandbox_attach(struct sandbox *sb, int fd);
 /* As if the link had broken: every call ends with ERR_GONE, now. For the end of a runtime, while those who called are there. */
