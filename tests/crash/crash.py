@@ -59,6 +59,13 @@ def script(network=False, ask=False, pace=4):
 
 class CrashCase(Case):
     client = None
+    shellds = frozenset()
+
+    def pids(self):
+        found = super().pids()
+        if "shelld" in found:
+            self.shellds = self.shellds | {found["shelld"]}
+        return found
 
     def setUp(self):
         super().setUp()
@@ -126,8 +133,45 @@ class CrashCase(Case):
         """After the runner's end nothing is left, at any depth."""
         left = wait_ends([pid for pid, _, _ in self.mine()], deadline)
         self.assertEqual([(p, a) for p, _, a in self.mine() if p in left], [], "survivors")
+        self.check_mounts()
+        self.assertEqual(set(os.listdir(self.dir)) - {"home", "work", "model.log", "model.yaml", "bin"}, set(), "temporary files")
+
+    def check_mounts(self):
+        """None of ours in the name space that everybody lives in."""
         with open("/proc/self/mountinfo") as f:
             self.assertNotIn(self.dir, f.read())
+
+    def check_stopped(self):
+        """After an orderly end: no process, mount, socket, temporary file or cgroup, whatever was killed before."""
+        self.check_gone()
+        names = set(os.listdir(os.path.join(self.home, "run")))
+        self.assertEqual(names - {"lock", "selftest"}, set(), "left in run/")
+        self.assertEqual(self.groups(), [])
+
+    def groups(self):
+        """Control groups of cells that a shelld of this test made."""
+        found = []
+        for base, dirs, _ in os.walk("/sys/fs/cgroup"):
+            mine = [d for d in dirs if d.startswith("ithaca-cell-")]
+            found += [os.path.join(base, d) for d in mine if int(d.split("-")[2]) in self.shellds]
+            dirs[:] = [d for d in dirs if d not in mine]
+        return found
+
+    def check_household(self):
+        """While it runs, soon after kills: each role once, one zygote, and nothing of the dead."""
+        end = time.monotonic() + DEADLINE
+        while True:
+            shelld = self.pids().get("shelld")
+            tops = [role_of(a) for _, parent, a in self.mine() if role_of(a) and parent != shelld and role_of(a) != "shelld"]
+            zygotes = [pid for pid, parent, a in self.mine() if shelld and parent == shelld]
+            sockets = {n for n in os.listdir(os.path.join(self.home, "run")) if n.endswith(".sock")}
+            stale = [g for g in self.groups() if int(os.path.basename(g).split("-")[2]) in self.dead]
+            if sorted(tops) == ["broker", "runner", "runtime"] and len(zygotes) == 1 and not stale and \
+                    sockets == {"rpc.sock", "control.sock", "shelld.sock"}:
+                return
+            if time.monotonic() > end:
+                raise AssertionError("left over: %s" % [tops, zygotes, sockets, stale])
+            select.select([], [], [], 0.05)  # nobody tells when the last of it is gone
 
     def show_logs(self):
         super().show_logs()

@@ -58,7 +58,7 @@ class Turn(CrashCase):
         for effect, told in self.told.items():
             print("   %s after kills of %s: %s" % (told[1], self.hit, told), flush=True)
         self.stop()
-        self.check_gone()
+        self.check_stopped()
 
     def run_a_while(self, stream, events, delay_s):
         for _ in range(events):

