@@ -159,7 +159,7 @@ static int
 check_value(struct str value, struct err *e)
 {
 	if (value.n == 0)
-		return err_set(e, ERR_INVALID, ERR_TO_USER, "the secret is empty");
+		return err_set(e, ERR_INVALID, ERR_TO_USER, "the secret is empty (type it where it is asked for, or pipe it in)");
 	if (value.n > SECRET_VALUE_MAX)
 		return err_set(e, ERR_LIMIT, ERR_TO_USER, "the secret is longer than %u bytes",
 			SECRET_VALUE_MAX);
