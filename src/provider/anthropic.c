@@ -65,14 +65,6 @@ is_sendable(const struct model_request *r, const struct part *p)
 	return false;
 }
 
-/* Images of the four types that browsers know; others are refused. */
-static bool
-is_image(struct str mime)
-{
-	return str_is(mime, "image/png") || str_is(mime, "image/jpeg") ||
-	       str_is(mime, "image/gif") || str_is(mime, "image/webp");
-}
-
 static void
 write_source(struct json *j, const struct part *p, bool is_text)
 {
@@ -88,17 +80,16 @@ write_source(struct json *j, const struct part *p, bool is_text)
 	json_obj_end(j);
 }
 
-/* The members of a block; there is none for sound and film. */
+/* The members of a block; there is none for sound. */
 static void
 write_media(struct json *j, const struct part *p, struct arena *a)
 {
-	enum media_kind kind = media_kind(p);
-	bool is_text = kind == MEDIA_TEXT && p->data.n > 0;
+	bool is_text = media_is(p, MEDIA_TEXT) && p->data.n > 0;
 
-	if (kind == MEDIA_IMAGE && is_image(media_mime(p))) {
+	if (media_is(p, MEDIA_IMAGE)) {
 		json_kv_z(j, "type", "image");
 		write_source(j, p, false);
-	} else if (kind == MEDIA_PDF || is_text) {
+	} else if (media_is(p, MEDIA_PDF) || is_text) {
 		json_kv_z(j, "type", "document");
 		write_source(j, p, is_text);
 		json_kv_str(j, "title", media_name(p));

@@ -208,9 +208,7 @@ write_call(struct json *j, const struct part *p, bool is_own, bool is_first, str
 static void
 write_media(struct json *j, const struct part *p, struct arena *a)
 {
-	enum media_kind kind = media_kind(p);
-
-	if (kind == MEDIA_TEXT || kind == MEDIA_OTHER) {
+	if (!media_is(p, MEDIA_IMAGE) && !media_is(p, MEDIA_PDF) && !media_is(p, MEDIA_AUDIO)) {
 		write_text_part(j, media_text(p, a));
 		return;
 	}

@@ -4,6 +4,7 @@
 #ifndef PROVIDER_INTERNAL_H
 #define PROVIDER_INTERNAL_H
 
+#include "base/media.h"
 #include "net/sse.h"
 #include "provider/provider.h"
 
@@ -107,11 +108,9 @@ const struct model_request *request_prepare(const struct model_request *r, struc
 struct str text_call_schema(const struct model_request *r, struct arena *a);
 int build_end(const struct http_request *out, struct err *e) MUST_USE;
 /* media.c: attachments */
-enum media_kind { MEDIA_IMAGE, MEDIA_PDF, MEDIA_AUDIO, MEDIA_VIDEO, MEDIA_TEXT, MEDIA_OTHER };
-enum media_kind media_kind(const struct part *p);
-/* The type without parameters and in its usual spelling; always safe inside JSON. */
+bool media_is(const struct part *p, enum media_class class); /* false too for a type that nobody knows */
+/* Always safe inside JSON. */
 struct str media_mime(const struct part *p);
-const char *media_audio_format(const struct part *p); /* wav, mp3; NULL: another */
 struct str media_name(const struct part *p);          /* never empty */
 void write_base64(struct json *j, struct str data);   /* a JSON string */
 void write_data_url(struct json *j, const struct part *p);

@@ -61,24 +61,30 @@ write_text_part(struct json *j, struct str text)
 	json_obj_end(j);
 }
 
+/* What the API calls the types of sound that it knows; NULL: another. */
+static const char *
+audio_format(const struct part *p)
+{
+	return str_is(p->mime, "audio/wav") ? "wav" : str_is(p->mime, "audio/mpeg") ? "mp3" : NULL;
+}
+
 static void
 write_media(struct json *j, const struct part *p, struct arena *a)
 {
-	const char *audio = media_audio_format(p);
-	enum media_kind kind = media_kind(p);
+	const char *audio = audio_format(p);
 
-	if (kind != MEDIA_IMAGE && kind != MEDIA_PDF && !(kind == MEDIA_AUDIO && audio)) {
+	if (!media_is(p, MEDIA_IMAGE) && !media_is(p, MEDIA_PDF) && !audio) {
 		write_text_part(j, media_text(p, a));
 		return;
 	}
 	json_obj(j);
-	if (kind == MEDIA_IMAGE) {
+	if (media_is(p, MEDIA_IMAGE)) {
 		json_kv_z(j, "type", "image_url");
 		json_key(j, "image_url");
 		json_obj(j);
 		json_key(j, "url");
 		write_data_url(j, p);
-	} else if (kind == MEDIA_PDF) {
+	} else if (media_is(p, MEDIA_PDF)) {
 		json_kv_z(j, "type", "file");
 		json_key(j, "file");
 		json_obj(j);

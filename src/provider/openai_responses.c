@@ -42,30 +42,21 @@ write_text_part(struct json *j, const char *type, struct str text)
 static void
 write_media(struct json *j, const struct part *p, struct arena *a)
 {
-	switch (media_kind(p)) {
-	case MEDIA_IMAGE:
-		json_obj(j);
-		json_kv_z(j, "type", "input_image");
-		json_key(j, "image_url");
-		write_data_url(j, p);
-		json_kv_z(j, "detail", "auto");
-		json_obj_end(j);
+	bool is_image = media_is(p, MEDIA_IMAGE);
+
+	if (!is_image && !media_is(p, MEDIA_PDF)) {
+		write_text_part(j, "input_text", media_text(p, a));
 		return;
-	case MEDIA_PDF:
-		json_obj(j);
-		json_kv_z(j, "type", "input_file");
-		json_kv_str(j, "filename", media_name(p));
-		json_key(j, "file_data");
-		write_data_url(j, p);
-		json_obj_end(j);
-		return;
-	case MEDIA_AUDIO:
-	case MEDIA_VIDEO:
-	case MEDIA_TEXT:
-	case MEDIA_OTHER:
-		break;
 	}
-	write_text_part(j, "input_text", media_text(p, a));
+	json_obj(j);
+	json_kv_z(j, "type", is_image ? "input_image" : "input_file");
+	if (!is_image)
+		json_kv_str(j, "filename", media_name(p));
+	json_key(j, is_image ? "image_url" : "file_data");
+	write_data_url(j, p);
+	if (is_image)
+		json_kv_z(j, "detail", "auto");
+	json_obj_end(j);
 }
 
 static bool

@@ -281,7 +281,7 @@ test_prefix_is_stable(void **state)
 static const struct part rich1[] = { { .type = PART_TEXT, .text = S("Look") },
 	{ .type = PART_MEDIA, .mime = S("image/png"), .data = S("\x00\xff\x10z"), .name = S("a.png") },
 	{ .type = PART_MEDIA, .mime = S("application/pdf"), .data = S("%PDF"), .name = S("d.pdf") },
-	{ .type = PART_MEDIA, .mime = S("text/csv"), .data = S("a,b"), .name = S("t.csv") },
+	{ .type = PART_MEDIA, .mime = S("text/plain"), .data = S("a,b"), .name = S("t.csv") },
 	{ .type = PART_MEDIA, .mime = S("image/bmp"), .data = S("B"), .name = S("b.bmp") },
 	{ .type = PART_MEDIA, .mime = S("audio/wav"), .data = S("R"), .name = S("s.wav") } };
 static const struct part rich2[] = {

@@ -365,10 +365,10 @@ test_request_variants(void **state)
 #define S(z) { z, sizeof(z) - 1 }
 
 static const struct part rich1[] = { { .type = PART_TEXT, .text = S("Look") },
-	{ .type = PART_MEDIA, .mime = S("image/jpg"), .data = S("\x00\xff\x10"), .name = S("a.jpg") },
+	{ .type = PART_MEDIA, .mime = S("image/jpeg"), .data = S("\x00\xff\x10"), .name = S("a.jpg") },
 	{ .type = PART_MEDIA, .mime = S("application/pdf"), .data = S("%PDF"), .name = S("d.pdf") },
-	{ .type = PART_MEDIA, .mime = S("audio/mp3"), .data = S("ID") },
-	{ .type = PART_MEDIA, .mime = S("application/json"), .data = S("[]") },
+	{ .type = PART_MEDIA, .mime = S("audio/mpeg"), .data = S("ID") },
+	{ .type = PART_MEDIA, .mime = S("text/plain"), .data = S("[]") },
 	{ .type = PART_MEDIA, .mime = S("a\"/b"), .data = S("z"), .name = S("x.bin") } };
 static const struct part rich2[] = {
 	{ .type = PART_REASONING, .text = S("own"), .item_id = S("reasoning_content"), .origin = S("acme") },

@@ -260,12 +260,12 @@ static const struct tool_schema tools[] = { { "read", "Reads.", { "{\"type\":\"o
 
 static const struct part user1[] = { { .type = PART_TEXT, .text = S("Hi") },
 	{ .type = PART_MEDIA,
-		.mime = S("image/PNG; q=1"),
+		.mime = S("image/png"),
 		.data = S("\x00\xff\x10z"),
 		.name = S("a.png") },
 	{ .type = PART_MEDIA, .mime = S("application/pdf"), .data = S("%PDF"), .name = S("d.pdf") },
-	{ .type = PART_MEDIA, .mime = S("audio/x-wav"), .data = S("RI") },
-	{ .type = PART_MEDIA, .mime = S("text/x-c"), .data = S("int \"x\";"), .name = S("x.c") },
+	{ .type = PART_MEDIA, .mime = S("audio/wav"), .data = S("RI") },
+	{ .type = PART_MEDIA, .mime = S("text/plain"), .data = S("int \"x\";"), .name = S("x.c") },
 	{ .type = PART_MEDIA, .mime = S("video/mp4"), .data = S("123"), .name = S("v") } };
 static const struct part model1[] = {
 	{ .type = PART_REASONING,
