@@ -313,10 +313,10 @@ wait_free(const struct cli *c, int64_t ms)
 
 /* *was: one ran. The text says how it went. */
 static int
-stop_daemon(struct cli *c, bool *was, const char **text, struct err *e)
+stop_daemon(struct cli *c, const char *about, bool *was, const char **text, struct err *e)
 {
 	const struct node *result;
-	int rc = control_call(c, "stop", NULL, STOP_MS, &result, e);
+	int rc = control_call(c, "stop", about, STOP_MS, &result, e);
 
 	*was = rc != ERR_NOT_FOUND || is_held(c);
 	if (rc == ERR_NOT_FOUND && !*was) {
@@ -342,7 +342,7 @@ cmd_stop(struct cli *c, struct err *e)
 {
 	const char *text;
 	bool was;
-	int rc = stop_daemon(c, &was, &text, e);
+	int rc = stop_daemon(c, NULL, &was, &text, e);
 
 	if (rc != 0 || !c->json)
 		return rc != 0 ? rc : print_line(text, e);
@@ -367,7 +367,7 @@ cmd_restart(struct cli *c, struct err *e)
 			return rc != 0 ? rc : show_status(c, status, e);
 		return print_line(arena_printf(c->a, "%s was started again", role), e);
 	}
-	rc = stop_daemon(c, &was, &text, e);
+	rc = stop_daemon(c, "restart", &was, &text, e);
 	if (rc == 0)
 		rc = start_daemon(c, &status, e);
 	return rc != 0 ? rc : say_running(c, status, e);

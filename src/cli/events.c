@@ -186,7 +186,7 @@ follow(struct cli *c, struct buf *params, int64_t after, struct err *e)
 	if (loop_open(&f.loop, e) != 0)
 		return e->code;
 	for (;;) {
-		int fd = runtime_connect(c, CONNECT_START, NULL, &f.e);
+		int fd = f.links > 0 && was_stopped(c, &f.e) ? f.e.code : runtime_connect(c, CONNECT_START, NULL, &f.e);
 
 		if (fd < 0)
 			break;

@@ -120,6 +120,8 @@ enum connect {
 /* Connects to the runtime of the home and waits until it serves. Blocks for at most START_WAIT_MS. Gives a descriptor, or
  * an error code. *ours (may be NULL) tells that it is a private one started from our settings, by this call or before. */
 int runtime_connect(const struct cli *c, enum connect how, bool *ours, struct err *e) MUST_USE;
+/* Whether somebody stopped the runner that we were connected to: then who waits does not start another. Sets e. */
+bool was_stopped(const struct cli *c, struct err *e);
 /* Compares the note of a private runner with what would start one now: NULL when there is no note or they are the
  * same, else what differs. *noted (may be NULL): there is a note. */
 const char *settings_differ(const struct cli *c, struct arena *a, bool *noted);

@@ -471,8 +471,12 @@ run_link(void *arg)
 	/* Later on it goes on with the turn, whatever changed meanwhile. */
 	enum connect how = is_first ? CONNECT_FRESH : may_start ? CONNECT_START : CONNECT_ONLY;
 	struct err e = { 0 };
-	int fd = runtime_connect(c, how, &is_ours, &e);
+	int fd = !is_first && was_stopped(c, &e) ? e.code : runtime_connect(c, how, &is_ours, &e);
 
+	if (fd < 0 && e.code == ERR_CANCELLED) {
+		run_fail(r, &e);
+		return;
+	}
 	if (fd < 0 && how == CONNECT_ONLY) {
 		timer_again(r->retry, 100);
 		return;

@@ -391,6 +391,18 @@ attempt(struct attempt *t, const char *path, struct err *e)
 	return 0;
 }
 
+bool
+was_stopped(const struct cli *c, struct err *e)
+{
+	char path[4096];
+
+	if (snprintf(path, sizeof(path), "%s/run/stopped", c->home) >= (int)sizeof(path) || access(path, F_OK) != 0)
+		return false;
+	err_set(e, ERR_CANCELLED, ERR_TO_USER,
+		"Ithaca was stopped: what was begun stays open (`ithaca run --continue` goes on with it, or the next `ithaca start`)");
+	return true;
+}
+
 int
 runtime_connect(const struct cli *c, enum connect how, bool *ours, struct err *e)
 {

@@ -94,6 +94,8 @@ do_stop(struct asker *k, uint64_t id, const struct node *head, struct err *e)
 {
 	k->wait = WAIT_STOP;
 	k->id = id;
+	if (!str_is(node_str(head, "about", STR("")), "restart")) /* else another comes, and clients wait for it */
+		runner_mark_stopped(k->r);
 	runner_stop(k->r);
 	return 0;
 }

@@ -170,6 +170,7 @@ size_t roles_health(const struct runner *r, struct role_health *out);
 /* ---- runner.c ---- */
 
 void runner_stop(struct runner *r);
+void runner_mark_stopped(const struct runner *r); /* by somebody who wants it: clients that wait give up */
 void runner_keep(struct runner *r); /* a private one stays */
 void runner_faulted(struct runner *r, struct process *p, const struct err *e);
 void runner_idle(struct runner *r, bool is_idle);

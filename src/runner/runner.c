@@ -152,9 +152,31 @@ runner_stop(struct runner *r)
 	runner_changed(r);
 }
 
+void
+runner_mark_stopped(const struct runner *r)
+{
+	AUTO_FREE char *path = xasprintf("%s/run/stopped", r->home);
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd >= 0)
+		close(fd);
+}
+
+static void
+forget_stopped(const struct runner *r)
+{
+	AUTO_FREE char *path = xasprintf("%s/run/stopped", r->home);
+
+	(void)unlink(path);
+}
+
 static void
 on_signal(void *arg)
 {
+	const struct runner *r = arg;
+
+	if (!r->is_private)
+		runner_mark_stopped(r);
 	runner_stop(arg);
 }
 
@@ -354,6 +376,7 @@ prepare(struct runner *r, const struct node *opts, struct err *e)
 		(rc = make_home(r, e)) != 0 || (rc = take_lock(r, e)) != 0 ||
 		(rc = settings_note(&r->settings, r->home, r->is_private, e)) != 0 || (rc = open_sockets(r, e)) != 0)
 		return rc;
+	forget_stopped(r);
 	open_logs(r);
 	r->env = env_keys_take(r->settings.config);
 	masters_load(&r->masters, r->home, !r->is_linked && isatty(0) && isatty(2));

@@ -145,7 +145,7 @@ class CrashCase(Case):
         """After an orderly end: no process, mount, socket, temporary file or cgroup, whatever was killed before."""
         self.check_gone()
         names = set(os.listdir(os.path.join(self.home, "run")))
-        self.assertEqual(names - {"lock", "selftest"}, set(), "left in run/")
+        self.assertEqual(names - {"lock", "selftest", "stopped"}, set(), "left in run/")
         self.assertEqual(self.groups(), [])
 
     def groups(self):

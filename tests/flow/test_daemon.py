@@ -88,7 +88,7 @@ class Life(DaemonCase):
         self.assertEqual(self.run_json("hello")["status"], "answered")
         self.assertEqual(self.ithaca("stop", check=0).stdout, "stopped (pid %d)\n" % pid)
         self.assertEqual(wait_ends([p for p, _, _ in self.mine()], 10), [])
-        self.assertEqual(sorted(os.listdir(os.path.join(self.home, "run"))), ["lock", "selftest"])
+        self.assertEqual(sorted(os.listdir(os.path.join(self.home, "run"))), ["lock", "selftest", "stopped"])
         self.assertIn("no runtime is running", self.ithaca("status", check=1).stdout)
         self.assertEqual(self.ithaca("stop", check=0).stdout, "nothing is running\n")
 
@@ -146,9 +146,9 @@ class Life(DaemonCase):
         self.start()
         s = self.stream("go")
         session = s.until("model.started", step=2)["session"]
-        s.proc.kill()
-        s.proc.wait()
         self.ithaca("stop", check=0)
+        self.assertEqual(s.end(), 5)  # who waits neither hangs nor starts another
+        self.ithaca("status", check=1)
         self.start()
         p = self.ithaca("run", "--session", session, "--continue", "--json")
         if "nothing is open" not in p.stdout + p.stderr:
@@ -218,6 +218,15 @@ class Roles(DaemonCase):
         s.until("turn.finished", status="answered")
         self.assertEqual(s.end(), 0)
         self.assertEqual([e["kind"] for e in s.events].count("effect.intent"), 1)
+
+    def test_restart_of_everything_in_a_turn(self):
+        self.script(offline([[{"text": "word " * 300, "chunk": 4, "delay": 3}]]))
+        self.start()
+        s = self.stream("go")
+        s.until("model.started")
+        self.ithaca("restart", check=0)
+        s.until("turn.finished", status="answered")
+        self.assertEqual(s.end(), 0)
 
     def test_a_killed_role_is_told_and_comes_back(self):
         self.start()
