@@ -475,7 +475,7 @@ make_room(struct shelld *d, struct err *e)
 	size_t n = 0;
 	for (struct cell *c = d->cells; c != NULL; c = c->next) {
 		n++;
-		if (c->state == CELL_READY && c->jobs_n == 0 && (oldest == NULL || c->used_at_ms < oldest->used_at_ms))
+		if (c->state == CELL_READY && c->jobs_n == c->shells_n && (oldest == NULL || c->used_at_ms < oldest->used_at_ms))
 			oldest = c;
 	}
 	if (n < CELLS_MAX)
@@ -512,6 +512,7 @@ cell_get(struct shelld *d, struct str key, const struct node *plan, struct cell 
 			return 0;
 		}
 		c->is_retired = true;
+		shells_end(c, false);
 		if (c->jobs_n == 0)
 			cell_kill(c);
 		break;

@@ -369,6 +369,8 @@ sandbox_exec(struct sandbox *sb, const struct exec_request *r, const struct exec
 		json_kv_bool(j, "background", r->background);
 		json_kv_bool(j, "only_resume", r->only_resume);
 		json_kv_bool(j, "input", r->input);
+		if (r->shell != NULL)
+			json_kv_z(j, "shell", r->shell);
 		if (r->live)
 			json_kv_bool(j, "live", true);
 		if (r->rows > 0) {

@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 #include "base/mem.h"
 #include "base/path.h"
@@ -95,7 +96,7 @@ children_kill(int children)
 
 struct command {
 	const char *path;
-	char *argv[4], **env;
+	char *argv[5], **env;
 	int in, out, err;
 	bool has_terminal;
 	sigset_t no_signals;
@@ -300,6 +301,18 @@ prepare_signals(bool has_namespace, sigset_t *waited)
 	sigprocmask(SIG_BLOCK, waited, NULL);
 }
 
+void
+terminal_plain(int fd)
+{
+	struct termios t;
+	if (tcgetattr(fd, &t) != 0)
+		return;
+	t.c_oflag &= ~(tcflag_t)OPOST;
+	t.c_lflag = (t.c_lflag | ISIG | ICANON | IEXTEN) & ~(tcflag_t)(ECHO | ECHONL | TOSTOP);
+	t.c_iflag |= ICRNL | BRKINT;
+	(void)tcsetattr(fd, TCSANOW, &t);
+}
+
 /* A terminal of the cell for the command, before anything is confined; shelld gets the other end. */
 static int
 open_terminal(const struct order *o, struct command *c, int *master, struct err *e)
@@ -315,7 +328,11 @@ open_terminal(const struct order *o, struct command *c, int *master, struct err 
 	struct report r = { .kind = REPORT_TERMINAL, .id = o->id };
 	if (report_send(o->fd[3], &r, fd) != 0)
 		return err_errno(e, errno, ERR_TO_LOG, "cannot hand out the terminal");
-	c->in = c->out = c->err = slave;
+	c->out = c->err = slave;
+	if (o->num[EXEC_NUM_SHELL] == 0)
+		c->in = slave;
+	else
+		terminal_plain(fd);
 	c->has_terminal = true;
 	*master = fd;
 	return 0;
@@ -325,13 +342,20 @@ open_terminal(const struct order *o, struct command *c, int *master, struct err 
 static void
 choose_program(const struct order *o, struct command *c)
 {
-	static const char sh[] = "sh", bash[] = "bash", interactive[] = "-i", flag[] = "-c";
+	static const char sh[] = "sh", bash[] = "bash", interactive[] = "-i", flag[] = "-c", no_rc[] = "--norc",
+		    no_editing[] = "--noediting";
 	bool is_shell = o->text[EXEC_TEXT_COMMAND].n == 0 && c->has_terminal;
 	bool has_bash = is_shell && access("/bin/bash", X_OK) == 0;
 
 	c->path = has_bash ? "/bin/bash" : "/bin/sh";
 	c->argv[0] = (char *)(uintptr_t)(has_bash ? bash : sh);
 	c->argv[1] = (char *)(uintptr_t)(is_shell ? interactive : flag);
+	if (has_bash && o->num[EXEC_NUM_SHELL] != 0) {
+		c->argv[1] = (char *)(uintptr_t)no_rc;
+		c->argv[2] = (char *)(uintptr_t)no_editing;
+		c->argv[3] = (char *)(uintptr_t)interactive;
+		return;
+	}
 	c->argv[2] = is_shell ? NULL : (char *)(uintptr_t)o->text[EXEC_TEXT_COMMAND].p;
 }
 
@@ -377,7 +401,7 @@ exec_main(const struct order *cell, const struct order *o, int ruleset, bool has
 	for (int i = 0; i < 3; i++)
 		close(o->fd[i]);
 	if (c.has_terminal)
-		close(c.in);
+		close(c.out);
 	report_end(control, o, &t, has_namespace ? wait_namespace(&t) : wait_subreaper(&t, children));
 	_exit(0);
 }

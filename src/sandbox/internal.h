@@ -25,6 +25,7 @@
 #define EXEC_ENV_N       512u
 #define EXEC_INPUT_MAX   (1u * MIB) /* queued for one command */
 #define JOBS_MAX         4096u /* commands at once in all cells */
+#define SHELLS_MAX       8u /* persistent shells in one cell */
 #define WAITERS_MAX      256u /* requests that wait for the same end */
 #define TERMINAL_MAX     10000 /* rows, and columns */
 #define EXEC_RUNS_MAX    4096u /* alternations of the two outputs that a replay keeps apart */
@@ -71,7 +72,8 @@ enum { BIND_SHARED, BIND_SCRATCH, BIND_APP, BIND_HOME, BIND_WORK, BIND_COUNT };
 enum { CELL_TEXT_HIDE = BIND_COUNT /* NUL-terminated entries: a digit of enum BIND_*, then a path below it */ };
 /* ORDER_EXEC: fds: stdin, stdout, stderr, control. Numbers: for RLIMIT_DATA and RLIMIT_NPROC (0: a cgroup does it). */
 enum { EXEC_TEXT_COMMAND, EXEC_TEXT_CWD, EXEC_TEXT_ENV };
-enum { EXEC_NUM_DATA, EXEC_NUM_PROCESSES, EXEC_NUM_ROWS /* 0: no terminal */, EXEC_NUM_COLUMNS, EXEC_NUM_CPU_MS, EXEC_NUM_FILES };
+enum { EXEC_NUM_DATA, EXEC_NUM_PROCESSES, EXEC_NUM_ROWS /* 0: no terminal */, EXEC_NUM_COLUMNS, EXEC_NUM_CPU_MS, EXEC_NUM_FILES,
+	EXEC_NUM_SHELL /* a persistent shell: reads from standard input, has the terminal beside it */ };
 /* To an exec init, with the number of the signal that its command shall get as value; 0: end everything and report. It is
  * blocked in cell inits and below, so that none is lost. */
 #define EXEC_SIGNAL (SIGRTMIN + 1)
@@ -179,6 +181,7 @@ int children_open(void); /* the list of the caller's children, for children_kill
 /* SIGKILL to all descendants, one generation after the other, and reaps them. The caller is a subreaper. */
 void children_kill(int children);
 void exec_main(const struct order *cell, const struct order *o, int ruleset, bool has_namespace) NORETURN;
+void terminal_plain(int fd); /* no echo, nothing added to output; the interrupt key works */
 void file_main(const struct order *cell, const struct order *o, int ruleset) NORETURN;
 
 #endif

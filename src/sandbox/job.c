@@ -20,8 +20,6 @@
 
 #define END_OF_INPUT "\4" /* on a terminal */
 
-static void job_finish(struct job *j);
-
 struct job *
 job_find(struct shelld *d, struct str effect)
 {
@@ -138,25 +136,27 @@ job_resize(struct shelld *d, const struct wire_msg *m)
 /* ---- end ---- */
 
 /* To the command of an init; 0: the init ends everything. */
-static int
-send_order(const struct job *j, int number)
+int
+exec_order(int pidfd, int number)
 {
 	siginfo_t info = { 0 };
 	info.si_signo = EXEC_SIGNAL;
 	info.si_code = SI_QUEUE;
 	info.si_value.sival_int = number;
-	return pidfd_send_signal(j->pidfd, EXEC_SIGNAL, &info, 0);
+	return pidfd_send_signal(pidfd, EXEC_SIGNAL, &info, 0);
 }
 
 /* Its init can say what the tree used, so it is asked first. When it does not answer, SIGKILL to it ends the tree. */
 static void
 kill_tree(struct job *j)
 {
+	if (j->shell != NULL)
+		shell_interrupt(j->shell);
 	if (j->pidfd < 0)
 		return;
 	if (!j->has_namespace) {
 		(void)pidfd_send_signal(j->pidfd, SIGTERM, NULL, 0);
-	} else if (!j->asked_end && send_order(j, 0) == 0) {
+	} else if (!j->asked_end && exec_order(j->pidfd, 0) == 0) {
 		j->asked_end = true;
 		timer_again(j->timeout, END_MS);
 	} else {
@@ -313,7 +313,7 @@ answer_killers(struct job *j)
 	waiters_free(&j->killed);
 }
 
-static void
+void
 job_finish(struct job *j)
 {
 	struct cell *c = j->cell;
@@ -346,7 +346,8 @@ on_timeout(void *arg)
 		cell_kill(j->cell); /* its init takes no orders */
 		return;
 	}
-	timer_again(j->timeout, STUCK_MS);
+	if (j->shell == NULL)
+		timer_again(j->timeout, STUCK_MS);
 	j->st.timed_out = j->st.timed_out || !j->asked_end;
 	kill_tree(j);
 }
@@ -354,6 +355,7 @@ on_timeout(void *arg)
 void
 jobs_kill_cell(struct cell *c, enum kill_why why)
 {
+	shells_end(c, true);
 	for (struct job *j = c->d->jobs; j != NULL; j = j->next) {
 		if (j->cell != c)
 			continue;
@@ -383,7 +385,7 @@ jobs_runtime_gone(struct shelld *d)
 /* ---- begin ---- */
 
 struct exec_args {
-	struct str cell, effect, command, env, cwd;
+	struct str cell, effect, command, env, cwd, shell;
 	int64_t timeout_ms, output_max;
 	int64_t rows, columns;
 	bool is_background, only_resume, wants_input, is_live;
@@ -399,6 +401,7 @@ read_args(const struct wire_msg *m, struct exec_args *a, struct err *e)
 		.cell = node_str(m->head, "cell", STR("")),
 		.effect = node_str(m->head, "effect", STR("")),
 		.cwd = node_str(m->head, "cwd", STR("")),
+		.shell = node_str(m->head, "shell", STR("")),
 		.timeout_ms = node_int(m->head, "timeout_ms", 0),
 		.output_max = node_int(m->head, "output_max", 0),
 		.is_background = node_bool(m->head, "background", false),
@@ -422,6 +425,10 @@ read_args(const struct wire_msg *m, struct exec_args *a, struct err *e)
 	if (a->timeout_ms < 1 || a->output_max < 0 || a->output_max > (int64_t)TOOL_OUTPUT_MAX)
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "exec: timeout_ms must be at least 1, output_max 0..%u",
 			TOOL_OUTPUT_MAX);
+	if (a->shell.n > 0 && (!key_valid(a->shell) || a->is_background || a->wants_input || a->is_live || a->rows != 0))
+		return err_set(e, ERR_INVALID, ERR_TO_MODEL,
+			"a shell has a name of at most %u letters, digits, '-', '_' and '.', and cannot be used in the background, "
+			"live, or with input", CELL_KEY_MAX);
 	if ((a->rows != 0 || a->columns != 0) && (!is_size(a->rows) || !is_size(a->columns)))
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "exec: rows and columns of a terminal must be 1..%d", TERMINAL_MAX);
 	return 0;
@@ -507,6 +514,24 @@ watch_ends(struct job *j, int64_t timeout_ms)
 	j->timeout = timer_start(l, timeout_ms, on_timeout, j);
 }
 
+/* The job has no init of its own: the shell of that name does everything. */
+static int
+begin_in_shell(struct job *j, const struct exec_args *a, struct str env, const char *cwd, struct err *e)
+{
+	struct cell *c = j->cell;
+
+	if (shell_ready(c, a->shell, e) != 0 || spool_begin(&j->d->spool, j->effect, c->key, e) != 0)
+		return e->code;
+	if (shell_run(j, a->shell, a->command, env, cwd, a->cwd.n > 0, e) != 0) {
+		spool_forget(&j->d->spool, j->effect);
+		return e->code;
+	}
+	cell_job_begins(c);
+	j->state = JOB_RUNNING;
+	j->timeout = timer_start(j->d->l, a->timeout_ms, on_timeout, j);
+	return 0;
+}
+
 static int
 jobs_room(const struct shelld *d, struct err *e)
 {
@@ -535,6 +560,13 @@ job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct 
 	j->is_live = a->is_live;
 	j->has_terminal = a->rows > 0;
 	int r = cell_env(c, a->env, &env, e);
+	if (r == 0 && a->shell.n > 0) {
+		r = begin_in_shell(j, a, buf_str(&env), cell_cwd(c, arena, a->cwd), e);
+		if (r == 0) {
+			*out = j;
+			goto out;
+		}
+	}
 	if (r == 0)
 		r = open_ends(j, &o, a->wants_input, e);
 	if (r == 0)
@@ -562,6 +594,7 @@ job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct 
 		input_close(j);
 		job_free(j);
 	}
+out:
 	arena_free(arena);
 	buf_fini(&env);
 	return r;
@@ -668,7 +701,8 @@ job_signal(struct shelld *d, const struct wire_msg *m, struct err *e)
 	struct job *j = look_up(d, effect, &st);
 	if (j != NULL && j->state == JOB_STARTING)
 		return err_set(e, ERR_BUSY, ERR_TO_MODEL, "%s has not begun yet", effect);
-	if (j != NULL && j->state == JOB_RUNNING && send_order(j, number) != 0)
+	int pidfd = j == NULL ? -1 : j->shell != NULL ? shell_pidfd(j->shell) : j->pidfd;
+	if (j != NULL && j->state == JOB_RUNNING && exec_order(pidfd, number) != 0)
 		return err_errno(e, errno, ERR_TO_LOG, "signal %d", number);
 	status_write(wire_begin(d->runtime, WIRE_SPOOLED, m->id), &st);
 	(void)wire_end(d->runtime, STR(""), -1);

@@ -32,6 +32,7 @@ struct job {
 	bool is_sure; /* an init reported its end, or that it never began */
 	bool is_live; /* output goes to its watcher or nowhere */
 	bool has_terminal; /* out[0] and in are two descriptors of our end of it */
+	struct shell *shell; /* that runs it; NULL: it has an init of its own */
 	bool asked_end; /* its init was told to end everything */
 	struct exec_status st;
 	struct err fail; /* it did not begin */
@@ -59,6 +60,8 @@ struct job {
 
 /* ---- job.c ---- */
 
+void job_finish(struct job *j); /* its status is set; may free it */
+int exec_order(int pidfd, int number); /* of an exec init: a signal for its command; 0: the end. 0 or -1 */
 struct job *job_find(struct shelld *d, struct str effect);
 void job_free(struct job *j);
 
@@ -73,5 +76,15 @@ void job_attach(struct job *j, uint64_t id, bool is_background);
 void job_tell_begun(struct job *j);
 /* An answer to an EXEC for which there is no job. */
 void job_answer(struct shelld *d, uint64_t id, const struct exec_status *st, const struct err *e);
+
+/* ---- shell.c ---- */
+
+int shell_ready(struct cell *c, struct str name, struct err *e) MUST_USE; /* may shell_run be called? */
+/* Runs a command in the shell of j's cell with that name, which is started if there is none. */
+int shell_run(struct job *j, struct str name, struct str command, struct str env, const char *cwd, bool has_cwd,
+	struct err *e) MUST_USE;
+void shell_interrupt(struct shell *s); /* its command, which ends within a few seconds, if need be with the shell */
+void shell_kill(struct shell *s);
+int shell_pidfd(const struct shell *s); /* -1: it has not begun */
 
 #endif

@@ -91,6 +91,11 @@ struct exec_request {
 	/* Output is not kept but goes to this call alone, and the command is held back while that does not consume it. A call
 	 * that attaches later sees what comes from then on. */
 	bool live;
+	/* In the persistent shell of the cell with this name (as a key; NULL: none), which is started if need be: it keeps its
+	 * directory and variables. Runs on a terminal; one command at a time. cwd NULL: where the shell is. env is for a shell
+	 * that is started. Not with background, input, live or rows. A timeout or a kill interrupts the command and keeps the
+	 * shell, if that is enough. */
+	const char *shell;
 };
 enum exec_state {
 	EXEC_DONE, /* ended: exit, signal, ... are set */
@@ -109,6 +114,8 @@ struct exec_status {
 	int64_t output_bytes; /* that it wrote */
 	int64_t kept_bytes; /* that can be read with sandbox_spool */
 	/* What the command and its children used; not known of one whose init had to be killed. */
+	char cwd[512]; /* of a persistent shell, after the command; empty: not known */
+	bool shell_ended; /* with the command, so that the next one begins anew */
 	bool has_use;
 	int64_t user_ms, system_ms;
 	int64_t memory_bytes; /* largest resident set of one process */

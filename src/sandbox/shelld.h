@@ -58,6 +58,7 @@ void outbox_fini(struct outbox *b);
 
 struct cell;
 struct job;
+struct shell;
 struct file_job;
 struct closing;
 
@@ -79,6 +80,7 @@ struct shelld {
 	struct cell *cells;
 	struct cell *spare; /* in cells; waits in its groups for a plan. NULL: none */
 	struct job *jobs;
+	struct shell *shells;
 	struct file_job *file_jobs;
 	struct closing *closings;
 	uint32_t next_cell;
@@ -110,7 +112,8 @@ struct cell {
 	struct outbox out;
 	struct cgroup group;
 	bool has_group;
-	size_t jobs_n;
+	size_t jobs_n; /* with shells, and commands in them */
+	size_t shells_n;
 	struct waiter *spawned;
 	struct timer *grave, *watchdog;
 	int64_t used_at_ms;
@@ -154,6 +157,7 @@ int job_forget(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_U
 void jobs_runtime_gone(struct shelld *d);
 enum kill_why { KILL_ASKED, KILL_MEMORY, KILL_PROCESSES };
 void jobs_kill_cell(struct cell *c, enum kill_why why);
+void shells_end(struct cell *c, bool also_busy); /* shell.c */
 int file_begin(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
 void files_runtime_gone(struct shelld *d);
 

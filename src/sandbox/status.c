@@ -86,6 +86,10 @@ status_write(struct json *j, const struct exec_status *st)
 	json_kv_int(j, "output_bytes", st->output_bytes);
 	json_kv_int(j, "kept_bytes", st->kept_bytes);
 	json_kv_bool(j, "out_of_cpu", st->out_of_cpu);
+	if (st->cwd[0] != '\0')
+		json_kv_z(j, "cwd", st->cwd);
+	if (st->shell_ended)
+		json_kv_bool(j, "shell_ended", true);
 	if (!st->has_use)
 		return;
 	json_kv_int(j, "user_ms", st->user_ms);
@@ -112,12 +116,16 @@ status_read(const struct node *n, struct exec_status *st)
 		.output_bytes = node_int(n, "output_bytes", 0),
 		.kept_bytes = node_int(n, "kept_bytes", 0),
 		.out_of_cpu = node_bool(n, "out_of_cpu", false),
+		.shell_ended = node_bool(n, "shell_ended", false),
 		.has_use = node_get(n, "user_ms") != NULL,
 		.user_ms = node_int(n, "user_ms", 0),
 		.system_ms = node_int(n, "system_ms", 0),
 		.memory_bytes = node_int(n, "memory_bytes", 0),
 		.written_bytes = node_int(n, "written_bytes", 0),
 	};
+	struct str cwd = node_str(n, "cwd", STR(""));
+	if (cwd.n < sizeof(st->cwd))
+		memcpy(st->cwd, cwd.p, cwd.n);
 	return 0;
 }
 
