@@ -8,7 +8,8 @@
 #include <string.h>
 #include "tool/internal.h"
 
-#define STATUS_MAX          320
+#define STATUS_MAX          1200
+#define SESSION_NAME_MAX    32
 #define EXEC_TIMEOUT_MAX_MS 86400000
 #define PAGE_LOOK_BACK                                                                             \
 	(4u * KIB) /* bytes before a page that are searched for the start of its line */
@@ -32,6 +33,12 @@ static const struct field exec_args[] = {
 		.type = FIELD_STR,
 		.max = FILE_PATH_MAX - 1,
 		.text = "Directory to run in; default /shared." },
+	{ .name = "session",
+		.type = FIELD_STR,
+		.max = SESSION_NAME_MAX,
+		.text = "Name of a persistent shell to run it in, made at first use: directory, "
+			"variables and functions stay for the next command with that name. It "
+			"has a terminal." },
 	{ .name = "background",
 		.type = FIELD_BOOL,
 		.dflt = "false",
@@ -86,6 +93,7 @@ struct run {
 	struct tool_call *c;
 	struct exec_call *call;
 	bool cancelled;
+	bool on_terminal;
 	char *head, *ring;
 	size_t head_n, head_max, ring_max;
 	int64_t total;
@@ -147,7 +155,7 @@ joined(struct arena *a, struct str x, struct str y)
 /* Output as the model sees it: whole where it fits, else its first two thirds and its end, with a
  * note between that says how to read what is left out. */
 static struct str
-run_text(const struct run *r, size_t max)
+run_raw_text(const struct run *r, size_t max)
 {
 	struct arena *a = r->c->a;
 	struct str head = { r->head, r->head_n }, tail = STR("");
@@ -176,6 +184,29 @@ run_text(const struct run *r, size_t max)
 }
 
 static struct str
+run_text(const struct run *r, size_t max)
+{
+	struct str s = run_raw_text(r, max);
+
+	return r->on_terminal ? text_terminal(r->c->a, s) : s;
+}
+
+/* The limit that ended a command, in a word; NULL: none. */
+static const char *
+limit_name(const struct exec_status *st)
+{
+	if (st->out_of_memory)
+		return "out_of_memory";
+	if (st->out_of_processes)
+		return "out_of_processes";
+	if (st->out_of_cpu)
+		return "cpu_time";
+	if (st->signal == SIGXFSZ || st->exit_code == 128 + SIGXFSZ)
+		return "file_size";
+	return st->timed_out ? "timeout" : NULL;
+}
+
+static struct str
 status_facts(struct tool_call *c, const struct exec_status *st)
 {
 	struct facts f;
@@ -195,6 +226,18 @@ status_facts(struct tool_call *c, const struct exec_status *st)
 		json_kv_int(&f.j, "output_bytes", st->output_bytes);
 		json_kv_int(&f.j, "kept_bytes", st->kept_bytes);
 		json_kv_z(&f.j, "handle", c->effect);
+		if (limit_name(st) != NULL)
+			json_kv_z(&f.j, "limit", limit_name(st));
+		if (st->cwd[0] != '\0')
+			json_kv_z(&f.j, "cwd", st->cwd);
+		if (st->shell_ended)
+			json_kv_bool(&f.j, "session_ended", true);
+		if (st->has_use) {
+			json_kv_int(&f.j, "user_ms", st->user_ms);
+			json_kv_int(&f.j, "system_ms", st->system_ms);
+			json_kv_int(&f.j, "memory_bytes", st->memory_bytes);
+			json_kv_int(&f.j, "written_bytes", st->written_bytes);
+		}
 	}
 	return facts_end(&f, c->a);
 }
@@ -205,19 +248,56 @@ status_line(const struct exec_status *st, char out[STATUS_MAX])
 {
 	char span[32], how[64];
 	const char *name = st->signal > 0 ? sigabbrev_np(st->signal) : NULL;
+	const char *limit = limit_name(st);
+	bool stays = st->cwd[0] != '\0'; /* the command was interrupted, its shell is there */
 
 	if (st->signal == 0)
 		snprintf(how, sizeof(how), "exit %d", st->exit_code);
 	else
 		snprintf(how, sizeof(how), "killed by signal %d%s%s", st->signal,
 			name ? " SIG" : "", name ? name : "");
-	snprintf(out, STATUS_MAX, "%s, %s%s%s%s%s%s", how, span_text(st->duration_ms, span),
-		st->timed_out ? "; it ran into timeout_ms and was killed with all its children"
-			      : "",
-		st->killed ? "; it was killed on request, with all its children" : "",
-		st->out_of_memory ? "; the cell ran out of memory" : "",
-		st->out_of_processes ? "; the cell had more processes than it may have" : "",
+	snprintf(out, STATUS_MAX, "%s, %s%s%s%s%s%s%s%s%s%s%s", how, span_text(st->duration_ms, span),
+		!st->timed_out ? ""
+			: stays ? "; it ran into timeout_ms and was interrupted"
+				: "; it ran into timeout_ms and was killed with all its children",
+		!st->killed ? ""
+			: stays ? "; it was interrupted on request"
+				: "; it was killed on request, with all its children",
+		st->out_of_memory ? "; out_of_memory: the cell ran out of memory" : "",
+		st->out_of_processes ? "; out_of_processes: the cell had more processes than it may have" : "",
+		st->out_of_cpu ? "; cpu_time: it used all the processor time that one command may use" : "",
+		limit != NULL && strcmp(limit, "file_size") == 0
+			? "; file_size: a file reached the size that one may have" : "",
+		st->shell_ended ? "; the session ended with it, the next command begins a new one" : "",
+		stays ? "; in " : "", st->cwd,
 		st->kept_bytes < st->output_bytes ? "; the end of its output was not kept" : "");
+}
+
+/* Facts for a command that failed and whose output has the words of an error that a wall of the cell gives. Whether it was
+ * one nobody can tell from outside, so it is not claimed. */
+static void
+add_walls(const struct run *r, const struct exec_status *st, char line[STATUS_MAX])
+{
+	static const char *const words[] = { "Read-only file system", "Permission denied", "Operation not permitted",
+		"Function not implemented", "Network is unreachable", "Could not resolve", "name resolution",
+		"No space left on device", "Too many open files", "Resource temporarily unavailable" };
+	const struct tool_env *env = r->c->env;
+	struct str all = joined(r->c->a, (struct str){ r->head, r->head_n },
+		r->total > (int64_t)r->head_n
+			? ring_from(r, MAX(r->total - (int64_t)r->ring_max, (int64_t)r->head_n)) : STR(""));
+	bool is_named = false;
+	size_t n = strlen(line);
+
+	if ((st->signal == 0 && st->exit_code == 0) || env->mode == MODE_DANGER_FULL_ACCESS)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(words) && !is_named; i++)
+		is_named = memmem(all.p, all.n, words[i], strlen(words[i])) != NULL;
+	if (is_named)
+		snprintf(line + n, STATUS_MAX - n,
+			"; this cell: mode %s (%s), writable otherwise: /tmp (%lld MiB), /home/agent, /run/work; no network but its own "
+			"loopback; no setuid bits, no mounts, no tracing",
+			mode_name(env->mode), env->mode == MODE_READ_ONLY ? "/shared cannot be written" : "/shared can be written",
+			(long long)(env->plan.tmp_bytes / MIB));
 }
 
 static void
@@ -226,7 +306,7 @@ on_status(void *arg, const struct exec_status *st)
 	struct run *r = arg;
 	struct tool_call *c = r->c;
 	struct str facts = status_facts(c, st);
-	size_t max = (size_t)c->tool->result_max - 2 * NOTE_MAX;
+	size_t max = (size_t)c->tool->result_max - 3 * NOTE_MAX;
 	char line[STATUS_MAX];
 
 	switch (st->state) {
@@ -251,6 +331,7 @@ on_status(void *arg, const struct exec_status *st)
 		return;
 	case EXEC_DONE:
 		status_line(st, line);
+		add_walls(r, st, line);
 		call_done(c, EFFECT_DONE, st->signal != 0 || st->exit_code != 0 || st->timed_out,
 			text_note(c->a, run_text(r, max), "%s", line), facts);
 		return;
@@ -272,11 +353,13 @@ exec_send(struct tool_call *c, bool only_resume, struct err *e)
 {
 	struct run *r = arena_alloc(c->a, sizeof(*r));
 	bool background = node_bool(c->args, "background", false);
+	const char *session = node_z(c->args, "session", NULL);
 	struct exec_request q = { .cell = c->env->cell,
 		.plan = &c->env->plan,
 		.effect = c->effect,
 		.command = node_str(c->args, "command", STR("")),
-		.cwd = node_z(c->args, "cwd", c->env->cwd),
+		.cwd = node_z(c->args, "cwd", session != NULL ? NULL : c->env->cwd),
+		.shell = session,
 		.timeout_ms = MIN(c->env->exec_timeout_max_ms,
 			node_int(c->args, "timeout_ms",
 				background ? c->env->exec_job_timeout_ms : c->env->exec_timeout_ms)),
@@ -285,6 +368,7 @@ exec_send(struct tool_call *c, bool only_resume, struct err *e)
 		.only_resume = only_resume };
 
 	r->c = c;
+	r->on_terminal = session != NULL;
 	r->head_max = (size_t)c->tool->result_max;
 	r->ring_max = r->head_max / 2;
 	r->head = arena_alloc(c->a, r->head_max);
@@ -502,8 +586,8 @@ const struct tool exec_tools[] = {
 		.cancel = exec_cancel,
 		.target = exec_target,
 		.text = "Run a shell command in the session's cell. Answers its output (both "
-			"streams) and how it ended. There is "
-			"no terminal and no standard input." },
+			"streams) and how it ended. Without a session each command is a "
+			"shell of its own, with no terminal and no standard input." },
 	{ .name = "job",
 		.args = job_args,
 		.effects = TOOL_READS | TOOL_EXECS,

@@ -14,6 +14,8 @@
 
 /* bytes as a model may see them: UTF-8 with U+FFFD for what is none, secrets replaced. In a. */
 struct str text_clean(struct arena *a, struct str bytes);
+/* As a terminal would have left it: without control sequences, a line as it was last written. Takes and gives clean text. */
+struct str text_terminal(struct arena *a, struct str text);
 /* Length of the longest prefix of at most max bytes that ends after a line, or on a character where
  * the line would cost more than half of it. */
 size_t text_cut(struct str s, size_t max);

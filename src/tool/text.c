@@ -3,6 +3,7 @@
  * line where that costs little. Cleaning comes before cutting, so that a cut never leaves the half
  * of a secret that nobody recognises. */
 #include <stdarg.h>
+#include <string.h>
 #include "base/secret.h"
 #include "base/utf8.h"
 #include "tool/internal.h"
@@ -20,6 +21,78 @@ text_clean(struct arena *a, struct str bytes)
 	struct str s = arena_str(a, buf_str(&clean));
 	buf_fini(&lossy);
 	buf_fini(&clean);
+	return s;
+}
+
+/* The bytes of the control sequence that begins with the escape at s.p[0]. */
+static size_t
+escape_length(struct str s)
+{
+	size_t i = 1;
+
+	if (s.n < 2)
+		return s.n;
+	if (s.p[1] == '[') { /* parameters, then one final byte */
+		for (i = 2; i < s.n && s.p[i] >= 0x20 && s.p[i] <= 0x3f; i++)
+			;
+		return MIN(i + 1, s.n);
+	}
+	if (strchr("]P_^X", s.p[1]) != NULL && s.p[1] != '\0') { /* a string, up to BEL or ESC \ */
+		for (i = 2; i < s.n && s.p[i] != '\n'; i++) {
+			if (s.p[i] == '\a')
+				return i + 1;
+			if (s.p[i] == '\033')
+				return i + 1 < s.n && s.p[i + 1] == '\\' ? i + 2 : i;
+		}
+		return i;
+	}
+	while (i < s.n && s.p[i] >= 0x20 && s.p[i] <= 0x2f)
+		i++;
+	return i < s.n && s.p[i] >= 0x30 && s.p[i] <= 0x7e ? i + 1 : i;
+}
+
+/* Back by one character, not beyond the start of the line. */
+static void
+step_back(struct buf *b, size_t line)
+{
+	size_t n = b->n;
+
+	while (n > line && ((unsigned char)b->p[n - 1] & 0xc0) == 0x80)
+		n--;
+	buf_truncate(b, n > line ? n - 1 : line);
+}
+
+struct str
+text_terminal(struct arena *a, struct str text)
+{
+	struct buf b, safe;
+	size_t line = 0;
+
+	buf_init(&b, text.n + 1);
+	for (size_t i = 0; i < text.n; i++) {
+		char c = text.p[i];
+		if (c == '\033') {
+			i += escape_length(str_sub(text, i, text.n)) - 1;
+		} else if (c == '\r') { /* what comes is written over the line; before a newline nothing comes */
+			size_t next = i + 1;
+			while (next < text.n && text.p[next] == '\r')
+				next++;
+			if (next < text.n && text.p[next] != '\n')
+				buf_truncate(&b, line);
+		} else if (c == '\b') {
+			step_back(&b, line);
+		} else if (c == '\n' || c == '\t' || (unsigned char)c >= 0x20) {
+			if (c != 0x7f)
+				buf_add_char(&b, c);
+			line = c == '\n' ? b.n : line;
+		}
+	}
+	/* What a sequence kept apart may be a secret now. */
+	buf_init(&safe, 16 * b.n + KIB);
+	secret_scrub(&safe, buf_str(&b));
+	struct str s = arena_str(a, buf_str(&safe));
+	buf_fini(&b);
+	buf_fini(&safe);
 	return s;
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/limits.h"
+#include "tool/internal.h"
 
 static void
 test_ends(void **state)
@@ -47,6 +48,59 @@ test_request(void **state)
 	assert_int_equal(fake_last_exec(f->sb)->timeout_ms, 3600000);
 	assert_string_equal(fake_last_exec(f->sb)->cwd, "/tmp");
 	assert_true(fake_last_exec(f->sb)->background);
+}
+
+/* A session runs where its shell is, and what a model reads is what a terminal would show. */
+static void
+test_session(void **state)
+{
+	struct fix *f = *state;
+
+	fix_run(f, "exec", "{\"command\":\"true\",\"session\":\"main\"}");
+	assert_string_equal(fake_last_exec(f->sb)->shell, "main");
+	assert_null(fake_last_exec(f->sb)->cwd);
+	assert_has(fix_run(f, "exec",
+			   "{\"session\":\"main\",\"command\":\"printf '\\\\033[1;31mred\\\\033[0m 10%%\\\\r50%%\\\\r\\\\n"
+			   "\\\\033]0;title\\\\007n\\\\bname\\\\033(B ok'\"}"),
+		"50%\nname ok\n[exit 0");
+	/* Without one nothing is changed, and no shell is asked for. */
+	assert_has(fix_run(f, "exec", "{\"command\":\"printf 'a\\\\033[1mb'\"}"), "a\033[1mb");
+	assert_null(fake_last_exec(f->sb)->shell);
+}
+
+static void
+test_terminal_text(void **state)
+{
+	struct fix *f = *state;
+	static const struct {
+		const char *in, *out;
+	} rows[] = {
+		{ "plain\ttext\n", "plain\ttext\n" }, { "a\r\nb\r\r\n", "a\nb\n" }, { "old\rnew", "new" },
+		{ "last\r", "last" }, { "\b\bx", "x" }, { "\xc3\xa9\be", "e" }, { "line\n\b\bx", "line\nx" },
+		{ "\033", "" }, { "\033[", "" }, { "\033[12;3", "" }, { "\033]0;never ends\nnext", "\nnext" },
+		{ "\033]8;;http://x\033\\link\033]8;;\033\\", "link" }, { "\033P1$r0m\033\\x", "x" },
+		{ "\033[?2004h$ \033[?2004l", "$ " }, { "\033=\033>\0337\0338x", "x" }, { "a\177\001b", "ab" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct arena *a = arena_new(MIB);
+		struct str s = text_terminal(a, str_of(rows[i].in));
+		assert_true(str_is(s, rows[i].out));
+		arena_free(a);
+	}
+	(void)f;
+}
+
+/* A failed command that met words of a wall is told what the cell is; any other is not. */
+static void
+test_walls(void **state)
+{
+	struct fix *f = *state;
+
+	assert_has(fix_run(f, "exec", "{\"command\":\"echo touch: Read-only file system >&2; exit 1\"}"), "this cell: mode ");
+	assert_has(f->r.text.p, "no network");
+	assert_null(strstr(fix_run(f, "exec", "{\"command\":\"echo Read-only file system\"}"), "this cell"));
+	assert_null(strstr(fix_run(f, "exec", "{\"command\":\"echo no such thing; exit 1\"}"), "this cell"));
 }
 
 /* The start and the end are shown; what the note names gives the rest, and nothing is lost between
@@ -224,7 +278,8 @@ test_jobs(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = { ROW(test_ends), ROW(test_request),
+	const struct CMUnitTest tests[] = { ROW(test_ends), ROW(test_request), ROW(test_session),
+		ROW(test_terminal_text), ROW(test_walls),
 		ROW(test_long_output), ROW(test_output_sizes), ROW(test_output_without_lines),
 		ROW(test_pages_start_at_lines), ROW(test_recover), ROW(test_cancel),
 		ROW(test_jobs) };
