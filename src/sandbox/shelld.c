@@ -258,6 +258,13 @@ static int
 on_runtime_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 {
 	struct shelld *d = arg;
+
+	/* Input may come late for what ended, but not for what never was. */
+	if ((m->kind == WIRE_INPUT || m->kind == WIRE_RESIZE) && m->id > d->exec_id_max)
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s for exec %llu, which was never asked for", wire_kind_name(m->kind),
+			(unsigned long long)m->id);
+	if (m->kind == WIRE_EXEC)
+		d->exec_id_max = MAX(d->exec_id_max, m->id);
 	for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
 		struct err why = { 0 };
 		if (requests[i].kind != m->kind)
@@ -302,8 +309,8 @@ shelld_hello(struct shelld *d)
 	(void)wire_end(d->runtime, STR(""), -1);
 }
 
-static void
-runtime_came(struct shelld *d, int fd)
+void
+shelld_runtime(struct shelld *d, int fd)
 {
 	if (d->runtime != NULL) {
 		struct wire *old = d->runtime;
@@ -311,6 +318,7 @@ runtime_came(struct shelld *d, int fd)
 		wire_close(old);
 	}
 	d->runtime = wire_open(d->l, fd, ROLE_SHELLD, ROLE_RUNTIME, &runtime_handler, d);
+	d->exec_id_max = 0;
 	d->owes_hello = true;
 	shelld_hello(d);
 	orphan_check(d);
@@ -471,7 +479,7 @@ on_runner_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 	case WIRE_PEER:
 		if (!str_is(node_str(m->head, "role", STR("")), role_name(ROLE_RUNTIME)) || m->fd < 0 || !d->is_booted)
 			return err_set(e, ERR_PROTO, ERR_TO_LOG, "shelld takes one peer, the runtime, after boot");
-		runtime_came(d, take_fd(&m->fd));
+		shelld_runtime(d, take_fd(&m->fd));
 		return 0;
 	case WIRE_LISTEN: /* from a runner that adopted us: the pipe to the one before is gone */
 		if (!str_is(node_str(m->head, "name", STR("")), "log") || m->fd < 0 || dup2(m->fd, STDOUT_FILENO) < 0 ||

@@ -67,6 +67,7 @@ struct shelld {
 	int zygote_sock, zygote_pidfd;
 	struct outbox zygote;
 	struct wire *runner, *runtime;
+	uint64_t exec_id_max; /* of this runtime */
 	int listen_fd, adopter; /* adopter: a new runner that waits for the end of the old */
 	struct watch *listen_watch, *zygote_dead;
 	struct signal_watch *term;
@@ -163,6 +164,7 @@ void files_runtime_gone(struct shelld *d);
 
 /* ---- shelld.c ---- */
 
+void shelld_runtime(struct shelld *d, int fd); /* a link to a new runtime; the old one is dropped */
 void shelld_facts(struct shelld *d); /* facts are known: tell everyone */
 void shelld_hello(struct shelld *d); /* if it is due */
 void shelld_progress(struct shelld *d); /* something ended: a stop may be complete */
