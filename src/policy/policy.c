@@ -335,7 +335,7 @@ always_exec(const struct policy_request *r, struct arena *a, struct buf *out)
 	struct shell_script s;
 	struct err e = { 0 };
 
-	if (shell_parse(r->target, a, &s, &e) != 0 || s.opaque || s.n != 1 || s.writes_n > 0 ||
+	if (r->keeps_state || shell_parse(r->target, a, &s, &e) != 0 || s.opaque || s.n != 1 || s.writes_n > 0 ||
 		s.commands[0].dynamic)
 		return false;
 	buf_add_z(out, "Exec(");

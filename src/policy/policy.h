@@ -30,6 +30,7 @@ struct policy_request {
 	struct str target;
 	struct str target2; /* move: the destination; else empty */
 	enum mode mode;
+	bool keeps_state; /* exec: earlier commands of the same shell may have given any name another meaning */
 	bool yes; /* --yes: ask becomes allow inside the mode, never where a rule denies */
 };
 

@@ -158,6 +158,10 @@ view_init(struct view *v, const struct policy_request *r, struct arena *a)
 	}
 	if (shell_scan(r->target, a, &v->script, &v->error) == ERR_LIMIT)
 		return -1;
+	if (r->keeps_state && !v->script.opaque) {
+		v->script.opaque = true;
+		v->script.why_opaque = "its shell keeps functions and aliases of earlier commands";
+	}
 	if (add_files(v, &v->writes, s->writes, s->writes_n) != 0 ||
 		add_files(v, &v->reads, s->reads, s->reads_n) != 0)
 		return -1;

@@ -195,8 +195,10 @@ static bool
 terminal_read(struct shell *s)
 {
 	char *chunk = s->d->chunk;
-	ssize_t n = s->terminal < 0 ? -1 : read(s->terminal, chunk, SHELLD_CHUNK);
 
+	if (s->terminal < 0)
+		return false;
+	ssize_t n = read(s->terminal, chunk, SHELLD_CHUNK);
 	if (n > 0) {
 		buf_add(&s->held, chunk, (size_t)n);
 		scan(s);

@@ -405,6 +405,7 @@ exec_target(const struct node *args, const struct tool_env *env, struct arena *a
 	struct policy_request *r)
 {
 	r->target = node_str(args, "command", STR(""));
+	r->keeps_state = node_get(args, "session") != NULL;
 }
 
 /* ---- job and output ---- */

@@ -605,11 +605,37 @@ test_names(void **state)
 	assert_string_equal(decision_name(DECIDE_DENY), "deny");
 }
 
+/* In a shell that lives on, a name may mean what an earlier command made of it. */
+static void
+test_kept_shell(void **state)
+{
+	struct policy *p = must_make("[Exec(ls *)]", "[]", "[Exec(rm *)]");
+	struct policy_request r = { .subject = SUBJECT_EXEC, .tool = STR("exec"), .target = STR("ls /"),
+		.mode = MODE_DANGER_FULL_ACCESS };
+	struct verdict v;
+	struct buf rule;
+
+	buf_init(&rule, 1024);
+	policy_decide(p, &r, &v);
+	assert_int_equal(v.decision, DECIDE_ALLOW);
+	assert_true(policy_always_rule(&r, &rule));
+	r.keeps_state = true;
+	policy_decide(p, &r, &v);
+	assert_int_equal(v.decision, DECIDE_ASK);
+	buf_reset(&rule);
+	assert_false(policy_always_rule(&r, &rule));
+	r.target = STR("rm -r x"); /* what can be seen is still denied */
+	policy_decide(p, &r, &v);
+	assert_int_equal(v.decision, DECIDE_DENY);
+	buf_fini(&rule);
+	policy_free(p);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_exec_allow),
+		cmocka_unit_test(test_exec_allow), cmocka_unit_test(test_kept_shell),
 		cmocka_unit_test(test_exec_deny),
 		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_move),
