@@ -22,6 +22,8 @@ const char *role_name(enum role r);
 	X(READY, "ready", 0, 0)            /* role: serving; head has what it can and cannot do */ \
 	X(PEER, "peer", 0, 1)              /* runner: {role} and the descriptor of a new link to it */ \
 	X(LISTEN, "listen", 0, 1)          /* runner: {name} and a listening socket */             \
+	X(LINK, "link", 0, 0)              /* first frame of a link into a container or machine: {role, token, nonce} */ \
+	X(LINKED, "linked", 0, 0)          /* answers LINK: {nonce}; what follows is the role's */ \
 	X(IDLE, "idle", 0, 0)              /* runtime: {idle: bool}; a private runner exits when idle */ \
 	X(STATUS, "status", 64 * KIB, 0)   /* runner to runtime: what the roles do; tail: JSON */    \
 	X(STOP, "stop", 0, 0)              /* runner: finish and exit; client to runner: stop all */ \

@@ -1,25 +1,88 @@
 /* SPDX-License-Identifier: MIT
- * ithaca-guest: started by the runner with its link as descriptor 3, it becomes shelld. The zygote is forked first,
- * while there is one thread and no event loop. */
+ * ithaca-guest: it becomes shelld. On the host the runner starts it with its link as descriptor 3; as the first process of
+ * a container it listens in the directory that it is given. The zygote is forked first, while there is one thread and no
+ * event loop. */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "base/path.h"
 #include "ithaca-version.h"
 #include "sandbox/shelld.h"
 
 #define LINK_FD 3
 
+static int
+become(const struct shelld_links *links)
+{
+	struct err e = { 0 };
+	int sock, pidfd;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	if (zygote_start(&sock, &pidfd, &e) != 0) {
+		log_error("cannot start", LOG_E(&e));
+		return 1;
+	}
+	return shelld_main(links, sock, pidfd);
+}
+
+/* The token is for this start alone: it is gone from the directory before anything else runs. */
+static int
+take_token(const char *dir, char token[DOOR_TOKEN_SIZE], struct err *e)
+{
+	char path[PLAN_PATH_MAX];
+	char *text;
+	size_t n;
+
+	snprintf(path, sizeof(path), "%s/token", dir);
+	if (file_read_no_link(path, DOOR_TOKEN_SIZE, &text, &n, e) != 0)
+		return e->code;
+	bool is_valid = door_token_valid((struct str){ text, n });
+	if (is_valid)
+		memcpy(token, text, DOOR_TOKEN_SIZE);
+	explicit_bzero(text, n);
+	free(text);
+	if (!is_valid)
+		return err_set(e, ERR_INVALID, ERR_TO_USER, "%s does not hold a token", path);
+	return unlink(path) == 0 ? 0 : err_errno(e, errno, ERR_TO_USER, "cannot remove %s", path);
+}
+
+static int
+listen_in(const char *dir)
+{
+	char token[DOOR_TOKEN_SIZE], path[PLAN_PATH_MAX];
+	struct shelld_links links = { .runner_fd = -1, .token = token };
+	struct err e = { 0 };
+
+	if (getpid() == 1)
+		pid1_split();
+	snprintf(path, sizeof(path), "%s/shelld.sock", dir);
+	int rc = take_token(dir, token, &e);
+	if (rc == 0) {
+		links.listen_fd = unix_listen(path, 0600, &e);
+		rc = links.listen_fd < 0 ? links.listen_fd : 0;
+	}
+	if (rc != 0) {
+		log_error("cannot start", LOG_E(&e));
+		return 1;
+	}
+	rc = become(&links);
+	unlink(path);
+	return rc;
+}
+
 int
 main(int argc, char **argv)
 {
-	struct err e = { 0 };
 	struct stat st;
-	int sock, pidfd;
 
 	/* Nobody of the same user may look into a process that decides what runs. */
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
@@ -28,6 +91,8 @@ main(int argc, char **argv)
 		printf("ithaca-guest %s\n", ITHACA_VERSION);
 		return 0;
 	}
+	if (argc == 3 && strcmp(argv[1], "--listen") == 0 && argv[2][0] == '/')
+		return listen_in(argv[2]);
 	bool is_role = argc == 1 || (argc == 3 && strcmp(argv[1], "-x") == 0 && strcmp(argv[2], "shelld") == 0);
 	if (!is_role || fstat(LINK_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
 		fprintf(stderr, "ithaca-guest: started by ithacad with its link as descriptor %d (use: ithaca start)\n", LINK_FD);
@@ -35,13 +100,6 @@ main(int argc, char **argv)
 	}
 	/* It outlives its runner for a while, and no key typed at the runner's terminal is meant for it. */
 	(void)setsid();
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
-	signal(SIGINT, SIG_IGN);
 	fcntl(LINK_FD, F_SETFD, FD_CLOEXEC);
-	if (zygote_start(&sock, &pidfd, &e) != 0) {
-		log_error("cannot start", LOG_E(&e));
-		return 1;
-	}
-	return shelld_main(LINK_FD, sock, pidfd);
+	return become(&(struct shelld_links){ .runner_fd = LINK_FD, .listen_fd = -1 });
 }

@@ -172,6 +172,9 @@ int root_network(struct err *e) MUST_USE; /* lo up */
 /* Like clone3(2) with CLONE_PIDFD and SIGCHLD. Only in single-threaded processes; most of them ignore SIGCHLD, so that the kernel
  * reaps, and learn of an end through the pidfd. */
 pid_t process_clone(uint64_t flags, int *pidfd);
+/* For pid 1 of a container or a machine: returns in a child that goes on; the caller stays behind, reaps what nobody else
+ * does, passes SIGTERM on and exits as that child did. */
+void pid1_split(void);
 /* Starts the zygote; called before anything else of shelld. The socket to it; *pidfd. */
 int zygote_start(int *sock, int *pidfd, struct err *e) MUST_USE;
 int cell_join(const struct order *cell, struct err *e) MUST_USE; /* enters the groups of an order */

@@ -135,6 +135,7 @@ stop_listening(struct shelld *d)
 {
 	char path[PLAN_PATH_MAX];
 
+	door_close(take_ptr(&d->door));
 	if (d->listen_fd < 0)
 		return;
 	watch_close(d->listen_watch);
@@ -395,6 +396,7 @@ read_ceiling(struct shelld *d, const struct node *n, struct err *e)
 	k->allow_basic = node_bool(n, "allow_basic", false);
 	k->files_only = node_bool(n, "files_only", false);
 	k->orphan_ms = node_int(n, "orphan_ms", SHELLD_ORPHAN_MS);
+	k->tier = arena_strdup(d->arena, node_str(n, "tier", STR("cell")));
 	k->run_dir = arena_strdup(d->arena, run_dir);
 	k->spool_dir = arena_strdup(d->arena, spool_dir);
 	if (path_mkdirs(k->run_dir, 0700, e) != 0 || spool_open(&d->spool, k->spool_dir, e) != 0)
@@ -449,11 +451,13 @@ on_boot(struct shelld *d, const struct wire_msg *m, struct err *e)
 		log_open("shelld", STDERR_FILENO, level,
 			str_is(node_str(log, "format", STR("")), "json") ? LOG_JSON : LOG_LOGFMT);
 	snprintf(path, sizeof(path), "%s/shelld.sock", d->ceiling.run_dir);
-	d->listen_fd = unix_listen(path, 0600, e);
-	if (d->listen_fd < 0)
+	d->listen_fd = d->door != NULL ? -1 : unix_listen(path, 0600, e);
+	if (d->door == NULL && d->listen_fd < 0)
 		return e->code;
-	d->listen_watch = watch_start(d->l, d->listen_fd, LOOP_READ, on_adopter, d);
+	if (d->door == NULL)
+		d->listen_watch = watch_start(d->l, d->listen_fd, LOOP_READ, on_adopter, d);
 	d->is_booted = true;
+	snprintf(d->facts.tier, sizeof(d->facts.tier), "%s", d->ceiling.tier);
 	orphan_check(d);
 	cgroups_open(&d->cgroups, "/proc/self");
 	d->sweep = timer_start(d->l, SWEEP_FIRST_MS, on_sweep, d);
@@ -535,6 +539,35 @@ on_adopt_later(void *arg)
 	close(fd);
 }
 
+/* A runner that waits for the end of the one before it is not there for long, if that ended at all. */
+static void
+runner_came(struct shelld *d, int fd)
+{
+	if (d->runner == NULL) {
+		adopt(d, fd);
+	} else {
+		d->adopter = fd;
+		timer_again(d->adopt_timer, ADOPT_MS);
+	}
+}
+
+/* Somebody with the token of this start. */
+static void
+on_door(void *arg, enum role who, int fd)
+{
+	struct shelld *d = arg;
+
+	if (who == ROLE_RUNNER && d->adopter < 0) {
+		runner_came(d, fd);
+	} else if (who == ROLE_RUNTIME && d->is_booted) {
+		runtime_came(d, fd);
+	} else {
+		log_warn("a link was turned away", LOG_S("role", role_name(who)),
+			LOG_S("why", d->is_booted ? "another is waiting" : "there was no boot envelope yet"));
+		close(fd);
+	}
+}
+
 /* A new runner takes a shelld over whose own is gone. It must be the same user. */
 static void
 on_adopter(void *arg, int events)
@@ -549,11 +582,8 @@ on_adopter(void *arg, int events)
 	if (unix_peer(fd, &uid, &pid) != 0 || uid != geteuid() || d->adopter >= 0) {
 		log_warn("a runner was turned away", LOG_S("why", d->adopter >= 0 ? "another is waiting" : "another user"));
 		close(fd);
-	} else if (d->runner == NULL) {
-		adopt(d, fd);
 	} else {
-		d->adopter = fd;
-		timer_again(d->adopt_timer, ADOPT_MS);
+		runner_came(d, fd);
 	}
 }
 
@@ -570,7 +600,7 @@ on_zygote(void *arg, int events)
 }
 
 int
-shelld_main(int runner_fd, int zygote_sock, int zygote_pidfd)
+shelld_main(const struct shelld_links *links, int zygote_sock, int zygote_pidfd)
 {
 	struct shelld *d = xcalloc(1, sizeof(*d));
 	struct err e = { 0 };
@@ -592,7 +622,10 @@ shelld_main(int runner_fd, int zygote_sock, int zygote_pidfd)
 	d->ceiling.orphan_ms = SHELLD_ORPHAN_MS;
 	d->adopt_timer = timer_start(d->l, ADOPT_MS, on_adopt_later, d);
 	d->orphan = timer_start(d->l, SHELLD_ORPHAN_MS, on_orphan, d);
-	d->runner = wire_open(d->l, runner_fd, ROLE_SHELLD, ROLE_RUNNER, &runner_handler, d);
+	if (links->runner_fd >= 0)
+		d->runner = wire_open(d->l, links->runner_fd, ROLE_SHELLD, ROLE_RUNNER, &runner_handler, d);
+	else
+		d->door = door_open(d->l, links->listen_fd, links->token, on_door, d);
 	loop_run(d->l);
 	if (d->runner != NULL)
 		wire_close(d->runner);

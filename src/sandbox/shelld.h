@@ -7,6 +7,7 @@
 #include "loop/loop.h"
 #include "loop/wire.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/door.h"
 #include "sandbox/spool.h"
 
 /* A real path that no cell sees, and what it led to when shelld began; ino 0: nothing. */
@@ -27,6 +28,7 @@ struct ceiling {
 	bool allow_basic;
 	bool files_only; /* tier process: no commands, and every cell is a basic one */
 	int64_t orphan_ms;
+	const char *tier; /* where this shelld runs */
 };
 
 /* Requests of the runtime that are answered later. */
@@ -70,6 +72,7 @@ struct shelld {
 	uint64_t exec_id_max; /* of this runtime */
 	int listen_fd, adopter; /* adopter: a new runner that waits for the end of the old */
 	struct watch *listen_watch, *zygote_dead;
+	struct door *door; /* NULL: links come by descriptor 3 and by message */
 	struct signal_watch *term;
 	struct arena *arena;
 	struct ceiling ceiling;
@@ -168,6 +171,11 @@ void shelld_runtime(struct shelld *d, int fd); /* a link to a new runtime; the o
 void shelld_facts(struct shelld *d); /* facts are known: tell everyone */
 void shelld_hello(struct shelld *d); /* if it is due */
 void shelld_progress(struct shelld *d); /* something ended: a stop may be complete */
-int shelld_main(int runner_fd, int zygote_sock, int zygote_pidfd);
+/* How it is reached: by the link runner_fd; or, when that is -1, by whoever has the token and connects to listen_fd. */
+struct shelld_links {
+	int runner_fd, listen_fd;
+	const char *token; /* copied */
+};
+int shelld_main(const struct shelld_links *links, int zygote_sock, int zygote_pidfd);
 
 #endif

@@ -138,6 +138,7 @@ facts_write(struct json *j, const struct sandbox_facts *f)
 	json_kv_int(j, "cgroup_version", f->cgroup_version);
 	json_kv_bool(j, "files_only", f->files_only);
 	json_kv_z(j, "reason", f->reason);
+	json_kv_z(j, "tier", f->tier);
 }
 
 int
@@ -145,13 +146,14 @@ facts_read(const struct node *n, struct sandbox_facts *f)
 {
 	int level = find(level_names, ARRAY_LEN(level_names), node_str(n, "level", STR("")));
 	int limits = find(limit_names, ARRAY_LEN(limit_names), node_str(n, "limits", STR("")));
-	struct str reason = node_str(n, "reason", STR(""));
+	struct str reason = node_str(n, "reason", STR("")), tier = node_str(n, "tier", STR("cell"));
 	if (level < 0 || limits < 0)
 		return -1;
 	*f = (struct sandbox_facts){ .level = (enum cell_level)level, .limits = (enum limit_level)limits,
 		.landlock_abi = (int)node_int(n, "landlock_abi", 0),
 		.cgroup_version = (int)node_int(n, "cgroup_version", 0), .files_only = node_bool(n, "files_only", false) };
 	memcpy(f->reason, reason.p, MIN(reason.n, sizeof(f->reason) - 1));
+	memcpy(f->tier, tier.p, MIN(tier.n, sizeof(f->tier) - 1));
 	return 0;
 }
 

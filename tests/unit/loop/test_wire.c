@@ -112,11 +112,11 @@ static const struct {
 } allowed[] = {
 	{ ROLE_RUNNER, ROLE_RUNTIME, " boot peer listen stop status " },
 	{ ROLE_RUNNER, ROLE_BROKER, " boot peer listen stop " },
-	{ ROLE_RUNNER, ROLE_SHELLD, " boot peer listen stop " },
+	{ ROLE_RUNNER, ROLE_SHELLD, " boot peer listen stop link " },
 	{ ROLE_RUNNER, ROLE_CLIENT, " result error ready fault " },
 	{ ROLE_RUNTIME, ROLE_RUNNER, " ready idle fault " },
 	{ ROLE_BROKER, ROLE_RUNNER, " ready idle fault " },
-	{ ROLE_SHELLD, ROLE_RUNNER, " ready idle fault " },
+	{ ROLE_SHELLD, ROLE_RUNNER, " ready idle fault linked " },
 	{ ROLE_RUNTIME, ROLE_CLIENT, " result error event data credit eof reset " },
 	{ ROLE_RUNTIME, ROLE_BROKER, " fetch secrets data credit eof reset " },
 	{ ROLE_BROKER, ROLE_RUNTIME, " fetched keyring error data credit eof reset " },
