@@ -30,7 +30,7 @@ int oci_image_remove(const struct oci *g, const char *image, struct err *e) MUST
 int oci_create(const struct oci *g, const char *name, struct str spec, char id[OCI_ID_SIZE], struct err *e) MUST_USE;
 int oci_start(const struct oci *g, const char *id, struct err *e) MUST_USE;
 /* Ends and removes it; one that is not there is fine. */
-int oci_remove(const struct oci *g, const char *id, struct err *e) MUST_USE;
+int oci_remove(const struct oci *g, const char *id, struct err *e);
 /* Of all containers, running or not, that have this label (name=value). */
 int oci_remove_labelled(const struct oci *g, const char *label, struct err *e) MUST_USE;
 /* Whether it runs; if not, why: its exit status and its last lines in *why. */

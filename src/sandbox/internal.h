@@ -156,6 +156,9 @@ struct survey;
 /* What the host has of what cells see of it; the zygote keeps it. */
 struct survey *survey_new(void);
 void survey_free(struct survey *s);
+/* What of it, beside /usr: paths below / without their first slash, borrowed. */
+#define SURVEY_PATHS_MAX 128u
+size_t survey_paths(const struct survey *s, const char **out, size_t max);
 bool survey_is_stale(const struct survey *s);
 int root_user(const struct order *cell, struct err *e) MUST_USE; /* uid and gid maps of a new user namespace */
 /* A directory of the plan: a detached tree, or an O_PATH descriptor of what the path must still lead to. */

@@ -69,11 +69,22 @@ path_of(int fd, struct arena *a)
 	return arena_strdup(a, (struct str){ path, (size_t)n });
 }
 
+static bool
+is_elsewhere(const struct ceiling *k)
+{
+	return k->tier != NULL && strcmp(k->tier, "cell") != 0 && strcmp(k->tier, "process") != 0;
+}
+
 /* A directory of the host that a cell shall see. */
 static int
 open_visible(const struct ceiling *k, const char *path, bool is_host, struct arena *a, const char **real, struct err *e)
 {
 	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT && is_elsewhere(k)) {
+		err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
+			"not_mounted: %s is not part of this %s (add it to %s.mounts, or start Ithaca in it)", path, k->tier, k->tier);
+		return -1;
+	}
 	if (fd < 0) {
 		err_errno(e, errno, ERR_TO_USER, "workspace %s", path);
 		return -1;
@@ -200,14 +211,19 @@ out:
 	return r;
 }
 
-/* The cell's user: ours, or, when that is root, the owner of the workspace. */
+/* The cell's user: ours, or, when that is root, the owner of the workspace. In a container that would take the capabilities
+ * that are not there. */
 static int
-choose_user(int shared, enum cell_kind kind, struct order *o, struct err *e)
+choose_user(const struct ceiling *k, int shared, enum cell_kind kind, struct order *o, struct err *e)
 {
 	struct stat st;
 	if (fstat(shared, &st) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "workspace");
 	bool is_owner = geteuid() == 0 && kind == KIND_FULL && st.st_uid != 0;
+	if (is_owner && is_elsewhere(k))
+		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
+			"foreign_owner: the workspace %s belongs to user %lld, whom this %s cannot become (run Ithaca as that user)",
+			o->text[BIND_SHARED].p, (long long)st.st_uid, k->tier);
 	o->num[CELL_NUM_UID] = is_owner ? st.st_uid : geteuid();
 	o->num[CELL_NUM_GID] = is_owner ? st.st_gid : getegid();
 	return 0;
@@ -229,7 +245,7 @@ plan_open(const struct ceiling *k, const struct cell_plan *p, enum cell_kind kin
 		r = fds[i] < 0 ? e->code : 0;
 	}
 	if (r == 0)
-		r = choose_user(fds[BIND_SHARED], kind, o, e);
+		r = choose_user(k, fds[BIND_SHARED], kind, o, e);
 	if (r == 0)
 		r = open_state(k, p->state, o, a, &fds[BIND_HOME], &fds[BIND_WORK], e);
 	if (r == 0 && kind != KIND_HOST)

@@ -187,6 +187,16 @@ survey_free(struct survey *s)
 	free(s);
 }
 
+size_t
+survey_paths(const struct survey *s, const char **out, size_t max)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n && n < max; i++)
+		out[n++] = s->entries[i].path;
+	return n;
+}
+
 bool
 survey_is_stale(const struct survey *s)
 {

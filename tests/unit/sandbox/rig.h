@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * A real ithaca-guest under test: this process plays runner and runtime on one loop and calls through the client. Each
- * rig_* call runs the loop until its answer is there; a guard aborts a test that waits too long. */
+ * rig_* call runs the loop until its answer is there; a guard aborts a test that waits too long.
+ * RIG_TIER: in this tier instead of as a child; RIG_ENGINE: the socket of its container engine. */
 #ifndef TEST_RIG_H
 #define TEST_RIG_H
 
@@ -28,6 +29,7 @@
 #include "base/mem.h"
 #include "base/path.h"
 #include "sandbox/internal.h"
+#include "sandbox/tier.h"
 
 #define RIG_GUARD_MS 30000
 #define RIG_PATH     256
@@ -36,6 +38,7 @@ struct rig {
 	struct loop *l;
 	struct timer *guard;
 	char dir[64]; /* of everything */
+	char cells[RIG_PATH]; /* the state root in a tier: what is beside it is not there */
 	char shared[RIG_PATH], state[RIG_PATH], run[RIG_PATH], spool[RIG_PATH], hidden[RIG_PATH];
 	struct wire *runner;
 	struct sandbox *sb;
@@ -47,6 +50,8 @@ struct rig {
 	struct cell_plan plan;
 	int64_t orphan_ms; /* 0: the default */
 	const char *mode_max;
+	struct tier_run tier; /* of RIG_TIER */
+	bool is_tier;
 };
 
 /* What a command gave. */
@@ -113,8 +118,10 @@ static inline void
 rig_runner_gone(void *arg, struct wire *w, const struct err *e)
 {
 	struct rig *r = arg;
-	if (r->runner == w)
+	if (r->runner == w) {
 		r->runner = NULL;
+		r->guest_ended = r->guest_ended || r->is_tier; /* nothing else tells */
+	}
 	loop_stop(r->l);
 }
 
@@ -156,7 +163,7 @@ rig_boot(struct rig *r, const char *extra)
 	int n = snprintf(text, sizeof(text),
 		"{\"log\":{\"level\":\"error\"},\"allow_basic\":true,\"run_dir\":\"%s\",\"spool_dir\":\"%s\",\"state_root\":\"%s\","
 		"\"mode_max\":\"%s\",\"hide\":[\"%s\"],\"orphan_ms\":%lld%s}",
-		r->run, r->spool, r->dir, r->mode_max != NULL ? r->mode_max : "danger_full_access", r->hidden,
+		r->run, r->spool, r->is_tier ? r->cells : r->dir, r->mode_max != NULL ? r->mode_max : "danger_full_access", r->hidden,
 		(long long)(r->orphan_ms > 0 ? r->orphan_ms : 60000), extra != NULL ? extra : "");
 	wire_begin(r->runner, WIRE_BOOT, 0);
 	assert_int_equal(wire_end(r->runner, (struct str){ text, (size_t)n }, -1), 0);
@@ -177,14 +184,41 @@ rig_peer(struct rig *r)
 		rig_wait(r);
 }
 
+/* The limit of processes is below what a fork bomb wants: where no cgroup is there for a cell, the container's own holds. */
+static inline int
+rig_tier_start(struct rig *r, const struct tier *t, struct tier_reason *why)
+{
+	char path[RIG_PATH];
+	struct tier_spec s = { .home = r->run, .guest = path, .run_dir = r->run, .spool_dir = r->spool, .state_root = r->cells,
+		.mounts = { r->shared }, .mounts_n = 1, .memory_bytes = 1024 * (int64_t)MIB, .processes = 160, .cpu_percent = 400,
+		.container = { .socket = getenv("RIG_ENGINE"), .image = getenv("RIG_IMAGE") } };
+	int fd;
+
+	rig_guest_path(path);
+	int rc = t->start(&s, &r->tier, &fd, why);
+	if (rc == 0)
+		r->runner = wire_open(r->l, fd, ROLE_RUNNER, ROLE_SHELLD, &rig_runner_handler, r);
+	return rc;
+}
+
 /* Starts the guest and waits until it can be used. */
 static inline void
 rig_spawn(struct rig *r)
 {
+	const struct tier *tier = tier_find(getenv("RIG_TIER") != NULL ? getenv("RIG_TIER") : "");
+	struct tier_reason why;
 	struct err e = { 0 };
 	char path[RIG_PATH];
 	int pair[2];
 
+	r->is_tier = tier != NULL;
+	if (r->is_tier) {
+		r->guest_ended = r->is_ready = false;
+		if (rig_tier_start(r, tier, &why) != 0)
+			fatal("%s", why.e.msg);
+		rig_boot(r, ",\"tier\":\"container\"");
+		return;
+	}
 	rig_guest_path(path);
 	char *argv[] = { path, NULL };
 	char *env[] = { (char *)(uintptr_t) "PATH=/usr/bin:/bin", (char *)(uintptr_t) "LEAK=secret", NULL };
@@ -212,7 +246,9 @@ rig_init(struct rig *r)
 	snprintf(r->dir, sizeof(r->dir), "%.40s/ithaca-rig-XXXXXX", tmp != NULL ? tmp : "/tmp");
 	assert_non_null(mkdtemp(r->dir));
 	snprintf(r->shared, RIG_PATH, "%s/shared", r->dir);
-	snprintf(r->state, RIG_PATH, "%s/state", r->dir);
+	snprintf(r->cells, RIG_PATH, "%s/cells", r->dir);
+	snprintf(r->state, RIG_PATH, "%s/cells/state", r->dir);
+	assert_int_equal(mkdir(r->cells, 0700), 0);
 	snprintf(r->run, RIG_PATH, "%s/run", r->dir);
 	snprintf(r->spool, RIG_PATH, "%s/spool", r->dir);
 	snprintf(r->hidden, RIG_PATH, "%s/shared/.daemon", r->dir);
@@ -254,6 +290,8 @@ rig_stop(struct rig *r)
 		rig_wait(r);
 	sandbox_free(r->sb);
 	wire_close(r->runner);
+	if (r->tier.tier != NULL)
+		r->tier.tier->stop(&r->tier);
 	loop_close(r->l);
 	rig_remove(r->dir);
 }

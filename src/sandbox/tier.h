@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT
+ * Where shelld runs, above the cell tier: a row per tier says how a sidecar is probed, started, reached and ended. In every
+ * tier the same ithaca-guest makes the same cells; a tier adds a wall around all of them. The calls block: they are made
+ * on worker threads, and need nothing but what is in a spec. */
+#ifndef SANDBOX_TIER_H
+#define SANDBOX_TIER_H
+
+#include "net/oci.h"
+#include "sandbox/door.h"
+
+#define TIER_MOUNTS_MAX 64u
+#define TIER_START_MS   30000 /* from the order to start until shelld answers */
+
+/* Why a tier cannot be used. Codes are part of the interface: status, doctor and docs/tiers.md name them. */
+struct tier_reason {
+	char code[32];
+	struct err e; /* with the fix in parentheses */
+};
+int tier_refuse(struct tier_reason *why, const char *code, int err_code, const char *fmt, ...) PRINTF_LIKE(4, 5);
+
+/* What one start takes. Strings are borrowed until it is over. */
+struct tier_spec {
+	const char *home; /* ITHACA_HOME */
+	const char *guest; /* the program ithaca-guest */
+	const char *run_dir, *spool_dir, *state_root; /* below home; run_dir is for this sidecar alone */
+	const char *mounts[TIER_MOUNTS_MAX]; /* directories that may be workspaces, at the same path inside */
+	size_t mounts_n;
+	int64_t memory_bytes, processes, cpu_percent; /* of all cells together, and shelld */
+	struct {
+		const char *socket, *image; /* NULL or "": found; the host's own /usr */
+	} container;
+	bool (*is_cancelled)(void *arg); /* asked now and then; may be NULL */
+	void *arg;
+};
+
+/* A sidecar that was started. */
+struct tier_run {
+	const struct tier *tier; /* NULL: none */
+	char token[DOOR_TOKEN_SIZE];
+	struct oci oci;
+	char id[OCI_ID_SIZE];
+};
+
+struct tier {
+	const char *name;
+	/* Whether it could be used here; nothing is started. What was found is told in *found, for people. */
+	int (*probe)(const struct tier_spec *s, char found[120], struct tier_reason *why);
+	/* Ends what an earlier runner of this home left, starts one, and waits until shelld answers. *link: to be the runner's. */
+	int (*start)(const struct tier_spec *s, struct tier_run *out, int *link, struct tier_reason *why);
+	/* Ends and removes it, whatever state it is in. */
+	void (*stop)(struct tier_run *run);
+	bool passes_descriptors; /* else each role's link is a new one */
+};
+
+extern const struct tier tier_container;
+/* NULL: shelld is a child of the runner (cell), or there is no such tier. */
+const struct tier *tier_find(const char *name);
+
+/* ---- container ---- */
+
+/* The root directory of the image that shows the host's own programs, as a tar archive: directories and links alone. */
+#define TIER_HOST_IMAGE "localhost/ithaca-host"
+void tier_image_tar(struct buf *b);
+/* Which system calls a sidecar may make, for the engine: those of cells and those that make cells, as its JSON. */
+void tier_seccomp(struct buf *b);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT
+ * The life of a sidecar in the tier RIG_TIER: started, reached, refused what it may not see, lost, started again over what
+ * was left, ended; and each reason for which it cannot be used. */
+#include "../unit/sandbox/rig.h"
+#include "base/json.h"
+
+static const struct tier *tier;
+
+static struct rig *
+begin(void)
+{
+	struct rig *r = xcalloc(1, sizeof(*r));
+	rig_init(r);
+	return r;
+}
+
+static void
+end(struct rig *r)
+{
+	rig_stop(r);
+	free(r);
+}
+
+static void
+expect(struct rig *r, const char *command, const char *out)
+{
+	struct outcome o;
+	rig_sh(r, command, &o);
+	if (o.e.code != 0)
+		fail_msg("%s: %s", command, o.e.msg);
+	assert_string_equal(buf_z(&o.out), out);
+	outcome_fini(&o);
+}
+
+static void
+test_works(void **state)
+{
+	struct rig *r = begin();
+	struct outcome o;
+	char path[RIG_PATH + 16];
+
+	rig_spawn(r);
+	rig_peer(r);
+	assert_string_equal(sandbox_facts(r->sb)->tier, tier->name);
+	assert_int_equal(sandbox_facts(r->sb)->level, CELL_FULL);
+	expect(r, "echo from inside > file; cat file; id -u; pwd", "from inside\n1000\n/shared\n");
+	snprintf(path, sizeof(path), "%s/file", r->shared);
+	assert_int_equal(access(path, F_OK), 0); /* the same directory */
+	expect(r, "git --version >/dev/null && python3 -c 'print(6 * 7)' && ls /usr/bin/env", "42\n/usr/bin/env\n");
+	/* A runtime that comes back. */
+	rig_peer(r);
+	expect(r, "cat file", "from inside\n");
+	/* What nobody mounted is refused with a reason, not shown empty. */
+	struct exec_request q = rig_request(r, "elsewhere", "true");
+	struct cell_plan plan = r->plan;
+	char other[RIG_PATH];
+	snprintf(other, sizeof(other), "%s/other", r->dir);
+	assert_int_equal(mkdir(other, 0755), 0);
+	plan.shared = other;
+	q.plan = &plan;
+	q.cell = "cell-2";
+	rig_run(r, &q, &o);
+	assert_int_equal(o.e.code, ERR_UNSUPPORTED);
+	assert_non_null(strstr(o.e.msg, "not_mounted: "));
+	outcome_fini(&o);
+	if (geteuid() == 0) { /* root of a container is not root of its mounts */
+		assert_int_equal(chown(r->shared, 65534, 65534), 0);
+		q = rig_request(r, "foreign", "true");
+		q.cell = "cell-3";
+		rig_run(r, &q, &o);
+		assert_int_equal(o.e.code, ERR_UNSUPPORTED);
+		assert_non_null(strstr(o.e.msg, "foreign_owner: "));
+		outcome_fini(&o);
+		assert_int_equal(chown(r->shared, 0, 0), 0);
+	}
+	end(r);
+}
+
+/* Without its descriptor the whole guest is gone; the next start clears away what is left of it. */
+static void
+test_lost(void **state)
+{
+	struct rig *r = begin();
+	struct tier_reason why;
+	struct tier_run first;
+
+	rig_spawn(r);
+	rig_peer(r);
+	first = r->tier;
+	expect(r, "echo one", "one\n");
+	struct outcome o;
+	struct exec_request q = rig_request(r, "long", "echo begun; sleep 100");
+	rig_begin(r, &q, &o);
+	o.stop_after = 1;
+	rig_wait(r);
+	o.stop_after = 0;
+	tier->stop(&(struct tier_run){ .tier = tier, .oci = first.oci, .id = { 0 } }); /* of no container: harmless */
+	assert_false(r->guest_ended);
+	struct tier_run copy = first;
+	tier->stop(&copy);
+	rig_finish(&o);
+	assert_int_equal(o.e.code, ERR_GONE);
+	outcome_fini(&o);
+	while (!r->guest_ended)
+		rig_wait(r);
+	wire_close(take_ptr(&r->runner));
+	/* Two starts in a row, the first left behind as by a runner that was killed. */
+	rig_spawn(r);
+	rig_peer(r);
+	first = r->tier;
+	wire_close(take_ptr(&r->runner));
+	assert_int_equal(rig_tier_start(r, tier, &why), 0);
+	bool is_running = true;
+	struct err e, end_why;
+	assert_true(oci_is_running(&first.oci, first.id, &is_running, &end_why, &e) != 0 || !is_running);
+	rig_boot(r, NULL);
+	while (!r->is_ready)
+		rig_wait(r);
+	rig_peer(r);
+	expect(r, "echo two", "two\n");
+	end(r);
+}
+
+static void
+test_reasons(void **state)
+{
+	struct rig *r = begin();
+	struct tier_reason why = { 0 };
+	char engine[RIG_PATH], guest[RIG_PATH], found[120];
+	struct tier_spec s = { .home = r->run, .guest = guest, .run_dir = r->run, .spool_dir = r->spool, .state_root = r->cells,
+		.memory_bytes = 64 * MIB, .processes = 64, .cpu_percent = 100 };
+	struct tier_run run;
+	int fd;
+
+	snprintf(engine, sizeof(engine), "%s/none.sock", r->dir);
+	rig_guest_path(guest);
+	s.container.socket = engine;
+	assert_int_equal(tier->probe(&s, found, &why), ERR_UNSUPPORTED);
+	assert_string_equal(why.code, "engine_missing");
+	assert_int_equal(tier->start(&s, &run, &fd, &why), ERR_UNSUPPORTED);
+	s.container.socket = getenv("RIG_ENGINE");
+	assert_int_equal(tier->probe(&s, found, &why), 0);
+	assert_true(strlen(found) > 0);
+	s.container.image = "localhost/ithaca-no-such-image";
+	assert_int_equal(tier->start(&s, &run, &fd, &why), ERR_NOT_FOUND);
+	assert_string_equal(why.code, "image_missing");
+	s.container.image = NULL;
+	s.guest = "/bin/false"; /* ends at once: told with its status, not after a long wait */
+	int64_t began_ms = clock_mono_ms();
+	assert_int_equal(tier->start(&s, &run, &fd, &why), ERR_FAILED);
+	assert_string_equal(why.code, "guest_failed");
+	assert_non_null(strstr(why.e.msg, "status 1"));
+	assert_true(clock_mono_ms() - began_ms < TIER_START_MS);
+	sandbox_free(r->sb);
+	loop_close(r->l);
+	rig_remove(r->dir);
+	free(r);
+}
+
+/* What the engine itself says of a container that runs. */
+static void
+test_walls(void **state)
+{
+	struct rig *r = begin();
+	struct arena *a = arena_new(MIB);
+	const struct node *n, *host;
+	char target[160];
+	struct buf body;
+	struct err e;
+	int status;
+
+	rig_spawn(r);
+	snprintf(target, sizeof(target), "/v1.40/containers/%s/json", r->tier.id);
+	struct local_request q = { .socket = r->tier.oci.socket, .method = "GET", .target = target, .timeout_ms = 20000,
+		.answer_max = MIB };
+	assert_int_equal(local_http(&q, &status, &body, &e), 0);
+	assert_int_equal(json_parse(a, buf_str(&body), &n, &e), 0);
+	host = node_get(n, "HostConfig");
+	assert_string_equal(node_z(host, "NetworkMode", ""), "none");
+	assert_true(node_bool(host, "ReadonlyRootfs", false));
+	assert_false(node_bool(host, "Privileged", true));
+	assert_int_equal(node_int(host, "Memory", 0), 1024 * (int64_t)MIB);
+	assert_int_equal(node_int(host, "PidsLimit", 0), 160);
+	assert_true(node_int(host, "NanoCpus", 0) > 0);
+	bool no_new_privileges = false, has_profile = false;
+	const struct node *opts = node_get(host, "SecurityOpt");
+	for (size_t i = 0; i < node_len(opts); i++) {
+		no_new_privileges = no_new_privileges || str_starts(node_at(opts, i)->s, "no-new-privileges");
+		has_profile = has_profile || str_starts(node_at(opts, i)->s, "seccomp=");
+	}
+	assert_true(no_new_privileges && has_profile);
+	assert_null(strstr(buf_z(&body), r->tier.token)); /* in no argument, variable or label */
+	buf_fini(&body);
+	arena_free(a);
+	end(r);
+}
+
+int
+main(void)
+{
+	tier = tier_find(getenv("RIG_TIER") != NULL ? getenv("RIG_TIER") : "");
+	if (tier == NULL) {
+		print_message("SKIP: RIG_TIER names no tier (started by tests/tiers/test_*.py)\n");
+		return 77;
+	}
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_reasons), cmocka_unit_test(test_works),
+		cmocka_unit_test(test_lost), cmocka_unit_test(test_walls) };
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
