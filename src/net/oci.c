@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/json.h"
 #include "base/limits.h"
@@ -17,6 +18,8 @@
 #define IMPORT_MS  1800000 /* of a whole distribution */
 #define PING_MS    3000
 #define ANSWER_MAX (4u * MIB)
+#define REMOVE_TRIES    10
+#define REMOVE_PAUSE_MS 100
 #define LOG_MAX    (64u * KIB)
 #define STATUS_OK(s) ((s) >= 200 && (s) < 300)
 
@@ -226,14 +229,22 @@ oci_start(const struct oci *g, const char *id, struct err *e)
 	return rc;
 }
 
+/* One that ends at this very moment cannot be removed by podman: by the next try it has ended. */
 int
 oci_remove(const struct oci *g, const char *id, struct err *e)
 {
-	struct arena *a = arena_new(ANSWER_MAX * 4);
-	struct call c = { .method = "DELETE", .what = "remove a container", .absent = 404 };
-	int rc = oci_call(g, &c, a, NULL, e, "/containers/%s?force=1&v=1", id);
+	struct timespec pause = { .tv_nsec = REMOVE_PAUSE_MS * 1000000L };
+	int rc = ERR_FAILED;
 
-	arena_free(a);
+	for (int i = 0; i < REMOVE_TRIES && rc == ERR_FAILED; i++) {
+		struct arena *a = arena_new(ANSWER_MAX * 4);
+		struct call c = { .method = "DELETE", .what = "remove a container", .absent = 404 };
+
+		if (i > 0)
+			nanosleep(&pause, NULL);
+		rc = oci_call(g, &c, a, NULL, e, "/containers/%s?force=1&v=1", id);
+		arena_free(a);
+	}
 	return rc;
 }
 
