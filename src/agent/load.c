@@ -64,10 +64,11 @@ load_config(struct active *s, struct err *e)
 			return rc;
 	}
 	/* The runner checked the operator's wish; the workspace may ask for more than there is. */
-	if (strcmp(config_z(s->config, "tier_min"), "container") == 0 ||
-		strcmp(config_z(s->config, "tier_min"), "microvm") == 0)
-		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "%s: tier_min %s cannot be met: this version has the tier cell",
-			path, config_z(s->config, "tier_min"));
+	const struct sandbox *sb = s->en->parts.sandbox;
+	const char *tier = sb != NULL && sandbox_is_up(sb) ? sandbox_facts(sb)->tier : config_z(base, "tier");
+	if (sandbox_tier_rank(tier) < sandbox_tier_rank(config_z(s->config, "tier_min")))
+		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "%s: tier_min %s cannot be met: this runtime works in tier %s (start it "
+			"with --tier %s)", path, config_z(s->config, "tier_min"), tier, config_z(s->config, "tier_min"));
 	return policy_new(s->config, &s->policy, e);
 }
 

@@ -143,6 +143,25 @@ static const struct field cell_keys[] = {
 	{ .type = FIELD_END },
 };
 
+static const struct field mount_item = { .name = "directory", .type = FIELD_STR, .min = 1, .max = PATH_MAX_,
+	.text = "Absolute path." };
+
+static const struct field container_keys[] = {
+	{ .name = "socket", .type = FIELD_STR, .flags = FIELD_RESTART, .max = 500, .dflt = "",
+	  .text = "Socket of docker or podman; empty: DOCKER_HOST, then the user's podman, the system's podman, docker." },
+	{ .name = "image", .type = FIELD_STR, .flags = FIELD_RESTART, .max = NAME_MAX_, .dflt = "",
+	  .text = "Image with the programs that commands find; empty: those of the host, read-only." },
+	{ .name = "mounts", .type = FIELD_LIST, .flags = FIELD_RESTART, .max = 60, .item = &mount_item, .dflt = "[]",
+	  .text = "Directories that may be workspaces, beside workspace_root and the one in which Ithaca was started." },
+	{ .name = "memory_mb", .type = FIELD_INT, .flags = FIELD_RESTART, .min = 64, .max = 16777216, .dflt = "4096",
+	  .unit = "MiB", .text = "Memory of all cells in the sidecar together." },
+	{ .name = "processes", .type = FIELD_INT, .flags = FIELD_RESTART, .min = 32, .max = 1000000, .dflt = "2048",
+	  .text = "Processes and threads of all of them." },
+	{ .name = "cpu_percent", .type = FIELD_INT, .flags = FIELD_RESTART, .min = 1, .max = 100000, .dflt = "400",
+	  .unit = "percent of one core", .text = "Processor time of all of them." },
+	{ .type = FIELD_END },
+};
+
 static const struct field exec_keys[] = {
 	{ .name = "timeout_ms", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = DAY_MS,
 	  .dflt = "120000", .unit = "ms", .text = "Kill a command after this long unless the call says otherwise." },
@@ -267,6 +286,7 @@ const struct field config_keys[] = {
 	  .text = "Rules on top of the mode's defaults." },
 	{ .name = "limits", .type = FIELD_OBJECT, .sub = limit_keys, .text = "Where a turn stops." },
 	{ .name = "cell", .type = FIELD_OBJECT, .sub = cell_keys, .text = "What a cell may use." },
+	{ .name = "container", .type = FIELD_OBJECT, .sub = container_keys, .text = "The sidecar of tier container." },
 	{ .name = "exec", .type = FIELD_OBJECT, .sub = exec_keys, .text = "Commands." },
 	{ .name = "gateway", .type = FIELD_OBJECT, .sub = gateway_keys, .text = "The HTTP server." },
 	{ .name = "store", .type = FIELD_OBJECT, .sub = store_keys, .text = "Where everything is kept." },

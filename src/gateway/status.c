@@ -149,7 +149,7 @@ handle_status_get(struct request *q)
 	json_kv_z(j, "home", gp->home);
 	if (gp->config_file != NULL)
 		json_kv_z(j, "config_file", gp->config_file);
-	json_kv_z(j, "tier", gp->tier);
+	json_kv_z(j, "tier", sandbox_is_up(gp->sandbox) ? sandbox_facts(gp->sandbox)->tier : gp->tier);
 	json_kv_z(j, "tier_asked", config_z(gp->config, "tier"));
 	json_kv_int(j, "started_at_ms", g->started_ms);
 	json_kv_int(j, "sessions", (int64_t)sessions);

@@ -121,6 +121,18 @@ ask(const char *socket, struct oci *out, struct err *e)
 	return rc;
 }
 
+static int
+ask_named(const char *socket, const char *by, struct oci *out, struct err *e)
+{
+	struct err why;
+
+	if (strncmp(socket, "unix://", 7) == 0)
+		socket += 7;
+	if (ask(socket, out, &why) == 0)
+		return 0;
+	return err_set(e, ERR_NOT_FOUND, ERR_TO_USER, "%s (start docker or podman there, or change %s)", why.msg, by);
+}
+
 int
 oci_open(const char *socket, struct oci *out, struct err *e)
 {
@@ -130,9 +142,9 @@ oci_open(const char *socket, struct oci *out, struct err *e)
 	struct err why;
 
 	if (socket != NULL && socket[0] != '\0')
-		return ask(strncmp(socket, "unix://", 7) == 0 ? socket + 7 : socket, out, e);
+		return ask_named(socket, "container.socket", out, e);
 	if (host != NULL && strncmp(host, "unix://", 7) == 0)
-		return ask(host + 7, out, e);
+		return ask_named(host, "DOCKER_HOST", out, e);
 	if (host != NULL && host[0] != '\0')
 		return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER, "DOCKER_HOST=%.100s is not on this machine (use a Unix socket, or set "
 			"container.socket)", host);

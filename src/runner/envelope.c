@@ -8,6 +8,7 @@
 #include "base/path.h"
 #include "base/secret.h"
 #include "provider/provider.h"
+#include "sandbox/tier.h"
 
 #include <stdlib.h>
 
@@ -122,7 +123,7 @@ envelope_broker(const struct envelope_source *s, struct json *j)
 void
 envelope_shelld(const struct envelope_source *s, struct json *j)
 {
-	AUTO_FREE char *run = xasprintf("%s/run", s->home);
+	AUTO_FREE char *run = xasprintf("%s/run%s", s->home, tier_find(s->tier) != NULL ? "/guest" : "");
 	AUTO_FREE char *spool = xasprintf("%s/state/spool", s->home);
 	AUTO_FREE char *cells = xasprintf("%s/state/cells", s->home);
 	struct arena *a = arena_new(64 * KIB);
@@ -137,6 +138,7 @@ envelope_shelld(const struct envelope_source *s, struct json *j)
 	json_kv_z(j, "spool_dir", spool);
 	json_kv_z(j, "state_root", cells);
 	json_kv_z(j, "home", s->home); /* hidden from every cell */
+	json_kv_z(j, "tier", s->tier);
 	json_kv_bool(j, "files_only", strcmp(s->tier, "process") == 0);
 	json_kv_z(j, "mode_max", config_z(s->config, "mode_max"));
 	json_kv_bool(j, "allow_basic", config_bool(s->config, "cell.allow_basic"));

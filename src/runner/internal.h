@@ -18,6 +18,7 @@ struct settings {
 	struct arena *a;
 	const char *files[3]; /* system, home, user */
 	const char *named, *set; /* --config and --set, as given; NULL: not */
+	enum { RISE_NOT, RISE_TRIED, RISE_FAILED } rise; /* of tier auto, from cell to container */
 };
 int settings_load(struct settings *s, const char *home, const struct node *opts, struct err *e) MUST_USE;
 /* Writes run/inputs for a private runner, so that a command can tell whether it would start one from the same; a runner
@@ -25,6 +26,10 @@ int settings_load(struct settings *s, const char *home, const struct node *opts,
 int settings_note(const struct settings *s, const char *home, bool is_private, struct err *e) MUST_USE;
 void settings_forget(const char *home); /* removes the note */
 const char *settings_tier(const struct settings *s); /* in force; static */
+bool settings_needs_guest(const struct settings *s); /* the tier in force has shelld in a sidecar */
+/* Tier auto, and cells cannot be made: the container is to be tried (true), or was (false). */
+bool settings_rise(struct settings *s);
+bool settings_fall(struct settings *s); /* there is no container either: back to the cell, for good */
 void settings_fini(struct settings *s);
 
 /* ---- keys.c ---- */
@@ -105,8 +110,20 @@ void notify(const char *state); /* "READY=1": to the service manager, if there i
 struct runner;
 struct process;
 
-/* A way to bring a role to life and link it to us. The ways of a role are tried in order: 1 it is linked, 0 this way is
- * not open here, or an error. */
+/* ---- guest.c ---- */
+
+/* shelld in a tier above the cell. fn is called once for each start: link is ours, or -1 and e says why. */
+struct guest;
+typedef void (*guest_fn)(void *arg, int link, const struct err *e);
+struct guest *guest_new(struct runner *r, guest_fn fn, void *arg);
+void guest_start(struct guest *g, const char *tier); /* not while it is busy */
+bool guest_is_busy(const struct guest *g); /* a start is under way; NULL is fine */
+void guest_cancel(struct guest *g); /* the start is to end soon, and without a link; NULL is fine */
+void guest_free(struct guest *g); /* ends and removes what runs: may block for seconds. Not while it is busy; NULL is fine */
+
+/* A way to bring a role to life and link it to us. The ways of a role are tried in order: 1 it is linked, WAY_BEGUN it will
+ * be, 0 this way is not open here, or an error. */
+#define WAY_BEGUN 2
 struct way {
 	const char *name;
 	int (*start)(struct process *p, struct err *e);
@@ -118,9 +135,10 @@ struct process {
 	enum role role;
 	const char *program; /* beside our own executable */
 	void (*envelope)(const struct envelope_source *, struct json *);
-	const struct way *ways[3]; /* ends with NULL */
+	const struct way *ways[4]; /* ends with NULL */
 	bool holds_lock; /* writes the store: nobody may take over before it has ended too */
 	struct child *child; /* NULL: not ours (adopted) or not running */
+	struct guest *guest; /* NULL: never needed */
 	const struct way *way; /* that it came by */
 	pid_t pid;
 	struct wire *link;
@@ -171,6 +189,7 @@ size_t roles_health(const struct runner *r, struct role_health *out);
 
 void runner_stop(struct runner *r);
 void runner_mark_stopped(const struct runner *r); /* by somebody who wants it: clients that wait give up */
+char *runner_program(const struct runner *r, const char *program); /* its path; owned by caller */
 void runner_keep(struct runner *r); /* a private one stays */
 void runner_faulted(struct runner *r, struct process *p, const struct err *e);
 void runner_idle(struct runner *r, bool is_idle);

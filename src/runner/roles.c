@@ -39,7 +39,7 @@ static const struct {
 static bool
 is_running(const struct process *p)
 {
-	return p->child != NULL || p->link != NULL;
+	return p->child != NULL || p->link != NULL || guest_is_busy(p->guest);
 }
 
 bool
@@ -159,6 +159,13 @@ on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 
 	switch (m->kind) {
 	case WIRE_READY:
+		if (p->role == ROLE_SHELLD && str_is(node_str(node_get(m->head, "facts"), "level", STR("")), "none") &&
+			settings_rise(&p->r->settings)) {
+			log_warn("no cell can be made here: the container is tried",
+				LOG_S("reason", node_z(node_get(m->head, "facts"), "reason", "")));
+			role_restart(p);
+			return 0;
+		}
 		p->is_ready = true;
 		changed(p);
 		return 0;
@@ -274,6 +281,7 @@ on_end_timer(void *arg)
 	struct process *p = arg;
 
 	log_warn("a role did not stop in time and is killed", LOG_S("name", role_name(p->role)));
+	guest_cancel(p->guest);
 	if (p->child != NULL) {
 		child_kill(p->child, SIGKILL);
 	} else if (p->link != NULL) {
@@ -286,6 +294,7 @@ static void
 stop_role(struct process *p)
 {
 	timer_close(take_ptr(&p->restart));
+	guest_cancel(p->guest);
 	if (p->link == NULL)
 		return;
 	wire_begin(p->link, WIRE_STOP, 0);
@@ -380,8 +389,8 @@ role_env(void)
 }
 
 /* Beside our own executable, as in a build; or where an installation keeps what nobody types. */
-static char *
-program_path(const struct runner *r, const char *program)
+char *
+runner_program(const struct runner *r, const char *program)
 {
 	char *path = xasprintf("%s/%s", r->bin_dir, program);
 
@@ -395,7 +404,7 @@ static int
 spawn_child(struct process *p, int out, int err, int link, struct err *e)
 {
 	struct runner *r = p->r;
-	AUTO_FREE char *path = program_path(r, p->program);
+	AUTO_FREE char *path = runner_program(r, p->program);
 	char *argv[] = { (char *)p->program, "-x", (char *)role_name(p->role), NULL };
 	int fds[] = { -1, out, err, link, r->lock_fd };
 	char **env = role_env();
@@ -457,12 +466,65 @@ way_adopt(struct process *p, struct err *e)
 	return 1;
 }
 
+/* A start that did not come to a link. What tier auto only tried is not missed: there is the cell, which says why it is none. */
+static void
+start_failed(struct process *p, const struct err *e)
+{
+	struct err copy = *e;
+
+	log_error("a role could not be started", LOG_S("name", role_name(p->role)), LOG_E(&copy));
+	snprintf(p->reason, sizeof p->reason, "%.*s", (int)MIN(strlen(copy.msg), sizeof p->reason - 1), copy.msg);
+	if (!settings_fall(&p->r->settings) && settings_needs_guest(&p->r->settings) && !p->r->is_stopping)
+		runner_faulted(p->r, p, &copy);
+	process_ended(p);
+}
+
+static void
+linked(struct process *p)
+{
+	if (p->role == ROLE_RUNTIME)
+		send_fd(p, WIRE_LISTEN, "name", "rpc", p->r->rpc_fd);
+	make_links(p);
+	changed(p);
+}
+
+static void
+on_guest(void *arg, int link, const struct err *e)
+{
+	struct process *p = arg;
+
+	if (e != NULL) {
+		start_failed(p, e);
+		return;
+	}
+	p->pid = 0;
+	p->link = wire_open(p->r->loop, link, ROLE_RUNNER, p->role, &role_handler, p);
+	send_boot(p);
+	if (p->r->is_stopping)
+		stop_role(p);
+	else
+		linked(p);
+}
+
+/* In a sidecar, where the tier wants one. */
+static int
+way_guest(struct process *p, struct err *e)
+{
+	if (!settings_needs_guest(&p->r->settings))
+		return 0;
+	if (p->guest == NULL)
+		p->guest = guest_new(p->r, on_guest, p);
+	guest_start(p->guest, settings_tier(&p->r->settings));
+	return WAY_BEGUN;
+}
+
+static const struct way in_guest = { "sidecar", way_guest };
 static const struct way spawned = { "spawned", way_spawn }, adopted = { "adopted", way_adopt };
 
 static const struct process rows[PROCESSES] = {
 	{ .role = ROLE_RUNTIME, .program = "ithacad", .envelope = envelope_runtime, .ways = { &spawned }, .holds_lock = true },
 	{ .role = ROLE_BROKER, .program = "ithacad", .envelope = envelope_broker, .ways = { &spawned } },
-	{ .role = ROLE_SHELLD, .program = "ithaca-guest", .envelope = envelope_shelld, .ways = { &adopted, &spawned } },
+	{ .role = ROLE_SHELLD, .program = "ithaca-guest", .envelope = envelope_shelld, .ways = { &in_guest, &adopted, &spawned } },
 };
 
 static void
@@ -477,16 +539,12 @@ process_start(struct process *p)
 		p->way = p->ways[i];
 		rc = p->way->start(p, &e);
 	}
-	if (rc <= 0) {
-		log_error("a role could not be started", LOG_S("name", role_name(p->role)), LOG_E(&e));
-		snprintf(p->reason, sizeof p->reason, "%.*s", (int)MIN(strlen(e.msg), sizeof p->reason - 1), e.msg);
-		process_ended(p);
-		return;
-	}
-	if (p->role == ROLE_RUNTIME)
-		send_fd(p, WIRE_LISTEN, "name", "rpc", r->rpc_fd);
-	make_links(p);
-	changed(p);
+	if (rc <= 0)
+		start_failed(p, &e);
+	else if (rc == WAY_BEGUN)
+		changed(p);
+	else
+		linked(p);
 }
 
 /* ---- all of them ---- */
@@ -508,5 +566,6 @@ roles_close(struct runner *r)
 	for (size_t i = 0; i < PROCESSES; i++) {
 		timer_close(r->processes[i].restart);
 		timer_close(r->processes[i].end);
+		guest_free(r->processes[i].guest);
 	}
 }

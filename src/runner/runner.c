@@ -108,8 +108,9 @@ runner_changed(struct runner *r)
 		r->was_ready = true;
 		notify("READY=1\nSTATUS=every role answers");
 	}
-	/* A command that started us for itself needs the runtime; who starts the daemon wants all of it. */
-	if (r->is_private ? is_role_up(r, ROLE_RUNTIME) : all_up)
+	/* A command that started us for itself needs the runtime, and the tier that was asked for; who starts the daemon wants
+	 * all of it. */
+	if (r->is_private && !settings_needs_guest(&r->settings) ? is_role_up(r, ROLE_RUNTIME) : all_up)
 		client_ready(r);
 	if (r->is_stopping && !roles_running(r))
 		loop_stop(r->loop);

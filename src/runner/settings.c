@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/path.h"
 #include "provider/provider.h"
+#include "sandbox/tier.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +25,7 @@ static const struct {
 } tiers[] = {
 	{ "process", true },
 	{ "cell", true },
-	{ "container", false },
+	{ "container", true },
 	{ "microvm", false },
 };
 
@@ -37,9 +38,35 @@ tier_rank(const char *name)
 	return strcmp(name, "micro_vm") == 0 ? 3 : 1; /* auto */
 }
 
+bool
+settings_needs_guest(const struct settings *s)
+{
+	return tier_find(settings_tier(s)) != NULL;
+}
+
+bool
+settings_rise(struct settings *s)
+{
+	if (s->rise != RISE_NOT || strcmp(config_z(s->config, "tier"), "auto") != 0)
+		return false;
+	s->rise = RISE_TRIED;
+	return true;
+}
+
+bool
+settings_fall(struct settings *s)
+{
+	if (s->rise != RISE_TRIED)
+		return false;
+	s->rise = RISE_FAILED;
+	return true;
+}
+
 const char *
 settings_tier(const struct settings *s)
 {
+	if (s->rise == RISE_TRIED)
+		return "container";
 	return tiers[tier_rank(config_z(s->config, "tier"))].name;
 }
 

@@ -42,6 +42,9 @@ struct sandbox_facts {
 	char tier[12]; /* where shelld runs: cell, container, microvm */
 };
 
+/* How strong a tier is: process 0, cell (and auto) 1, container 2, microvm 3. */
+int sandbox_tier_rank(const char *tier);
+
 struct sandbox;
 typedef void (*sandbox_state_fn)(void *arg, bool is_up, const struct sandbox_facts *facts);
 

@@ -72,6 +72,16 @@ level_name(enum cell_level level)
 	return level_names[level];
 }
 
+int
+sandbox_tier_rank(const char *tier)
+{
+	static const char *const names[] = { "process", "cell", "container", "microvm" };
+
+	if (strcmp(tier, "micro_vm") == 0)
+		return ARRAY_LEN(names) - 1;
+	return MAX(find(names, ARRAY_LEN(names), str_of(tier)), strcmp(tier, "process") == 0 ? 0 : 1);
+}
+
 void
 status_write(struct json *j, const struct exec_status *st)
 {

@@ -62,7 +62,7 @@ class Podman:
                 lines = self.log.read().strip().splitlines()
                 self.stop()
                 skip("podman does not start here: " + (lines[-1] if lines else "no reason given"))
-            select_pause()
+            pause()
 
     def call(self, method, path):
         c = Local(self.socket)
@@ -82,6 +82,6 @@ class Podman:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def select_pause():
+def pause():
     """Between two looks at a socket that another program is about to make; nothing tells of it."""
     time.sleep(0.02)

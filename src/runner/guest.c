@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT
+ * A sidecar of a tier above the cell: started on a worker thread, because engines take seconds, and told about on the loop.
+ * Invariant: between the order to start and its answer nothing else happens to it; a start that nobody wants any more is
+ * undone by the same thread that did it. */
+#include "runner/internal.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/path.h"
+#include "sandbox/tier.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct guest {
+	struct runner *r;
+	guest_fn fn;
+	void *arg;
+	const struct tier *tier;
+	struct arena *a; /* the texts of spec */
+	struct tier_spec spec;
+	struct tier_run run;
+	struct tier_reason why;
+	int link, rc;
+	bool is_busy;
+	atomic_bool is_cancelled;
+};
+
+struct guest *
+guest_new(struct runner *r, guest_fn fn, void *arg)
+{
+	struct guest *g = xcalloc(1, sizeof *g);
+
+	*g = (struct guest){ .r = r, .fn = fn, .arg = arg, .link = -1 };
+	return g;
+}
+
+static bool
+is_cancelled(void *arg)
+{
+	return atomic_load(&((struct guest *)arg)->is_cancelled);
+}
+
+/* ---- what it is to see ---- */
+
+static bool
+is_within(const char *path, const char *dir)
+{
+	size_t n = strlen(dir);
+
+	return strncmp(path, dir, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+/* The real path of a directory that is there and not in another one already; never the whole system. */
+static void
+add_mount(struct guest *g, const char *path)
+{
+	struct tier_spec *s = &g->spec;
+	AUTO_FREE char *real = realpath(path, NULL);
+
+	if (real == NULL || strcmp(real, "/") == 0 || s->mounts_n == TIER_MOUNTS_MAX) {
+		log_warn("a directory is not shown to the sidecar", LOG_S("path", path),
+			LOG_S("why", real == NULL ? "it is not there" : real[1] == '\0' ? "it is the whole system" : "there are too many"));
+		return;
+	}
+	for (size_t i = 0; i < s->mounts_n; i++)
+		if (is_within(real, s->mounts[i]))
+			return;
+	s->mounts[s->mounts_n++] = arena_strdup(g->a, str_of(real));
+}
+
+static void
+fill_spec(struct guest *g)
+{
+	const struct config *c = g->r->settings.config;
+	const struct node *more = config_get(c, "container.mounts");
+	AUTO_FREE char *workspaces = below_home(g->r->home, config_z(c, "workspace_root"));
+	AUTO_FREE char *guest = runner_program(g->r, "ithaca-guest");
+	AUTO_FREE char *cwd = realpath(".", NULL);
+	struct err e;
+
+	g->a = arena_new(4 * MIB);
+	g->spec = (struct tier_spec){ .home = g->r->home, .guest = arena_strdup(g->a, str_of(guest)),
+		.run_dir = arena_printf(g->a, "%s/run/guest", g->r->home), .spool_dir = arena_printf(g->a, "%s/state/spool", g->r->home),
+		.state_root = arena_printf(g->a, "%s/state/cells", g->r->home),
+		.memory_bytes = config_int(c, "container.memory_mb") * (int64_t)MIB,
+		.processes = config_int(c, "container.processes"), .cpu_percent = config_int(c, "container.cpu_percent"),
+		.is_cancelled = is_cancelled, .arg = g };
+	g->spec.container.socket = arena_strdup(g->a, str_of(config_z(c, "container.socket")));
+	g->spec.container.image = arena_strdup(g->a, str_of(config_z(c, "container.image")));
+	if (path_mkdirs(workspaces, 0700, &e) == 0)
+		add_mount(g, workspaces);
+	if (cwd != NULL && strcmp(cwd, "/") != 0)
+		add_mount(g, cwd);
+	for (size_t i = 0; i < node_len(more); i++)
+		add_mount(g, node_at(more, i)->s.p);
+}
+
+/* ---- the start ---- */
+
+static void
+on_worker(void *arg)
+{
+	struct guest *g = arg;
+
+	g->rc = g->tier->start(&g->spec, &g->run, &g->link, &g->why);
+	if (g->rc == 0 && is_cancelled(g)) {
+		close(g->link);
+		g->link = -1;
+		g->tier->stop(&g->run);
+		g->rc = tier_refuse(&g->why, "cancelled", ERR_CANCELLED, "the start was given up");
+	}
+}
+
+static void
+on_done(void *arg)
+{
+	struct guest *g = arg;
+	int link = g->link;
+
+	g->is_busy = false;
+	g->link = -1;
+	arena_free(g->a);
+	g->a = NULL;
+	g->fn(g->arg, link, g->rc == 0 ? NULL : &g->why.e);
+}
+
+void
+guest_start(struct guest *g, const char *tier)
+{
+	g->tier = tier_find(tier);
+	g->is_busy = true;
+	atomic_store(&g->is_cancelled, false);
+	fill_spec(g);
+	loop_work(g->r->loop, on_worker, on_done, g);
+}
+
+bool
+guest_is_busy(const struct guest *g)
+{
+	return g != NULL && g->is_busy;
+}
+
+void
+guest_cancel(struct guest *g)
+{
+	if (g != NULL)
+		atomic_store(&g->is_cancelled, true);
+}
+
+void
+guest_free(struct guest *g)
+{
+	if (g == NULL)
+		return;
+	if (g->run.tier != NULL)
+		g->run.tier->stop(&g->run);
+	free(g);
+}
