@@ -217,6 +217,22 @@ static const struct field logs_options[] = {
 	JSON_OPTION,
 	END,
 };
+#define SOCKET_OPTION                                                                              \
+	{ .name = "socket", .type = FIELD_STR, .min = 1, .max = 500, .unit = "path",               \
+		.text = "Socket of the container engine; default: as tier container finds it." }
+static const struct field image_build_options[] = {
+	{ .name = "root", .type = FIELD_STR, .min = 1, .max = 4096, .unit = "dir",
+		.text = "Root directory of a system, as debootstrap makes one; default: places for the host's own programs." },
+	{ .name = "name", .type = FIELD_STR, .min = 1, .max = 128, .unit = "name",
+		.text = "Name of the image; default localhost/ithaca-host, with --root localhost/ithaca-root." },
+	SOCKET_OPTION, JSON_OPTION, END,
+};
+static const struct field image_list_options[] = { SOCKET_OPTION, JSON_OPTION, END };
+static const struct field image_remove_options[] = {
+	{ .name = "name", .type = FIELD_STR, .flags = FIELD_POSITIONAL | FIELD_REQUIRED, .min = 1, .max = 128, .text = "Name of the image." },
+	SOCKET_OPTION, END,
+};
+
 static const struct field doctor_options[] = {
 	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers,
 		.text = "Check what this tier needs; default: the configured one." },
@@ -504,6 +520,14 @@ const struct command commands[] = {
 		.more = "Exit status: 0 when everything is good, else 1." },
 	{ .words = "catalog names", .text = "Print the names of all models, one a line.", .options = catalog_show_options,
 		CALL(API_CATALOG_SHOW), .print = print_model_names, .flags = CMD_HIDDEN },
+	{ .words = "image build", .text = "Make an image for tier container, without a registry.", .options = image_build_options,
+		.run = cmd_image_build, .flags = CMD_LOCAL,
+		.more = "Without --root the image is empty and commands find the host's own programs, read-only; the runner makes it by "
+			"itself when it is needed. With --root they find those of that directory: set container.image to its name." },
+	{ .words = "image list", .text = "List images that were made here.", .options = image_list_options,
+		.run = cmd_image_list, .flags = CMD_LOCAL },
+	{ .words = "image remove", .text = "Remove such an image.", .options = image_remove_options, .run = cmd_image_remove,
+		.flags = CMD_LOCAL },
 	{ .words = "doctor", .text = "Check what works on this machine, and say how to repair what does not.",
 		.options = doctor_options, .run = cmd_doctor, .method = API_DOCTOR_RUN, .flags = CMD_FRESH,
 		.more = "Exit status: 0 when no check failed, else 1." },

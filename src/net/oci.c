@@ -209,6 +209,32 @@ oci_image_remove(const struct oci *g, const char *image, struct err *e)
 	return rc;
 }
 
+int
+oci_images(const struct oci *g, const char *prefix, struct json *j, struct err *e)
+{
+	struct arena *a = arena_new(ANSWER_MAX * 4);
+	struct call c = { .method = "GET", .what = "list images" };
+	const struct node *list;
+	int rc = oci_call(g, &c, a, &list, e, "/images/json");
+
+	for (size_t i = 0; rc == 0 && i < node_len(list); i++) {
+		const struct node *image = node_at(list, i), *tags = node_get(image, "RepoTags");
+		for (size_t k = 0; k < node_len(tags); k++) {
+			struct str tag = node_is(node_at(tags, k), NODE_STR) ? node_at(tags, k)->s : STR("");
+			if (!str_starts(tag, prefix))
+				continue;
+			json_obj(j);
+			json_kv_str(j, "name", tag);
+			json_kv_str(j, "id", node_str(image, "Id", STR("")));
+			json_kv_int(j, "bytes", node_int(image, "Size", 0));
+			json_kv_int(j, "created_at_ms", node_int(image, "Created", 0) * 1000);
+			json_obj_end(j);
+		}
+	}
+	arena_free(a);
+	return rc;
+}
+
 /* ---- containers ---- */
 
 int

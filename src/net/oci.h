@@ -25,6 +25,13 @@ int oci_has_image(const struct oci *g, const char *image, bool *out, struct err 
 int oci_import(const struct oci *g, const char *name, struct str tar, int tar_fd, struct err *e) MUST_USE;
 int oci_image_remove(const struct oci *g, const char *image, struct err *e) MUST_USE;
 
+/* The image whose programs are those of the host: its root as a tar archive, and its name. */
+#define OCI_HOST_IMAGE "localhost/ithaca-host"
+void oci_host_root(struct buf *b);
+/* Images on this machine whose name begins with prefix: {name, id, bytes, created_s} each, into an open JSON list. */
+struct json;
+int oci_images(const struct oci *g, const char *prefix, struct json *j, struct err *e) MUST_USE;
+
 #define OCI_ID_SIZE 80
 /* spec: the body of POST /containers/create. */
 int oci_create(const struct oci *g, const char *name, struct str spec, char id[OCI_ID_SIZE], struct err *e) MUST_USE;

@@ -152,6 +152,15 @@ on_fault(struct process *p, const struct node *head)
 	runner_faulted(p->r, p, &fault);
 }
 
+/* Whether commands can run by what shelld found out. */
+static bool
+has_cells(const struct runner *r, const struct node *facts)
+{
+	struct str level = node_str(facts, "level", STR(""));
+
+	return str_is(level, "full") || (str_is(level, "basic") && config_bool(r->settings.config, "cell.allow_basic"));
+}
+
 static int
 on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 {
@@ -159,8 +168,7 @@ on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 
 	switch (m->kind) {
 	case WIRE_READY:
-		if (p->role == ROLE_SHELLD && str_is(node_str(node_get(m->head, "facts"), "level", STR("")), "none") &&
-			settings_rise(&p->r->settings)) {
+		if (p->role == ROLE_SHELLD && !has_cells(p->r, node_get(m->head, "facts")) && settings_rise(&p->r->settings)) {
 			log_warn("no cell can be made here: the container is tried",
 				LOG_S("reason", node_z(node_get(m->head, "facts"), "reason", "")));
 			role_restart(p);

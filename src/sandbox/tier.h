@@ -58,9 +58,6 @@ const struct tier *tier_find(const char *name);
 
 /* ---- container ---- */
 
-/* The root directory of the image that shows the host's own programs, as a tar archive: directories and links alone. */
-#define TIER_HOST_IMAGE "localhost/ithaca-host"
-void tier_image_tar(struct buf *b);
 /* Which system calls a sidecar may make, for the engine: those of cells and those that make cells, as its JSON. */
 void tier_seccomp(struct buf *b);
 

@@ -192,7 +192,7 @@ write_spec(struct buf *b, const struct tier_spec *s, const struct oci *g, const 
 	snprintf(user, sizeof(user), "%lld:%lld", is_root ? 0LL : (long long)geteuid(), is_root ? 0LL : (long long)getegid());
 	json_init(&j, b);
 	json_obj(&j);
-	json_kv_z(&j, "Image", has_image ? s->container.image : TIER_HOST_IMAGE);
+	json_kv_z(&j, "Image", has_image ? s->container.image : OCI_HOST_IMAGE);
 	json_key(&j, "Entrypoint");
 	json_arr(&j);
 	for (size_t i = 0; i < ARRAY_LEN(command); i++)
@@ -246,7 +246,7 @@ static int
 find_image(const struct tier_spec *s, const struct oci *g, struct tier_reason *why)
 {
 	bool is_own = s->container.image == NULL || s->container.image[0] == '\0', is_there;
-	const char *image = is_own ? TIER_HOST_IMAGE : s->container.image;
+	const char *image = is_own ? OCI_HOST_IMAGE : s->container.image;
 	struct err e;
 	struct buf tar;
 
@@ -256,7 +256,7 @@ find_image(const struct tier_spec *s, const struct oci *g, struct tier_reason *w
 			"there is no image %s (ithaca image build --root DIR --name %s, or leave container.image empty)", image, image);
 	if (rc == 0 && !is_there) {
 		buf_init(&tar, SPEC_MAX);
-		tier_image_tar(&tar);
+		oci_host_root(&tar);
 		rc = oci_import(g, image, buf_str(&tar), -1, &e);
 		buf_fini(&tar);
 	}

@@ -3,6 +3,7 @@
 controls."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,36 @@ def refused(podman):
     check(h.containers() == [], "nothing was made")
 
 
+def images(podman):
+    """An image out of a directory: what commands find then is what was in it."""
+    h = Home(podman)
+    s = ["--socket", podman.socket]
+    r = h.run("image", "build", "--root", h.other, *s)
+    check(r.returncode == 2 and "usr is missing" in r.stderr, r.stderr)
+    root = os.path.join(podman.dir, "root-dir")
+    for d in ("usr/bin", "etc", "proc", "sys", "dev", "tmp", "run", "var", "home", "root"):
+        os.makedirs(os.path.join(root, d))
+    for name in ("bin", "lib", "lib64", "sbin"):
+        os.symlink("usr/" + name, os.path.join(root, name))
+    busybox = shutil.which("busybox")
+    if not busybox or subprocess.run(["ldd", busybox], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode == 0:
+        print("SKIP: no static busybox (busybox-static) to make a root directory of")
+        return
+    shutil.copy(busybox, os.path.join(root, "usr/bin/busybox"))
+    for name in ("sh", "cat", "echo", "ls", "id"):
+        os.link(os.path.join(root, "usr/bin/busybox"), os.path.join(root, "usr/bin", name))
+    open(os.path.join(root, "usr/only-in-this-image"), "w").write("yes\n")
+    r = h.run("image", "build", "--root", root, "--name", "ithaca-small", *s)
+    check(r.returncode == 0 and "localhost/ithaca-small" in r.stdout, r.stdout + r.stderr)
+    check("localhost/ithaca-small:latest" in h.run("image", "list", *s).stdout, "it is listed")
+    h = Home(podman, "tier: container\ncontainer: { socket: %s, image: localhost/ithaca-small }\n" % podman.socket)
+    r = h.run("run", "run cat /usr/only-in-this-image; ls /usr")
+    check("yes" in r.stdout and "lib" not in r.stdout, r.stdout + r.stderr)
+    h.run("stop")
+    check(h.run("image", "remove", "ithaca-small", *s).returncode == 0, "it is removed")
+    check(h.run("image", "remove", "ithaca-small", *s).returncode == 1, "once")
+
+
 def rises(podman):
     """tier auto, where no user namespace can be made: the container serves, whose engine is not below that limit."""
     limit = ["unshare", "-Ur", "sh", "-c", 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"', "sh"]
@@ -125,7 +156,7 @@ def main():
     podman = engine.Podman()
     failed = []
     try:
-        for step in (daemon, doctor, refused, rises):
+        for step in (daemon, doctor, refused, images, rises):
             print("== " + step.__name__, flush=True)
             try:
                 step(podman)
