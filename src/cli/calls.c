@@ -182,8 +182,11 @@ cmd_doctor(struct cli *c, struct err *e)
 {
 	const struct node *result, *checks;
 	struct buf out;
+	const char *tier = node_z(c->options, "tier", NULL);
 	int rc, exit = 0;
 
+	if (tier != NULL)
+		return cmd_doctor_tiers(c, strcmp(tier, "micro_vm") == 0 ? "microvm" : tier, e);
 	if (call_command(c, how_to_connect(c), &result, e) != 0)
 		return e->code;
 	checks = node_get(result, "checks");

@@ -233,9 +233,11 @@ static const struct field image_remove_options[] = {
 	SOCKET_OPTION, END,
 };
 
+static const char *const tiers_or_all[] = { "all", "cell", "container", "microvm", "micro_vm", "process", NULL };
 static const struct field doctor_options[] = {
-	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers,
-		.text = "Check what this tier needs; default: the configured one." },
+	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers_or_all,
+		.text = "Try this tier, or all of them, beside what runs, and say what it enforces here." },
+	{ .name = "in_tier", .type = FIELD_ENUM, .choices = tiers, .flags = FIELD_HIDDEN, .text = "Checks in that tier." },
 	JSON_OPTION,
 	END,
 };

@@ -68,6 +68,7 @@ int cmd_run(struct cli *c, struct err *e);
 int cmd_run_refuse(struct cli *c, struct err *e);
 int cmd_call(struct cli *c, struct err *e);
 int cmd_events(struct cli *c, struct err *e);
+int cmd_doctor_tiers(struct cli *c, const char *which, struct err *e);
 int cmd_image_build(struct cli *c, struct err *e);
 int cmd_image_list(struct cli *c, struct err *e);
 int cmd_image_remove(struct cli *c, struct err *e);

@@ -222,6 +222,8 @@ read_globals(struct cli *c, struct err *e)
 		if (c->tier && strcmp(c->tier, "micro_vm") == 0)
 			c->tier = "microvm";
 	}
+	if (c->command->run == cmd_doctor)
+		c->tier = node_z(c->options, "in_tier", NULL);
 	if (config && !(c->config = absolute(c, config, e)))
 		return e->code;
 	if (c->command->flags & CMD_LOCAL)

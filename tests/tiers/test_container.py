@@ -93,6 +93,20 @@ def doctor(podman):
     check(rows["cell"]["ok"] == "pass" and "13 of 13 walls hold" in rows["cell"]["text"], r.stdout)
 
 
+def tiers(podman):
+    """doctor --tier all: each tier in a home of its own, with this configuration; the home itself is not touched."""
+    h = Home(podman)
+    before = sorted(os.listdir(h.dir))
+    r = h.run("doctor", "--tier", "all", "--json")
+    rows = {t["tier"]: t for t in json.loads(r.stdout)["tiers"]}
+    check(r.returncode == 0 and list(rows) == ["microvm", "container", "cell", "process"], r.stdout + r.stderr)
+    check(rows["container"]["ok"] == "pass" and "13 of 13 walls hold" in rows["container"]["text"], rows)
+    check(rows["process"]["ok"] != "pass", rows)
+    check(sorted(os.listdir(h.dir)) == before, "nothing was made in the home")
+    left = json.loads(podman.call("GET", "/v1.40/containers/json?all=1")[1])
+    check(left == [], left)
+
+
 def refused(podman):
     h = Home(podman, "tier: container\ncontainer: { socket: /nonexistent/engine.sock }\n")
     for command in (["run", "run true"], ["start"]):
@@ -156,7 +170,7 @@ def main():
     podman = engine.Podman()
     failed = []
     try:
-        for step in (daemon, doctor, refused, images, rises):
+        for step in (daemon, doctor, tiers, refused, images, rises):
             print("== " + step.__name__, flush=True)
             try:
                 step(podman)
