@@ -237,7 +237,8 @@ static const char *const tiers_or_all[] = { "all", "cell", "container", "microvm
 static const struct field doctor_options[] = {
 	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers_or_all,
 		.text = "Try this tier, or all of them, beside what runs, and say what it enforces here." },
-	{ .name = "in_tier", .type = FIELD_ENUM, .choices = tiers, .flags = FIELD_HIDDEN, .text = "Checks in that tier." },
+	{ .name = "in_tier", .type = FIELD_ENUM, .choices = tiers,
+		.text = "Start what runs for this check in that tier; an error when something runs in another one." },
 	JSON_OPTION,
 	END,
 };
