@@ -560,7 +560,7 @@ on_door(void *arg, enum role who, int fd)
 	if (who == ROLE_RUNNER && d->adopter < 0) {
 		runner_came(d, fd);
 	} else if (who == ROLE_RUNTIME && d->is_booted) {
-		runtime_came(d, fd);
+		shelld_runtime(d, fd);
 	} else {
 		log_warn("a link was turned away", LOG_S("role", role_name(who)),
 			LOG_S("why", d->is_booted ? "another is waiting" : "there was no boot envelope yet"));
