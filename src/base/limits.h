@@ -66,6 +66,19 @@
 #define FETCH_PATH_MAX        (8u * KIB)
 #define FETCH_HEADERS_MAX     (64u * KIB)  /* of one request, and of one answer */
 #define FETCH_CONNECTIONS_MAX 10000        /* that a provider may be given; further requests wait, or share one by HTTP/2 */
+#define EGRESS_RULES_MAX      256u         /* in one of allow and deny, for the proxy of cells */
+#define EGRESS_SERVICES_MAX   64u
+#define EGRESS_HEAD_MAX       (32u * KIB)  /* of a request that a cell makes to the proxy */
+#define EGRESS_HEADERS_MAX    100u         /* lines of one */
+#define EGRESS_CONNECTIONS_MAX 128u        /* of one cell at a time; further ones wait inside the cell */
+#define EGRESS_ALL_MAX        8192u        /* of all cells */
+#define EGRESS_GRANTS_MAX     4096u        /* cells that may connect to anywhere */
+#define EGRESS_TOLD_MAX       64u          /* refused targets of one cell that are told; the rest is counted */
+#define EGRESS_ADDRESSES_MAX  8u           /* of one name that are tried */
+#define EGRESS_HEAD_MS        15000        /* for a request to be whole */
+#define EGRESS_GRANT_MS       2000         /* for a grant that is on its way */
+#define EGRESS_CONNECT_MS     10000        /* for one address */
+#define EGRESS_IDLE_MS        600000       /* without a byte either way */
 #define REQUEST_BODY_MAX      (64u * MIB)
 
 #define SECRET_NAME_MAX       64u

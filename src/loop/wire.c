@@ -31,18 +31,20 @@ static const uint64_t edges[ROLE_COUNT][ROLE_COUNT] = {
 	[ROLE_RUNTIME] = {
 		[ROLE_RUNNER] = K(READY) | K(IDLE) | K(FAULT),
 		[ROLE_CLIENT] = K(RESULT) | K(ERROR) | K(EVENT) | STREAM,
-		[ROLE_BROKER] = K(FETCH) | K(SECRETS) | STREAM,
+		[ROLE_BROKER] = K(FETCH) | K(SECRETS) | K(GRANT) | STREAM,
 		[ROLE_SHELLD] = K(SPAWN) | K(EXEC) | K(INPUT) | K(RESIZE) | K(SIGNAL) | K(KILL) |
 			K(SPOOL) | K(FILE) | K(CLOSE) | STREAM,
 	},
 	[ROLE_BROKER] = {
 		[ROLE_RUNNER] = K(READY) | K(IDLE) | K(FAULT),
-		[ROLE_RUNTIME] = K(FETCHED) | K(KEYRING) | K(ERROR) | STREAM,
+		[ROLE_RUNTIME] = K(FETCHED) | K(KEYRING) | K(EGRESS) | K(ERROR) | STREAM,
+		[ROLE_SHELLD] = STREAM,
 	},
 	[ROLE_SHELLD] = {
 		[ROLE_RUNNER] = K(READY) | K(IDLE) | K(FAULT) | K(LINKED),
 		[ROLE_RUNTIME] = K(HELLO) | K(SPAWNED) | K(EXEC_BEGUN) | K(EXEC_STATUS) |
 			K(SPOOLED) | K(FILED) | K(CLOSED) | K(ERROR) | STREAM,
+		[ROLE_BROKER] = K(PROXY) | STREAM,
 	},
 	[ROLE_CLIENT] = {
 		[ROLE_RUNTIME] = K(CALL) | STREAM,
@@ -85,7 +87,7 @@ wire_is_stream_kind(enum wire_kind k)
 bool
 wire_opens_stream(enum wire_kind k)
 {
-	return ((K(FETCH) | K(EXEC) | K(CALL)) >> k & 1) != 0;
+	return ((K(FETCH) | K(EXEC) | K(CALL) | K(PROXY)) >> k & 1) != 0;
 }
 
 static uint32_t
