@@ -19,6 +19,7 @@ struct cell_init {
 	const struct order *cell;
 	enum cell_kind kind;
 	int sock, ruleset;
+	int proxy; /* listens on lo, until shelld has it; -1: there is none */
 	bool may_nest; /* a command gets a process namespace with a /proc of its own */
 	char mem[ORDER_MAX];
 };
@@ -45,9 +46,11 @@ set_up_full(struct cell_init *c, const struct bind *binds, const struct survey *
 		return e->code;
 	if (sethostname("cell", 4) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot name the cell's host");
-	if (root_network(e) != 0 || root_build(c->cell, binds, s, e) != 0)
+	if (root_network(e) != 0 || (c->cell->num[CELL_NUM_PROXY] != 0 && (c->proxy = root_proxy(e)) < 0) ||
+		root_build(c->cell, binds, s, e) != 0)
 		return e->code;
-	fds_keep(&c->sock, 1);
+	const int keep[] = { c->sock, c->proxy };
+	fds_keep(keep, ARRAY_LEN(keep));
 	if (landlock_full((int)c->cell->num[CELL_NUM_ACCESS], &c->ruleset, e) != 0)
 		return e->code;
 	return caps_reduce(e);
@@ -121,7 +124,7 @@ cell_main(const struct order *cell, const struct bind *binds, const struct surve
 	c->cell = cell;
 	c->kind = (enum cell_kind)cell->num[CELL_NUM_KIND];
 	c->sock = cell->fd[0];
-	c->ruleset = -1;
+	c->ruleset = c->proxy = -1;
 	c->may_nest = true;
 	prctl(PR_SET_NAME, "ithaca-cell", 0, 0, 0);
 	signals_reset();
@@ -133,7 +136,9 @@ cell_main(const struct order *cell, const struct bind *binds, const struct surve
 		report_fail(c->sock, 0, &e);
 		_exit(1);
 	}
-	report_send(c->sock, &(struct report){ .kind = REPORT_READY }, -1);
+	report_send(c->sock, &(struct report){ .kind = REPORT_READY }, c->proxy);
+	if (c->proxy >= 0)
+		close(c->proxy); /* what runs in the cell must not get it */
 	for (;;) {
 		int r = order_recv(c->sock, c->mem, &o);
 		if (r == 0 || (r < 0 && errno != EPROTO))

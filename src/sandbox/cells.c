@@ -92,6 +92,7 @@ cell_dead(struct cell *c)
 	c->state = CELL_DEAD;
 	if (c->why.code == 0)
 		err_set(&c->why, ERR_GONE, ERR_TO_LOG, "the cell ended");
+	forward_close(c);
 	watch_close(c->out.watch);
 	c->out.watch = NULL;
 	outbox_fini(&c->out);
@@ -159,7 +160,7 @@ cell_job_ends(struct cell *c)
 /* ---- what it reports ---- */
 
 static void
-cell_report(struct cell *c, const struct report *r)
+cell_report(struct cell *c, const struct report *r, int *fd)
 {
 	switch (r->kind) {
 	case REPORT_READY:
@@ -167,6 +168,8 @@ cell_report(struct cell *c, const struct report *r)
 		if (c == c->d->spare)
 			break;
 		c->state = CELL_READY;
+		if (*fd >= 0 && c->plan.has_proxy && c->kind == KIND_FULL)
+			forward_listen(c, take_fd(fd));
 		answer_spawned(c);
 		if (c->is_probe)
 			cell_kill(c);
@@ -194,9 +197,9 @@ cell_read(struct cell *c)
 			cell_dead(c);
 			return;
 		}
+		cell_report(c, &r, &fd);
 		if (fd >= 0)
 			close(fd);
-		cell_report(c, &r);
 	}
 }
 
@@ -419,6 +422,7 @@ cell_start(struct cell *c, struct err *e)
 	o.num[CELL_NUM_ACCESS] = c->plan.access;
 	o.num[CELL_NUM_TMP] = c->plan.tmp_bytes;
 	o.num[CELL_NUM_FILE] = c->kind == KIND_HOST ? 0 : c->plan.file_bytes;
+	o.num[CELL_NUM_PROXY] = c->kind == KIND_FULL && c->plan.has_proxy;
 	o.num[CELL_NUM_UID] = geteuid();
 	o.num[CELL_NUM_GID] = getegid();
 	if (!c->is_probe && plan_open(&d->ceiling, &c->plan, c->kind, c->arena, &o, e) != 0) {
@@ -650,6 +654,17 @@ is_overridden(struct str additions, const char *name)
 	return false;
 }
 
+static void
+add_variables(const struct variable *v, size_t n, struct str additions, struct buf *out)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (!is_overridden(additions, v[i].name)) {
+			buf_printf(out, "%s=%s", v[i].name, v[i].value);
+			buf_add_char(out, '\0');
+		}
+	}
+}
+
 int
 cell_env(const struct cell *c, struct str additions, struct buf *out, struct err *e)
 {
@@ -666,14 +681,18 @@ cell_env(const struct cell *c, struct str additions, struct buf *out, struct err
 		{ "LOGNAME", is_host && own_user != NULL ? own_user : "agent" },
 		{ "SHELL", "/bin/sh" }, { "LANG", "C.UTF-8" }, { "TERM", "dumb" }, { "TMPDIR", is_host ? "/tmp" : tmp },
 	};
+	/* NO_PROXY names what is in the cell itself: its own servers, and the proxy. Node.js looks only where it is told to. */
+	const char *proxy = "http://127.0.0.1:3128", *inside = "localhost,127.0.0.1,::1";
+	const struct variable ways_out[] = {
+		{ "http_proxy", proxy }, { "https_proxy", proxy }, { "all_proxy", proxy }, { "HTTP_PROXY", proxy },
+		{ "HTTPS_PROXY", proxy }, { "ALL_PROXY", proxy }, { "no_proxy", inside }, { "NO_PROXY", inside },
+		{ "NODE_USE_ENV_PROXY", "1" },
+	};
 	struct str rest = additions, one;
 
-	for (size_t i = 0; i < ARRAY_LEN(vars); i++) {
-		if (!is_overridden(additions, vars[i].name)) {
-			buf_printf(out, "%s=%s", vars[i].name, vars[i].value);
-			buf_add_char(out, '\0');
-		}
-	}
+	add_variables(vars, ARRAY_LEN(vars), additions, out);
+	if (is_full && c->plan.has_proxy)
+		add_variables(ways_out, ARRAY_LEN(ways_out), additions, out);
 	while (str_next(&rest, '\0', &one)) {
 		ptrdiff_t eq = str_find_char(one, '=');
 		if (one.n > 0 && eq <= 0)

@@ -67,7 +67,8 @@ enum cell_kind {
 /* ORDER_CELL: fds: one per bind text that is not empty; then, unless it goes to a spare, the cell's socket and its
  * cgroup.procs files (CELL_NUM_CGROUPS of them). Texts from CELL_TEXT_HIDE on are what must not be seen below the binds.
  * ORDER_SPARE: fds: a cell's socket and its cgroup.procs files. */
-enum { CELL_NUM_KIND, CELL_NUM_ACCESS, CELL_NUM_UID, CELL_NUM_GID, CELL_NUM_CGROUPS, CELL_NUM_TMP, CELL_NUM_FILE };
+enum { CELL_NUM_KIND, CELL_NUM_ACCESS, CELL_NUM_UID, CELL_NUM_GID, CELL_NUM_CGROUPS, CELL_NUM_TMP, CELL_NUM_FILE,
+	CELL_NUM_PROXY };
 enum { BIND_SHARED, BIND_SCRATCH, BIND_APP, BIND_HOME, BIND_WORK, BIND_COUNT };
 enum { CELL_TEXT_HIDE = BIND_COUNT /* NUL-terminated entries: a digit of enum BIND_*, then a path below it */ };
 /* ORDER_EXEC: fds: stdin, stdout, stderr, control. Numbers: for RLIMIT_DATA and RLIMIT_NPROC (0: a cgroup does it). */
@@ -102,7 +103,8 @@ void order_close_fds(struct order *o);
 
 enum report_kind {
 	REPORT_STARTED = 1, /* zygote: cell init, or the spare for it, exists; id, pid, descriptor: pidfd */
-	REPORT_READY, /* cell init: takes orders; spare: takes ORDER_CELL */
+	REPORT_READY, /* cell init: takes orders; descriptor, if the order asked for one: the socket that listens as the
+		       * cell's proxy; spare: takes ORDER_CELL */
 	REPORT_BEGUN, /* on a control socket: the exec init exists; descriptor: pidfd; status: 1 when it is pid 1 of a
 		       * namespace, so that SIGKILL to it kills the tree */
 	REPORT_TERMINAL, /* exec init: the other end of its command's terminal is the descriptor */
@@ -169,6 +171,8 @@ struct bind {
 int root_build(const struct order *cell, const struct bind *binds, const struct survey *s, struct err *e) MUST_USE;
 int root_proc(bool is_nested, struct err *e) MUST_USE; /* a /proc of the pid namespace of the caller */
 int root_network(struct err *e) MUST_USE; /* lo up */
+#define PROXY_PORT 3128
+int root_proxy(struct err *e) MUST_USE; /* a socket that listens on PROXY_PORT of lo; or an error, which is negative */
 
 /* ---- processes ---- */
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -250,6 +251,21 @@ root_network(struct err *e)
 	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &r) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot bring up lo in the cell");
 	return 0;
+}
+
+int
+root_proxy(struct err *e)
+{
+	const struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(PROXY_PORT),
+		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 && bind(fd, (const struct sockaddr *)&at, sizeof(at)) == 0 && listen(fd, EGRESS_CONNECTIONS_MAX) == 0)
+		return fd;
+	err_errno(e, errno, ERR_TO_USER, "cannot listen on port %d in the cell", PROXY_PORT);
+	if (fd >= 0)
+		close(fd);
+	return e->code;
 }
 
 /* A detached copy of a directory tree of the host, with all that is mounted below it. */

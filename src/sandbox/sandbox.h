@@ -27,6 +27,7 @@ struct cell_plan {
 	int64_t open_files; /* of one process */
 	bool require_limits; /* refuse the cell where memory and processes cannot be enforced by a cgroup */
 	bool allow_basic; /* cell-basic may be used where user namespaces are refused */
+	bool has_proxy; /* 127.0.0.1:3128 in the cell leads to the broker */
 };
 
 /* What is in force here, from shelld's self-test. */

@@ -467,6 +467,20 @@ on_boot(struct shelld *d, const struct wire_msg *m, struct err *e)
 }
 
 static int
+on_peer(struct shelld *d, struct wire_msg *m, struct err *e)
+{
+	struct str role = node_str(m->head, "role", STR(""));
+
+	if (m->fd >= 0 && d->is_booted && str_is(role, role_name(ROLE_RUNTIME)))
+		shelld_runtime(d, take_fd(&m->fd));
+	else if (m->fd >= 0 && d->is_booted && str_is(role, role_name(ROLE_BROKER)))
+		forward_broker(d, take_fd(&m->fd));
+	else
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "shelld takes two peers, runtime and broker, after boot");
+	return 0;
+}
+
+static int
 on_runner_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 {
 	struct shelld *d = arg;
@@ -481,10 +495,7 @@ on_runner_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		}
 		return 0;
 	case WIRE_PEER:
-		if (!str_is(node_str(m->head, "role", STR("")), role_name(ROLE_RUNTIME)) || m->fd < 0 || !d->is_booted)
-			return err_set(e, ERR_PROTO, ERR_TO_LOG, "shelld takes one peer, the runtime, after boot");
-		shelld_runtime(d, take_fd(&m->fd));
-		return 0;
+		return on_peer(d, m, e);
 	case WIRE_LISTEN: /* from a runner that adopted us: the pipe to the one before is gone */
 		if (!str_is(node_str(m->head, "name", STR("")), "log") || m->fd < 0 || dup2(m->fd, STDOUT_FILENO) < 0 ||
 			dup2(m->fd, STDERR_FILENO) < 0)

@@ -63,12 +63,13 @@ struct job;
 struct shell;
 struct file_job;
 struct closing;
+struct forward;
 
 struct shelld {
 	struct loop *l;
 	int zygote_sock, zygote_pidfd;
 	struct outbox zygote;
-	struct wire *runner, *runtime;
+	struct wire *runner, *runtime, *broker;
 	uint64_t exec_id_max; /* of this runtime */
 	int listen_fd, adopter; /* adopter: a new runner that waits for the end of the old */
 	struct watch *listen_watch, *zygote_dead;
@@ -87,6 +88,7 @@ struct shelld {
 	struct shell *shells;
 	struct file_job *file_jobs;
 	struct closing *closings;
+	size_t forwards_n; /* of all cells */
 	uint32_t next_cell;
 	struct timer *orphan, *stop_timer, *adopt_timer, *sweep;
 	int status; /* to exit with */
@@ -120,6 +122,10 @@ struct cell {
 	size_t shells_n;
 	struct waiter *spawned;
 	struct timer *grave, *watchdog;
+	int proxy_fd; /* valid with its watch: connections to the proxy inside the cell */
+	struct watch *proxy_watch;
+	struct forward *forwards;
+	size_t forwards_n;
 	int64_t used_at_ms;
 };
 
@@ -164,6 +170,12 @@ void jobs_kill_cell(struct cell *c, enum kill_why why);
 void shells_end(struct cell *c, bool also_busy); /* shell.c */
 int file_begin(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
 void files_runtime_gone(struct shelld *d);
+
+/* ---- the way out (forward.c) ---- */
+
+void forward_listen(struct cell *c, int fd); /* takes fd: listens inside the cell */
+void forward_close(struct cell *c); /* the cell ends, or its way out does */
+void forward_broker(struct shelld *d, int fd); /* takes fd: the link to a (new) broker */
 
 /* ---- shelld.c ---- */
 

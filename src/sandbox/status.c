@@ -187,6 +187,7 @@ plan_write(struct json *j, const struct cell_plan *p)
 	json_kv_int(j, "open_files", p->open_files);
 	json_kv_bool(j, "require_limits", p->require_limits);
 	json_kv_bool(j, "allow_basic", p->allow_basic);
+	json_kv_bool(j, "has_proxy", p->has_proxy);
 	json_obj_end(j);
 }
 
@@ -235,6 +236,7 @@ plan_read(const struct node *n, struct cell_plan *p, struct err *e)
 	}
 	got.require_limits = node_bool(n, "require_limits", false);
 	got.allow_basic = node_bool(n, "allow_basic", false);
+	got.has_proxy = node_bool(n, "has_proxy", false);
 	*p = got;
 	return 0;
 }
