@@ -15,6 +15,15 @@ void broker_free(struct broker *b);
 void broker_attach(struct broker *b, int fd); /* takes fd; calls in flight fail with ERR_GONE */
 bool broker_is_up(const struct broker *b);
 
+/* ---- what the commands in cells may reach ---- */
+
+/* Tells the role where a cell may connect to (policy_egress_write); an empty text: nowhere any more. Not kept here: after
+ * a restart of the role it is told again by who knows. */
+void broker_grant(struct broker *b, const char *cell, struct str grant);
+/* head: {cell, denied, rule, why}: refused; or {cell, bytes}: moved since the last time. Borrowed. */
+typedef void (*broker_egress_fn)(void *arg, const struct node *head);
+void broker_on_egress(struct broker *b, broker_egress_fn fn, void *arg);
+
 /* ---- sealed secrets: the runtime keeps the file, the role opens it ---- */
 
 /* Hands the file over, now and after each restart of the role. An answer comes through on_keyring.

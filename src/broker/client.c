@@ -20,6 +20,8 @@ struct broker {
 	const struct node *keyring; /* NULL: not answered */
 	loop_fn on_keyring;
 	void *keyring_arg;
+	broker_egress_fn on_egress;
+	void *egress_arg;
 };
 
 struct fetch {
@@ -233,6 +235,24 @@ broker_on_keyring(struct broker *b, loop_fn fn, void *arg)
 	b->keyring_arg = arg;
 }
 
+/* ---- cells ---- */
+
+void
+broker_grant(struct broker *b, const char *cell, struct str grant)
+{
+	if (!broker_is_up(b))
+		return;
+	json_kv_z(wire_begin(b->w, WIRE_GRANT, 0), "cell", cell);
+	wire_end(b->w, grant, -1);
+}
+
+void
+broker_on_egress(struct broker *b, broker_egress_fn fn, void *arg)
+{
+	b->on_egress = fn;
+	b->egress_arg = arg;
+}
+
 static int
 on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 {
@@ -242,6 +262,11 @@ on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		return on_fetched(b, m, e);
 	if (m->kind == WIRE_KEYRING)
 		return on_keyring(b, m, e);
+	if (m->kind == WIRE_EGRESS) {
+		if (b->on_egress != NULL)
+			b->on_egress(b->egress_arg, m->head);
+		return 0;
+	}
 	struct fetch *f = find_fetch(b, m->id); /* ERROR: refused before it had a stream */
 	if (f != NULL) {
 		struct err why = { 0 };

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/path.h"
-#include "broker/internal.h"
+#include "broker/proxy.h"
 
 struct role_state {
 	struct loop *l;
@@ -18,6 +18,8 @@ struct role_state {
 	struct curl_api api;
 	struct egress *egress;
 	struct upstreams *upstreams; /* NULL: not booted */
+	struct upstreams *services;  /* behind /svc of the proxy */
+	struct proxy *proxy;
 	struct vault *vault;
 };
 
@@ -52,6 +54,10 @@ runtime_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		tell_keyring(r, m->id);
 		return 0;
 	}
+	if (m->kind == WIRE_GRANT) {
+		proxy_grant(r->proxy, m);
+		return 0;
+	}
 	transfer_start(r->egress, r->upstreams, r->vault, w,
 		m); /* FETCH: the other kind that has this edge */
 	return 0;
@@ -63,8 +69,10 @@ runtime_gone(void *arg, struct wire *w, const struct err *e)
 	struct role_state *r = arg;
 	if (e->code != ERR_GONE)
 		log_error("runtime dropped", LOG_E(e));
-	if (r->runtime == w)
-		r->runtime = NULL;
+	if (r->runtime != w)
+		return;
+	r->runtime = NULL;
+	proxy_runtime(r->proxy, NULL);
 }
 
 static const struct wire_handler runtime_handler = {
@@ -123,6 +131,8 @@ take_envelope(struct role_state *r, struct wire_msg *m, struct err *e)
 		open_log(node_get(root, "log"));
 		r->vault = vault_new(root);
 		r->upstreams = upstreams_new(node_get(root, "providers"));
+		r->services = upstreams_new(node_get(root, "services"));
+		r->proxy = proxy_new(r->l, r->egress, r->services, r->vault);
 		wipe_tree(root);
 	}
 	wipe((char *)m->tail.p, m->tail.n);
@@ -141,13 +151,19 @@ take_peer(struct role_state *r, struct wire_msg *m, struct err *e)
 	if (r->upstreams == NULL || m->fd < 0)
 		return err_set(e, ERR_PROTO, ERR_TO_LOG, "peer %s",
 			m->fd < 0 ? "without a descriptor" : "before boot");
+	if (str_is(role, role_name(ROLE_SHELLD))) {
+		proxy_shelld(r->proxy, take_fd(&m->fd));
+		return 0;
+	}
 	if (!str_is(role, role_name(ROLE_RUNTIME)))
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "a peer that is not the runtime: %.*s",
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "a peer that is neither the runtime nor shelld: %.*s",
 			(int)MIN(role.n, 40), role.p);
 	/* A former runtime is gone or about to go: its requests are cancelled. */
+	proxy_runtime(r->proxy, NULL);
 	wire_close(r->runtime);
 	int fd = take_fd(&m->fd);
 	r->runtime = wire_open(r->l, fd, ROLE_BROKER, ROLE_RUNTIME, &runtime_handler, r);
+	proxy_runtime(r->proxy, r->runtime);
 	return 0;
 }
 
@@ -217,6 +233,7 @@ broker_main(int runner_fd)
 	struct err e = { 0 };
 
 	confine();
+	setenv("UV_THREADPOOL_SIZE", "16", 0); /* names are resolved there: one cell must not make all others wait */
 	if (loop_open(&r.l, &e) != 0) {
 		log_error("broker cannot start", LOG_E(&e));
 		return err_exit_status(e.code);
@@ -227,9 +244,11 @@ broker_main(int runner_fd)
 		return fault(&r, &e);
 	r.egress = egress_new(r.l, &r.api);
 	loop_run(r.l);
+	proxy_free(r.proxy);
 	wire_close(r.runtime);
 	wire_close(r.runner);
 	egress_free(r.egress);
+	upstreams_free(r.services);
 	upstreams_free(r.upstreams);
 	vault_free(r.vault);
 	loop_close(r.l);

@@ -28,6 +28,7 @@ struct transfer {
 	struct mask mask;
 	struct ticket ticket;
 	struct buf path, asked; /* of the request */
+	char method[16];        /* empty: GET or POST, by the body */
 	struct buf body;
 	int64_t connect_ms, idle_ms;
 	struct timer *idle, *total;
@@ -478,10 +479,15 @@ transfer_begin(struct transfer *t)
 	set_authorities(api, t);
 	api->easy_setopt(t->easy, CURLOPT_URL, buf_z(&t->url));
 	api->easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)t->connect_ms);
-	if (t->body.n > 0) {
+	if (strcmp(t->method, "HEAD") == 0)
+		api->easy_setopt(t->easy, CURLOPT_NOBODY, 1L);
+	else if (t->method[0] != '\0')
+		api->easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, t->method);
+	if (t->body.n > 0 || strcmp(t->method, "POST") == 0) {
 		api->easy_setopt(t->easy, CURLOPT_POST, 1L);
 		api->easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body.n);
-		api->easy_setopt(t->easy, CURLOPT_POSTFIELDS, t->body.p);
+		api->easy_setopt(t->easy, CURLOPT_POSTFIELDS,
+			t->body.n > 0 ? t->body.p : "");
 	}
 	t->pool = egress_pool(t->g, t->u);
 	lane_enter(pool_lane(t->pool), &t->ticket, transfer_send, t);
@@ -540,6 +546,24 @@ wait_ms(const struct node *head, const char *key, int64_t dflt)
 	return ms > 0 ? MIN(ms, FETCH_MS_MAX) : dflt;
 }
 
+/* Those whose meaning libcurl and the proxy know. */
+static int
+read_method(struct transfer *t, struct str method, struct err *e)
+{
+	static const char *const known[] = { "", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE",
+		"OPTIONS" };
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+		if (str_is(method, known[i])) {
+			memcpy(t->method, method.p, method.n);
+			return 0;
+		}
+	}
+	return err_set(e, ERR_INVALID, ERR_TO_USER,
+		"provider %s: method %.*s is not one of GET HEAD POST PUT PATCH DELETE OPTIONS", t->u->name,
+		STR_FMT(str_sub(method, 0, 16)));
+}
+
 void
 transfer_start(struct egress *g, const struct upstreams *list, const struct vault *v,
 	struct wire *w, const struct wire_msg *m)
@@ -560,7 +584,8 @@ transfer_start(struct egress *g, const struct upstreams *list, const struct vaul
 	buf_init(&t->head, FETCH_HEADERS_MAX);
 	t->stream = stream_open(w, m->id, &handler, t);
 	t->u = upstream_find(list, node_str(m->head, "provider", STR("")), &e);
-	if (t->u == NULL || request_check_path(path, &e) != 0 ||
+	if (t->u == NULL || read_method(t, node_str(m->head, "method", STR("")), &e) != 0 ||
+		request_check_path(path, &e) != 0 ||
 		request_check_headers(lines, &e) != 0 ||
 		upstream_write(t->u, v, &t->url, &t->own, &t->mask, &e) != 0) {
 		transfer_fail(t, &e);

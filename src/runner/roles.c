@@ -32,6 +32,7 @@ static const struct {
 } links[] = {
 	{ ROLE_RUNTIME, ROLE_BROKER },
 	{ ROLE_RUNTIME, ROLE_SHELLD },
+	{ ROLE_SHELLD, ROLE_BROKER },
 };
 
 /* ---- what they do ---- */

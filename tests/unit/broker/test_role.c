@@ -712,10 +712,10 @@ assert_broker_drops_runner(struct world *x)
 }
 
 static void
-test_only_a_runtime_may_be_a_peer(void **in)
+test_only_runtime_and_shelld_may_be_peers(void **in)
 {
 	struct world *x = world_new(answers);
-	close(send_peer(x, "shelld"));
+	close(send_peer(x, "client"));
 	assert_broker_drops_runner(x);
 }
 
@@ -778,7 +778,7 @@ main(void)
 		T(test_new_link_fails_what_was_in_flight),
 		T(test_stop_ends_it),
 		T(test_end_of_the_runner_ends_it),
-		T(test_only_a_runtime_may_be_a_peer),
+		T(test_only_runtime_and_shelld_may_be_peers),
 		T(test_second_boot_is_refused),
 		T(test_bad_envelope_is_refused),
 	};
