@@ -123,9 +123,12 @@ static void
 outcome(struct effect_call *x, enum effect_state state, bool is_error, struct str text, struct str facts)
 {
 	struct run *r = run_ref(x->r);
+	bool is_command = r->s != NULL && (x->c.tool->effects & TOOL_EXECS) != 0;
 	struct json j;
 	struct buf b;
 
+	if (is_command)
+		text = egress_result(r->s, text, x->c.a);
 	buf_init(&b, EVENT_BODY_MAX);
 	json_init(&j, &b);
 	write_head(x, &j);
@@ -135,6 +138,10 @@ outcome(struct effect_call *x, enum effect_state state, bool is_error, struct st
 	if (facts.n > 0)
 		json_kv_raw(&j, "facts", facts);
 	json_kv_int(&j, "ms", clock_mono_ms() - x->started_ms);
+	if (is_command && r->s->egress_unlogged > 0) {
+		json_kv_int(&j, "egress_bytes", r->s->egress_unlogged);
+		r->s->egress_unlogged = 0;
+	}
 	json_obj_end(&j);
 	effect_free(x);
 	run_input(r, EVENT_EFFECT_OUTCOME, buf_str(&b));
@@ -281,6 +288,8 @@ issue(struct effect_call *x)
 	x->is_waiting = false;
 	timer_close(x->wait_timer);
 	x->wait_timer = NULL;
+	if (x->phase != PHASE_PREPARE && (tool->effects & TOOL_EXECS) != 0 && x->c.env->plan.has_proxy && x->r->s != NULL)
+		egress_grant(x->r->s);
 	if (x->phase == PHASE_PREPARE)
 		rc = tool->prepare(&x->c, &e);
 	else if (x->phase == PHASE_RUN || tool->recovery == EFFECT_PURE)

@@ -91,6 +91,7 @@ active_drop(struct active *s)
 	free(s->agent);
 	free(s->workspace);
 	free(s->cell_state);
+	buf_fini(&s->egress_notes);
 	free(s);
 	engine_changed(en);
 }
@@ -123,6 +124,7 @@ drop_idle(struct engine *en)
 	if (sandbox_is_up(en->parts.sandbox) &&
 		sandbox_cell_close(en->parts.sandbox, oldest->cell, false, NULL, NULL, &e) != 0)
 		log_debug("cell not closed", LOG_S("session", oldest->id), LOG_E(&e));
+	egress_withdraw(oldest);
 	active_drop(oldest);
 }
 
@@ -501,6 +503,7 @@ on_delete(struct engine *en, struct active *s, void *arg, const struct err *e)
 	}
 	if (s != NULL) { /* else it could not be read, which is no reason to keep it */
 		s->is_closing = true;
+		egress_withdraw(s);
 		x->owner = str_dup(str_of(s->owner));
 		x->agent = str_dup(str_of(s->agent));
 		if (s->run != NULL) {
@@ -744,6 +747,7 @@ engine_broker_up(struct engine *en)
 	for (size_t i = 0; i < TABLE_SIZE; i++)
 		for (struct active *s = en->table[i], *next; s != NULL; s = next) {
 			next = s->next;
+			egress_broker_up(en, s);
 			if (s->run != NULL)
 				model_resume(s->run);
 		}
@@ -780,6 +784,8 @@ engine_open(const struct engine_parts *parts, struct engine **out, struct err *e
 	buf_init(&en->body, EVENT_BODY_MAX);
 	en->scratch = arena_new(TURN_ARENA_MAX);
 	toolsets_make(en);
+	if (parts->broker != NULL)
+		broker_on_egress(parts->broker, egress_told, en);
 	*out = en;
 	return 0;
 }

@@ -55,6 +55,9 @@ struct active {
 	char cell[ID_SIZE + 8];
 	char *cell_state; /* host directory */
 	int64_t spent_microusd; /* by its turns that have ended */
+	bool has_grant; /* the broker knows where its cell may connect to */
+	int64_t egress_bytes, egress_unlogged; /* that its commands moved, and those of them in no outcome yet */
+	struct buf egress_notes; /* what was refused, for the next result of a command */
 	int64_t used_ms; /* loop time of the last use: the least recently used idle one is dropped */
 	bool is_closing;
 };
@@ -232,6 +235,14 @@ void effect_recover(struct run *r, size_t index);
 void effects_cancel(struct run *r, bool is_detached);
 void effects_resume(struct run *r); /* the sandbox is back */
 void effect_replay_output(struct run *r, const struct node *body); /* tool.partial */
+
+/* egress.c */
+void egress_grant(struct active *s); /* tells the broker what the session's cell may reach; what was refused is told anew */
+void egress_withdraw(struct active *s);
+void egress_broker_up(struct engine *en, struct active *s);
+void egress_told(void *arg, const struct node *head); /* arg: the engine; head: of EGRESS */
+struct str egress_result(struct active *s, struct str text, struct arena *a); /* text, and what was refused meanwhile */
+const char *egress_text(const struct active *s, struct arena *a);
 
 /* prompt.c */
 /* schema: of the final answer, or empty. */

@@ -129,6 +129,8 @@ load_turn_event(struct active *s, const struct event *ev, const struct node *bod
 	}
 	if (ev->kind == EVENT_APPROVAL_RESOLVED && str_is(node_str(body, "decision", STR("")), "allow_always"))
 		always_add(s, node_str(body, "rule", STR("")));
+	if (ev->kind == EVENT_EFFECT_OUTCOME)
+		s->egress_bytes += MAX(node_int(body, "egress_bytes", 0), 0);
 	if (r == NULL || ev->turn == NULL || strcmp(r->turn, ev->turn) != 0)
 		return;
 	if (s->loading->bad_turn.code == 0)

@@ -34,9 +34,11 @@ mode_text(const struct run *r, struct arena *a)
 }
 
 static const char *
-network_text(enum mode m)
+network_text(const struct run *r, struct arena *a)
 {
-	return m == MODE_DANGER_FULL_ACCESS ? "" : " There is no network.";
+	if (r->env.mode == MODE_DANGER_FULL_ACCESS)
+		return "";
+	return r->env.plan.has_proxy && r->s != NULL ? egress_text(r->s, a) : " There is no network.";
 }
 
 static const char *
@@ -48,7 +50,7 @@ full_text(const struct run *r, struct arena *a)
 		"Prefer the file tools for files and exec for everything else. Look before you change. When a call fails, read "
 		"the message: it says what to do. When the task is done, answer briefly; never claim what you did not do.",
 		strcmp(config_z(r->s->config, "tier"), "process") == 0 ? "" : "Tools run in an isolated cell. ",
-		mode_text(r, a), network_text(r->env.mode), r->env.cwd);
+		mode_text(r, a), network_text(r, a), r->env.cwd);
 }
 
 /* For models with a small window: what they must know, in few words. */
@@ -59,7 +61,7 @@ small_text(const struct run *r, struct arena *a)
 		"You are an agent that does real work with tools. Files are below %s%s.%s\n"
 		"Make one call at a time, read its result, then go on. When the task is done, answer in a few words. Never claim "
 		"what you did not do.",
-		r->env.cwd, r->env.mode == MODE_READ_ONLY ? ", which is read-only" : "", network_text(r->env.mode));
+		r->env.cwd, r->env.mode == MODE_READ_ONLY ? ", which is read-only" : "", network_text(r, a));
 }
 
 /* What is missing and why, so that the model neither looks for it nor makes believe. NULL: nothing is. */
@@ -130,6 +132,7 @@ run_env(struct run *r)
 			.open_files = config_int(c, "cell.open_files"),
 			.require_limits = config_bool(c, "cell.require_limits"),
 			.allow_basic = config_bool(c, "cell.allow_basic"),
+			.has_proxy = !is_on_host(c, mode) && policy_egress_is_open(s->policy, c),
 		},
 	};
 }

@@ -175,6 +175,38 @@ static const struct field exec_keys[] = {
 	{ .type = FIELD_END },
 };
 
+static const struct field target_item = {
+	.name = "target", .type = FIELD_STR, .min = 1, .max = 264, .text = "host:port, *.example.org:443, host:* or host (its ports 80 and 443).",
+};
+static const struct field address_item = {
+	.name = "address", .type = FIELD_STR, .min = 1, .max = 64, .text = "ADDRESS or ADDRESS:port.",
+};
+static const struct field service_keys[] = {
+	{ .name = "url", .type = FIELD_STR, .min = 1, .max = 2048,
+	  .text = "Start of every URL of the service; its path may hold {secret:NAME}." },
+	{ .name = "header", .type = FIELD_STR, .min = 1, .max = NAME_MAX_, .dflt = "Authorization: Bearer ",
+	  .text = "Header that carries the key, with what stands before the key in it." },
+	{ .name = "key", .type = FIELD_STR, .flags = FIELD_SECRET, .min = 1, .max = 8192,
+	  .text = "{secret: NAME}, or the key itself; unset: none is sent." },
+	{ .name = "ca_file", .type = FIELD_STR, .min = 1, .max = PATH_MAX_,
+	  .text = "Certificates of the only authorities to trust here, instead of the system's; relative: below ITHACA_HOME." },
+	{ .type = FIELD_END },
+};
+static const struct field egress_keys[] = {
+	{ .name = "allow", .type = FIELD_LIST, .max = EGRESS_RULES_MAX, .item = &target_item, .dflt = "[]",
+	  .text = "Where commands may connect to; Fetch(host:port) among permissions says the same. Addresses that are not of the "
+		  "Internet only in full." },
+	{ .name = "deny", .type = FIELD_LIST, .flags = FIELD_NARROWS, .max = EGRESS_RULES_MAX, .item = &target_item, .dflt = "[]",
+	  .text = "Where they may not; wins over allow and services, and without a port means every port." },
+	{ .name = "hosts", .type = FIELD_MAP, .max = EGRESS_RULES_MAX, .item = &address_item,
+	  .text = "Names with a fixed address, which may be one of a private network; they need a rule as well." },
+	{ .name = "quota_mb", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = 16777216, .dflt = "10240", .unit = "MiB",
+	  .text = "Bytes, both ways, of all commands of one session; then every connection is cut." },
+	{ .name = "services", .type = FIELD_MAP, .max = EGRESS_SERVICES_MAX, .sub = service_keys,
+	  .text = "Servers behind http://127.0.0.1:3128/svc/NAME/ in a cell: the key is added outside of it." },
+	{ .type = FIELD_END },
+};
+
 static const struct field tls_keys[] = {
 	{ .name = "cert", .type = FIELD_STR, .flags = FIELD_RESERVED, .min = 1, .max = PATH_MAX_, .text = "File with the certificate chain." },
 	{ .name = "key", .type = FIELD_STR, .flags = FIELD_RESERVED, .min = 1, .max = PATH_MAX_, .text = "File with the private key." },
@@ -288,6 +320,8 @@ const struct field config_keys[] = {
 	{ .name = "cell", .type = FIELD_OBJECT, .sub = cell_keys, .text = "What a cell may use." },
 	{ .name = "container", .type = FIELD_OBJECT, .sub = container_keys, .text = "The sidecar of tier container." },
 	{ .name = "exec", .type = FIELD_OBJECT, .sub = exec_keys, .text = "Commands." },
+	{ .name = "egress", .type = FIELD_OBJECT, .sub = egress_keys,
+	  .text = "What commands in a cell may reach; by default nothing." },
 	{ .name = "gateway", .type = FIELD_OBJECT, .sub = gateway_keys, .text = "The HTTP server." },
 	{ .name = "store", .type = FIELD_OBJECT, .sub = store_keys, .text = "Where everything is kept." },
 	{ .name = "workspace_root", .type = FIELD_STR, .flags = FIELD_RESTART, .min = 1, .max = PATH_MAX_,

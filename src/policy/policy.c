@@ -73,8 +73,12 @@ int
 policy_new(const struct config *c, struct policy **out, struct err *e)
 {
 	static const enum decision order[] = { DECIDE_DENY, DECIDE_ASK, DECIDE_ALLOW };
-	struct policy *p = xcalloc(1, sizeof(*p));
+	struct policy *p;
 	size_t n = 0;
+
+	if (policy_egress_check(c, e) != 0)
+		return e->code;
+	p = xcalloc(1, sizeof(*p));
 
 	for (size_t i = 0; i < ARRAY_LEN(order); i++) {
 		char key[32];

@@ -53,6 +53,13 @@ int policy_rule_check(struct str rule, struct err *e) MUST_USE;
 /* The exact rule that "always" would add for this request: an argv prefix, never bare Exec. false: cannot be. */
 bool policy_always_rule(const struct policy_request *r, struct buf *out);
 
+/* Where commands in a cell may connect to (`egress` and the Fetch rules). Checked by policy_new. */
+int policy_egress_check(const struct config *c, struct err *e) MUST_USE;
+bool policy_egress_is_open(const struct policy *p, const struct config *c); /* to anywhere at all */
+/* The grant for the broker, as a JSON object. always: rules that the user allowed for the session. */
+void policy_egress_write(const struct policy *p, const struct config *c, const char *const *always, size_t always_n,
+	int64_t used_bytes, struct json *j);
+
 /* The shell parser (POSIX sh grammar, conservative): splits a script into its simple commands with their words. What
  * cannot be resolved without running it ($(), ``, eval, sh -c, xargs, env, here-documents, variables as a command
  * name, ...) makes the script opaque: then only Exec(*) matches it for allow, while deny rules still look at the

@@ -93,6 +93,39 @@ write_catalog(const struct envelope_source *s, struct json *j)
 	json_obj_end(j);
 }
 
+/* What cells reach through /svc/NAME of their proxy: upstreams like any other, with a key that no cell sees. */
+static void
+write_service(const struct envelope_source *s, const char *name, const struct node *settings, struct json *j)
+{
+	const struct node *key = node_get(settings, "key");
+	const char *ca = node_z(settings, "ca_file", NULL);
+
+	json_key(j, name);
+	json_obj(j);
+	json_kv_z(j, "base_url", node_z(settings, "url", ""));
+	json_kv_z(j, "key_header", node_z(settings, "header", "Authorization: Bearer "));
+	if (key != NULL)
+		json_kv_node(j, "api_key", key);
+	if (ca != NULL) {
+		AUTO_FREE char *path = below_home(s->home, ca);
+
+		json_kv_z(j, "ca_file", path);
+	}
+	json_obj_end(j);
+}
+
+static void
+write_services(const struct envelope_source *s, struct json *j)
+{
+	const struct node *services = config_get(s->config, "egress.services");
+
+	json_key(j, "services");
+	json_obj(j);
+	for (size_t i = 0; i < node_len(services); i++)
+		write_service(s, services->map.pairs[i].key.p, &services->map.pairs[i].value, j);
+	json_obj_end(j);
+}
+
 static void
 write_log(const struct envelope_source *s, struct json *j)
 {
@@ -115,6 +148,7 @@ envelope_broker(const struct envelope_source *s, struct json *j)
 		write_provider(s, providers->map.pairs[i].key.p, &providers->map.pairs[i].value, j);
 	write_catalog(s, j);
 	json_obj_end(j);
+	write_services(s, j);
 	masters_write(s->masters, j);
 	write_log(s, j);
 	json_obj_end(j);

@@ -564,6 +564,7 @@ test_narrow_rows(void **state)
 		{ "exec.timeout_ms", "100", "99", "101" }, { "exec.job_timeout_ms", "100", "99", "101" },
 		{ "exec.timeout_max_ms", "100", "99", "101" },
 		{ "exec.output_max_bytes", "5000", "4999", "5001" },
+		{ "egress.deny", "[]", "[a.test]", NULL }, { "egress.quota_mb", "10", "9", "11" },
 		{ "permissions.ask", "[]", "[Fetch]", NULL }, { "permissions.deny", "[]", "[Fetch]", NULL },
 	};
 	size_t tried = 0, expected = 0;
