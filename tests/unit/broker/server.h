@@ -38,7 +38,7 @@ struct server {
 	atomic_bool stops;
 };
 
-static void
+static UNUSED void
 say(int fd, const char *text)
 {
 	fd_write_all(fd, text,

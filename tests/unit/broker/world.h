@@ -236,7 +236,7 @@ finish(struct world *x, struct call *c)
 	assert_int_equal(c->ends, 1);
 }
 
-static void
+static UNUSED void
 fetch(struct world *x, struct call *c, const char *provider, struct str body)
 {
 	start(x, c, provider, body, 0);
