@@ -172,6 +172,23 @@ origin_of(struct str url)
 	return end < 0 ? url : str_sub(url, 0, start + (size_t)end);
 }
 
+/* Servers behind the proxy of cells have keys as providers do. */
+static void
+write_wanted_services(struct request *q, struct str name, const char *placeholder, struct json *hosts, bool *in_url)
+{
+	const struct node *services = config_get(q->g->parts.config, "egress.services");
+
+	for (size_t i = 0; name.n > 0 && i < node_len(services); i++) {
+		const struct node *s = &services->map.pairs[i].value;
+		struct str url = node_str(s, "url", STR(""));
+		bool is_in_url = str_find(url, str_of(placeholder)) >= 0;
+
+		if ((is_in_url || refers(node_get(s, "key"), name)) && str_find(url, STR("://")) >= 0)
+			json_str(hosts, origin_of(url));
+		*in_url = *in_url || is_in_url;
+	}
+}
+
 /* Which servers the configuration would send it to, so that a person need not write them again. */
 static void
 write_wanted(struct request *q, struct str name, struct json *hosts, bool *in_url)
@@ -192,6 +209,7 @@ write_wanted(struct request *q, struct str name, struct json *hosts, bool *in_ur
 			json_str(hosts, origin_of(url));
 		*in_url = *in_url || is_in_url;
 	}
+	write_wanted_services(q, name, placeholder, hosts, in_url);
 }
 
 static void

@@ -302,6 +302,15 @@ class Service(Egress):
         self.assertIn("HTTP/1.1 302", text)  # and where it leads is the cell's own request, which no rule allows
         self.assertEqual(self.denied(), ["elsewhere.test:443"])
 
+    def test_sealed_key(self):
+        s = self.fixture({"/": (200, {}, b"reached\n")})
+        self.egress(services={"api": {"url": "http://127.0.0.1:%d" % s.port, "key": {"secret": "apikey"}}})
+        self.assertIn("service api", self.ok("curl -sS http://127.0.0.1:3128/svc/api/"))  # there is none yet
+        said = self.ithaca("secret", "set", "apikey", stdin=self.KEY, check=0).stdout
+        self.assertIn("127.0.0.1", said)  # bound to the service that refers to it
+        self.assertIn("reached", self.ok("curl -sS http://127.0.0.1:3128/svc/api/"))
+        self.assertEqual([h["Authorization"] for _, _, h, _ in s.seen], ["Bearer " + self.KEY])
+
     def test_narrowed_and_unknown(self):
         s = self.fixture({"/": (200, {}, b"reached\n")})
         self.egress(services={"api": {"url": "http://127.0.0.1:%d" % s.port, "key": self.KEY}})
