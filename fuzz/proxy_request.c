@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Requests to the proxy of cells. What is understood must not depend on where the bytes were cut; the headers that go on
- * must themselves be lines that end nowhere else; and a body's payload is the same in pieces of any size. */
+ * Requests to the proxy of cells. What is understood must not depend on where the bytes were cut;
+ * the headers that go on must themselves be lines that end nowhere else; and a body's payload is
+ * the same in pieces of any size. */
 #include <stdlib.h>
 
 #include "base/hash.h"
@@ -70,8 +71,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (r.head_n > text.n || headers.overflow || (r.is_chunked && r.length >= 0))
 			fatal("a request that cannot be");
 		check_headers(buf_str(&headers));
-		if (proxy_request_parse(str_sub(text, 0, r.head_n), &other, &cut, &e) != 1 || cut.what != r.what ||
-			!str_eq(buf_str(&headers), buf_str(&other)))
+		if (proxy_request_parse(str_sub(text, 0, r.head_n), &other, &cut, &e) != 1 ||
+			cut.what != r.what || !str_eq(buf_str(&headers), buf_str(&other)))
 			fatal("what stands behind a head changes it");
 		buf_reset(&other);
 		if (proxy_request_parse(str_sub(text, 0, r.head_n - 1), &other, &cut, &e) == 1)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * A grant: where one cell may connect to, as the runtime decided it. The broker only compares: deny wins over allow, what
- * no rule allows is refused, and an address that is not of the Internet needs a rule (or the operator's map) that names it
- * in full. Invariant: a grant that cannot be read grants nothing. */
+ * A grant: where one cell may connect to, as the runtime decided it. The broker only compares: deny
+ * wins over allow, what no rule allows is refused, and an address that is not of the Internet needs
+ * a rule (or the operator's map) that names it in full. Invariant: a grant that cannot be read
+ * grants nothing. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdlib.h>

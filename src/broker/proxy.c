@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * The proxy of cells: takes connections from shelld, reads one request of each, asks the cell's grant, resolves the name
- * here and nowhere else, checks the address that comes out and connects to exactly that. Then bytes pass, both ways,
- * with credit, counted against the session's quota. Invariant: nothing is connected to before the grant and the address
- * were both checked, and one connection of a cell serves one request. */
+ * The proxy of cells: takes connections from shelld, reads one request of each, asks the cell's
+ * grant, resolves the name here and nowhere else, checks the address that comes out and connects to
+ * exactly that. Then bytes pass, both ways, with credit, counted against the session's quota.
+ * Invariant: nothing is connected to before the grant and the address were both checked, and one
+ * connection of a cell serves one request. */
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -21,9 +22,10 @@
 #define REPORT_BYTES (1 * (int64_t)MIB) /* used, before the runtime is told again */
 
 enum state {
-	ST_HEAD, /* the request is not whole */
+	ST_HEAD,  /* the request is not whole */
 	ST_GRANT, /* it is, and the cell's grant is not here yet */
-	ST_RESOLVE, ST_CONNECT,
+	ST_RESOLVE,
+	ST_CONNECT,
 	ST_RELAY, /* bytes pass */
 	ST_SERVICE,
 };
@@ -52,9 +54,9 @@ struct proxied {
 	char *cell;
 	struct grant *g; /* NULL: not known yet */
 	enum state state;
-	struct buf in; /* from the cell */
+	struct buf in;   /* from the cell */
 	struct buf head; /* the request's, while it is needed: what r points into */
-	struct buf out; /* for the server, written anew; not of a tunnel */
+	struct buf out;  /* for the server, written anew; not of a tunnel */
 	struct buf headers;
 	struct proxy_request r;
 	struct proxy_body body;
@@ -98,9 +100,11 @@ report_use(struct proxy *x, struct grant *g)
 	g->reported_bytes = g->used_bytes;
 }
 
-/* Once for each target until the next grant: a program that tries again and again says nothing new. */
+/* Once for each target until the next grant: a program that tries again and again says nothing new.
+ */
 static void
-report_denied(struct proxy *x, struct grant *g, const char *target, const char *rule, const char *why)
+report_denied(
+	struct proxy *x, struct grant *g, const char *target, const char *rule, const char *why)
 {
 	struct json *j;
 
@@ -188,8 +192,11 @@ proxied_refuse(struct proxied *c, int status, const char *phrase, const char *te
 	}
 	c->has_answered = true;
 	buf_init(&b, 8 * KIB);
-	buf_printf(&b, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\n"
-		"Connection: close\r\n\r\n%s\n", status, phrase, strlen(text) + 1, text);
+	buf_printf(&b,
+		"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "
+		"%zu\r\n"
+		"Connection: close\r\n\r\n%s\n",
+		status, phrase, strlen(text) + 1, text);
 	if (stream_write(c->stream, 0, buf_str(&b)) == b.n)
 		proxied_finish(c);
 	else
@@ -203,8 +210,8 @@ refuse_err(struct proxied *c, int status, const char *phrase, const struct err *
 	proxied_refuse(c, status, phrase, e->msg);
 }
 
-/* Told to the model by the answer, and to user and model by the runtime. target: what was wanted; name: what a rule would
- * have to name. */
+/* Told to the model by the answer, and to user and model by the runtime. target: what was wanted;
+ * name: what a rule would have to name. */
 static void
 deny(struct proxied *c, const char *target, const char *name, const char *why)
 {
@@ -212,7 +219,8 @@ deny(struct proxied *c, const char *target, const char *name, const char *why)
 	struct err e;
 
 	snprintf(rule, sizeof(rule), "Fetch(%s)", name);
-	err_set(&e, ERR_DENIED, ERR_TO_MODEL, "egress denied: %s: %s (rule to allow: %s)", target, why, rule);
+	err_set(&e, ERR_DENIED, ERR_TO_MODEL, "egress denied: %s: %s (rule to allow: %s)", target,
+		why, rule);
 	report_denied(c->x, c->g, target, rule, why);
 	refuse_err(c, 403, "Egress denied", &e);
 }
@@ -236,7 +244,8 @@ on_timer(void *arg)
 		proxied_refuse(c, 408, "Request timeout", "bad request: it was not whole in time");
 		return;
 	case ST_GRANT:
-		proxied_refuse(c, 403, "Egress denied", "egress denied: this cell may not connect to anywhere");
+		proxied_refuse(c, 403, "Egress denied",
+			"egress denied: this cell may not connect to anywhere");
 		return;
 	case ST_CONNECT:
 		c->connect_error = ETIMEDOUT;
@@ -304,7 +313,8 @@ encode(struct proxied *c)
 
 	while (c->in.n > 0 && !c->body.is_done && c->out.n < CHUNK) {
 		struct str payload;
-		ptrdiff_t n = proxy_body_take(&c->body, str_sub(buf_str(&c->in), 0, CHUNK), &payload, &e);
+		ptrdiff_t n =
+			proxy_body_take(&c->body, str_sub(buf_str(&c->in), 0, CHUNK), &payload, &e);
 
 		if (n < 0) {
 			refuse_err(c, 400, "Bad request", &e);
@@ -338,14 +348,17 @@ send_some(struct proxied *c, struct str bytes)
 	size_t taken = 0;
 
 	while (taken < bytes.n) {
-		ssize_t n = send(c->fd, bytes.p + taken, bytes.n - taken, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n =
+			send(c->fd, bytes.p + taken, bytes.n - taken, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
 			break;
-		if (n < 0 && c->r.what == PROXY_FORWARD && (errno == EPIPE || errno == ECONNRESET)) {
-			taken = bytes.n; /* it may have answered before it closed: what it says is still read */
+		if (n < 0 && c->r.what == PROXY_FORWARD &&
+			(errno == EPIPE || errno == ECONNRESET)) {
+			taken = bytes.n; /* it may have answered before it closed: what it says is
+					    still read */
 			break;
 		}
 		if (n < 0) {
@@ -405,7 +418,8 @@ static bool
 pump_in(struct proxied *c)
 {
 	while (!c->server_ended && stream_credit(c->stream) > 0) {
-		ssize_t n = recv(c->fd, c->x->chunk, MIN(stream_credit(c->stream), CHUNK), MSG_DONTWAIT);
+		ssize_t n = recv(
+			c->fd, c->x->chunk, MIN(stream_credit(c->stream), CHUNK), MSG_DONTWAIT);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -422,7 +436,8 @@ pump_in(struct proxied *c)
 			return pass_end(c);
 		}
 		c->has_answered = true;
-		if (stream_write(c->stream, 0, (struct str){ c->x->chunk, (size_t)n }) != (size_t)n) {
+		if (stream_write(c->stream, 0, (struct str){ c->x->chunk, (size_t)n }) !=
+			(size_t)n) {
 			cut(c, NULL);
 			return false;
 		}
@@ -458,8 +473,8 @@ write_head(struct proxied *c)
 	char to[ENDPOINT_TEXT_SIZE];
 	struct endpoint host = c->r.to;
 
-	buf_printf(&c->out, "%s %s%.*s HTTP/1.1\r\n", c->r.method, c->r.path.n > 0 && c->r.path.p[0] == '/' ? "" : "/",
-		STR_FMT(c->r.path));
+	buf_printf(&c->out, "%s %s%.*s HTTP/1.1\r\n", c->r.method,
+		c->r.path.n > 0 && c->r.path.p[0] == '/' ? "" : "/", STR_FMT(c->r.path));
 	endpoint_text(&host, to);
 	if (host.port == 80)
 		to[strlen(to) - 3] = '\0';
@@ -487,7 +502,8 @@ relay_begin(struct proxied *c)
 	timer_again(c->timer, EGRESS_IDLE_MS);
 	if (c->r.what == PROXY_CONNECT) {
 		c->has_answered = true;
-		if (stream_write(c->stream, 0, STR("HTTP/1.1 200 Connection established\r\n\r\n")) == 0) {
+		if (stream_write(c->stream, 0,
+			    STR("HTTP/1.1 200 Connection established\r\n\r\n")) == 0) {
 			cut(c, NULL);
 			return;
 		}
@@ -545,7 +561,8 @@ connect_next(struct proxied *c)
 			continue;
 		}
 		(void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-		if (connect(c->fd, (const struct sockaddr *)&a->sa, a->n) == 0 || errno == EINPROGRESS) {
+		if (connect(c->fd, (const struct sockaddr *)&a->sa, a->n) == 0 ||
+			errno == EINPROGRESS) {
 			c->state = ST_CONNECT;
 			c->watch = watch_start(c->x->l, c->fd, LOOP_WRITE, on_connected, c);
 			timer_again(c->timer, EGRESS_CONNECT_MS);
@@ -582,7 +599,8 @@ connect_checked(struct proxied *c, const struct address *found, size_t n, bool i
 		return;
 	}
 	endpoint_text(&c->r.to, target);
-	err_set(&e, ERR_DENIED, ERR_TO_MODEL, "it leads to %s, which is not of the Internet: %s", text, why);
+	err_set(&e, ERR_DENIED, ERR_TO_MODEL, "it leads to %s, which is not of the Internet: %s",
+		text, why);
 	deny(c, target, text[0] != '\0' ? text : target, e.msg);
 }
 
@@ -620,7 +638,8 @@ lookup_done(void *arg)
 	if (c != NULL) {
 		c->lookup = NULL;
 		if (k->error != 0 || k->n == 0) {
-			err_set(&e, ERR_NET, ERR_TO_MODEL, "cannot resolve %s: %s", endpoint_text(&c->r.to, target),
+			err_set(&e, ERR_NET, ERR_TO_MODEL, "cannot resolve %s: %s",
+				endpoint_text(&c->r.to, target),
 				k->error != 0 ? gai_strerror(k->error) : "no address");
 			refuse_err(c, 502, "Bad gateway", &e);
 		} else {
@@ -673,16 +692,19 @@ begin_service(struct proxied *c)
 
 	u = upstream_find(c->x->services, c->r.service, &e);
 	if (u == NULL || !grant_has_service(c->g, c->r.service)) {
-		err_set(&e, ERR_NOT_FOUND, ERR_TO_MODEL, "no service \"%.*s\" (below egress.services of the configuration)",
+		err_set(&e, ERR_NOT_FOUND, ERR_TO_MODEL,
+			"no service \"%.*s\" (below egress.services of the configuration)",
 			STR_FMT(str_sub(c->r.service, 0, 64)));
 		refuse_err(c, 404, "Not found", &e);
 		return;
 	}
-	for (size_t i = 0; endpoint_parse(str_of(u->where), 0, &to, &e) == 0 && i < c->g->deny_n; i++) {
+	for (size_t i = 0; endpoint_parse(str_of(u->where), 0, &to, &e) == 0 && i < c->g->deny_n;
+		i++) {
 		if (!endpoint_rule_denies(&c->g->deny[i], &to))
 			continue;
 		snprintf(target, sizeof(target), "service %s", u->name);
-		err_set(&why, ERR_DENIED, ERR_TO_MODEL, "egress denied: %s: a rule denies %s", target, u->where);
+		err_set(&why, ERR_DENIED, ERR_TO_MODEL, "egress denied: %s: a rule denies %s",
+			target, u->where);
 		report_denied(c->x, c->g, target, "", why.msg);
 		refuse_err(c, 403, "Egress denied", &why);
 		return;
@@ -706,7 +728,8 @@ begin(struct proxied *c)
 	struct err why;
 
 	if (grant_is_spent(c->g)) {
-		snprintf(why.msg, sizeof(why.msg), "egress denied: the session's egress.quota_mb is spent");
+		snprintf(why.msg, sizeof(why.msg),
+			"egress denied: the session's egress.quota_mb is spent");
 		report_denied(c->x, c->g, "quota", "egress.quota_mb", why.msg);
 		refuse_err(c, 403, "Egress denied", &why);
 	} else if (c->r.what == PROXY_SERVICE) {
@@ -776,7 +799,8 @@ on_data(void *arg, int ch, struct str bytes)
 	if (buf_add_str(&c->in, bytes) != 0)
 		fatal("proxy: more than the credit of a stream");
 	if (c->state == ST_HEAD) {
-		/* Only a line that ends can change anything: a head in single bytes costs no more than its lines. */
+		/* Only a line that ends can change anything: a head in single bytes costs no more
+		 * than its lines. */
 		if (memchr(bytes.p, '\n', bytes.n) != NULL || c->in.n >= EGRESS_HEAD_MAX)
 			read_head(c);
 	} else if (c->state == ST_RELAY) {
@@ -891,7 +915,8 @@ grant_replace(struct proxy *x, struct grant *old, struct grant *new)
 		next = c->next;
 		if (c->g != old)
 			continue;
-		if (c->r.what == PROXY_SERVICE ? grant_has_service(new, c->r.service) : grant_allows(new, &c->r.to, &why)) {
+		if (c->r.what == PROXY_SERVICE ? grant_has_service(new, c->r.service)
+					       : grant_allows(new, &c->r.to, &why)) {
 			c->g = new;
 			old->connections--;
 			new->connections++;
@@ -994,7 +1019,8 @@ proxy_free(struct proxy *x)
 	service_link_free(x->link);
 	while (x->grants != NULL)
 		grant_remove(x, x->grants);
-	if (x->lookups == NULL) /* else a pool thread still holds it, and the process ends with it */
+	if (x->lookups ==
+		NULL) /* else a pool thread still holds it, and the process ends with it */
 		free(x);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * What the files of the proxy share: the way out of cells. A connection comes from shelld as a stream that names its
- * cell; a grant, which the runtime sends, says where that cell may connect to. */
+ * What the files of the proxy share: the way out of cells. A connection comes from shelld as a
+ * stream that names its cell; a grant, which the runtime sends, says where that cell may connect
+ * to. */
 #ifndef BROKER_PROXY_H
 #define BROKER_PROXY_H
 
@@ -20,17 +21,27 @@ enum proxy_what {
 struct proxy_request {
 	enum proxy_what what;
 	char method[17];
-	struct endpoint to; /* not of a service */
+	struct endpoint to;       /* not of a service */
 	struct str service, path; /* point into the head */
 	bool is_http10, is_chunked, expects_continue;
 	int64_t length; /* -1: none is said */
-	size_t head_n; /* bytes of the head */
+	size_t head_n;  /* bytes of the head */
 };
 
-/* 1: *out and the headers that go on are there, 0: more bytes are needed, or an error for the program in the cell. */
-int proxy_request_parse(struct str in, struct buf *headers, struct proxy_request *out, struct err *e) MUST_USE;
+/* 1: *out and the headers that go on are there, 0: more bytes are needed, or an error for the
+ * program in the cell. */
+int proxy_request_parse(
+	struct str in, struct buf *headers, struct proxy_request *out, struct err *e) MUST_USE;
 
-enum chunk_state { CHUNK_SIZE, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_CR, CHUNK_LF, CHUNK_END_CR, CHUNK_END_LF };
+enum chunk_state {
+	CHUNK_SIZE,
+	CHUNK_SIZE_LF,
+	CHUNK_DATA,
+	CHUNK_CR,
+	CHUNK_LF,
+	CHUNK_END_CR,
+	CHUNK_END_LF
+};
 struct proxy_body {
 	int64_t left; /* of the body, or of its chunk */
 	int digits;
@@ -38,9 +49,10 @@ struct proxy_body {
 	bool is_chunked, is_done;
 };
 void proxy_body_init(struct proxy_body *b, const struct proxy_request *r);
-/* Takes the next piece: how many bytes of `in` it used up (all, or up to the end of a payload), or an error. Nothing is
- * taken behind the end. */
-ptrdiff_t proxy_body_take(struct proxy_body *b, struct str in, struct str *payload, struct err *e) MUST_USE;
+/* Takes the next piece: how many bytes of `in` it used up (all, or up to the end of a payload), or
+ * an error. Nothing is taken behind the end. */
+ptrdiff_t proxy_body_take(
+	struct proxy_body *b, struct str in, struct str *payload, struct err *e) MUST_USE;
 
 /* ---- grant.c: where a cell may connect to ---- */
 
@@ -69,7 +81,8 @@ void grant_free(struct grant *g);
 /* The rule that the configuration needs, or why none helps. false: refused. */
 bool grant_allows(const struct grant *g, const struct endpoint *to, struct err *why);
 const struct grant_host *grant_host_find(const struct grant *g, const struct endpoint *to);
-/* May a name lead to this address? special: what it is besides an address of the Internet, or NULL. */
+/* May a name lead to this address? special: what it is besides an address of the Internet, or NULL.
+ */
 const char *grant_address_refusal(const struct grant *g, const struct sockaddr *sa, bool is_mapped);
 bool grant_has_service(const struct grant *g, struct str name);
 bool grant_is_spent(const struct grant *g);
@@ -78,10 +91,11 @@ bool grant_is_spent(const struct grant *g);
 
 struct proxy;
 /* Borrows all; services: the upstreams behind /svc. */
-struct proxy *proxy_new(struct loop *l, struct egress *g, const struct upstreams *services, const struct vault *v);
-void proxy_free(struct proxy *x); /* NULL is fine */
+struct proxy *proxy_new(
+	struct loop *l, struct egress *g, const struct upstreams *services, const struct vault *v);
+void proxy_free(struct proxy *x);                    /* NULL is fine */
 void proxy_runtime(struct proxy *x, struct wire *w); /* who is told; NULL: nobody */
-void proxy_shelld(struct proxy *x, int fd); /* takes fd: the link to a (new) shelld */
+void proxy_shelld(struct proxy *x, int fd);          /* takes fd: the link to a (new) shelld */
 void proxy_grant(struct proxy *x, const struct wire_msg *m); /* GRANT */
 
 /* ---- between proxy.c and proxy_service.c ---- */
@@ -93,22 +107,24 @@ struct service_call *service_start(struct proxy *x, struct proxied *c, const str
 void service_free(struct service_call *s); /* NULL is fine; cancels */
 void service_pump(struct service_call *s); /* bytes or credit came from the cell */
 struct service_link;
-struct service_link *service_link_new(struct loop *l, struct egress *g, const struct upstreams *u, const struct vault *v);
+struct service_link *service_link_new(
+	struct loop *l, struct egress *g, const struct upstreams *u, const struct vault *v);
 void service_link_free(struct service_link *k);
 struct service_link *proxy_service_link(struct proxy *x);
 
 /* The side of the cell, for a service. */
 struct stream *proxied_stream(struct proxied *c);
-struct buf *proxied_in(struct proxied *c); /* what the cell sent and nobody has taken */
+struct buf *proxied_in(struct proxied *c);   /* what the cell sent and nobody has taken */
 bool proxied_ended(const struct proxied *c); /* nothing more comes from the cell */
 void proxied_consume(struct proxied *c, size_t n);
 /* Counts bytes that went out or in. false: the quota is spent, and c is gone. */
 bool proxied_count(struct proxied *c, size_t n) MUST_USE;
-/* Ends with an answer of the proxy's own; or, where one has begun, by cutting it. c is gone or on its way. */
+/* Ends with an answer of the proxy's own; or, where one has begun, by cutting it. c is gone or on
+ * its way. */
 void proxied_refuse(struct proxied *c, int status, const char *phrase, const char *text);
 void proxied_cut(struct proxied *c);
-void proxied_finish(struct proxied *c); /* everything was written */
+void proxied_finish(struct proxied *c);   /* everything was written */
 void proxied_answered(struct proxied *c); /* an answer has begun: no other can be given */
-void proxied_alive(struct proxied *c); /* a byte moved */
+void proxied_alive(struct proxied *c);    /* a byte moved */
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * What a program in a cell may say to the proxy: the head of one HTTP/1 request, and the framing of its body. Strict:
- * whatever two readers could understand differently (two lengths, a length beside chunks, a bare line feed, a folded
- * line, a blank before a colon) is refused, never mended. Invariant: what is passed on was written anew from what was
- * understood. */
+ * What a program in a cell may say to the proxy: the head of one HTTP/1 request, and the framing of
+ * its body. Strict: whatever two readers could understand differently (two lengths, a length beside
+ * chunks, a bare line feed, a folded line, a blank before a colon) is refused, never mended.
+ * Invariant: what is passed on was written anew from what was understood. */
 #include <stdio.h>
 #include <strings.h>
 #include "base/limits.h"
@@ -12,8 +12,19 @@
 
 /* Names that speak about this connection, or that the proxy writes itself. */
 static const char *const hop_names[] = {
-	"connection", "proxy-connection", "keep-alive", "proxy-authorization", "proxy-authenticate", "te", "trailer",
-	"transfer-encoding", "upgrade", "host", "content-length", "expect", "http2-settings",
+	"connection",
+	"proxy-connection",
+	"keep-alive",
+	"proxy-authorization",
+	"proxy-authenticate",
+	"te",
+	"trailer",
+	"transfer-encoding",
+	"upgrade",
+	"host",
+	"content-length",
+	"expect",
+	"http2-settings",
 };
 
 static int
@@ -171,7 +182,8 @@ read_length(struct str value, struct proxy_request *out, struct err *e)
 }
 
 static int
-read_framing(struct str name, struct str value, struct proxy_request *out, int *hosts, struct err *e)
+read_framing(
+	struct str name, struct str value, struct proxy_request *out, int *hosts, struct err *e)
 {
 	if (name_is(name, "content-length"))
 		return read_length(value, out, e);
@@ -241,7 +253,8 @@ keep_headers(struct str lines, struct str connections, struct buf *out)
 	size_t at = 0;
 
 	while (next_line(lines, &at, &line, &e) == 1) {
-		if (line.n == 0 || split_header(line, &name, &value, &e) != 0 || is_hop(connections, name))
+		if (line.n == 0 || split_header(line, &name, &value, &e) != 0 ||
+			is_hop(connections, name))
 			continue;
 		buf_add_str(out, name);
 		buf_add_z(out, ": ");
@@ -274,7 +287,8 @@ parse_headers(struct str in, size_t at, struct buf *headers, struct proxy_reques
 	while ((rc = next_line(in, &at, &line, e)) == 1 && line.n > 0) {
 		if (++n > EGRESS_HEADERS_MAX)
 			rc = bad(e, "too many headers");
-		else if (split_header(line, &name, &value, e) != 0 || read_framing(name, value, r, &hosts, e) != 0)
+		else if (split_header(line, &name, &value, e) != 0 ||
+			 read_framing(name, value, r, &hosts, e) != 0)
 			rc = e->code;
 		if (rc < 0)
 			break;
@@ -306,7 +320,8 @@ proxy_request_parse(struct str in, struct buf *headers, struct proxy_request *ou
 	if (rc == 1)
 		rc = parse_headers(head, at, headers, &r, e);
 	if (rc == 0 && in.n >= EGRESS_HEAD_MAX)
-		return err_set(e, ERR_LIMIT, ERR_TO_MODEL, "bad request: a head of more than %u bytes", EGRESS_HEAD_MAX);
+		return err_set(e, ERR_LIMIT, ERR_TO_MODEL,
+			"bad request: a head of more than %u bytes", EGRESS_HEAD_MAX);
 	if (rc == 1)
 		*out = r;
 	return rc;
@@ -317,7 +332,8 @@ proxy_request_parse(struct str in, struct buf *headers, struct proxy_request *ou
 void
 proxy_body_init(struct proxy_body *b, const struct proxy_request *r)
 {
-	*b = (struct proxy_body){ .left = r->is_chunked ? 0 : MAX(r->length, 0), .is_chunked = r->is_chunked,
+	*b = (struct proxy_body){ .left = r->is_chunked ? 0 : MAX(r->length, 0),
+		.is_chunked = r->is_chunked,
 		.state = r->is_chunked ? CHUNK_SIZE : CHUNK_DATA };
 	b->is_done = !r->is_chunked && b->left == 0;
 }
@@ -339,8 +355,11 @@ frame_byte(struct proxy_body *b, char c, struct err *e)
 		char c;
 		enum chunk_state next;
 	} fixed[] = {
-		[CHUNK_SIZE_LF] = { '\n', CHUNK_DATA }, [CHUNK_CR] = { '\r', CHUNK_LF }, [CHUNK_LF] = { '\n', CHUNK_SIZE },
-		[CHUNK_END_CR] = { '\r', CHUNK_END_LF }, [CHUNK_END_LF] = { '\n', CHUNK_END_LF },
+		[CHUNK_SIZE_LF] = { '\n', CHUNK_DATA },
+		[CHUNK_CR] = { '\r', CHUNK_LF },
+		[CHUNK_LF] = { '\n', CHUNK_SIZE },
+		[CHUNK_END_CR] = { '\r', CHUNK_END_LF },
+		[CHUNK_END_LF] = { '\n', CHUNK_END_LF },
 	};
 	int digit = hex_digit(c);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * /svc/NAME/path: a request of a cell to a server that the operator named. It becomes a FETCH like one of the runtime's,
- * on a link of this process to itself, so that key, address, TLS and mask are the work of one place. Invariant: the cell
- * decides method, path, body and harmless headers; server and key never, and the key does not come back. */
+ * /svc/NAME/path: a request of a cell to a server that the operator named. It becomes a FETCH like
+ * one of the runtime's, on a link of this process to itself, so that key, address, TLS and mask are
+ * the work of one place. Invariant: the cell decides method, path, body and harmless headers;
+ * server and key never, and the key does not come back. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -55,7 +56,8 @@ service_free(struct service_call *s)
 
 /* ---- the request ---- */
 
-/* Names that belong to the broker are left out, not refused: libraries send a key, even if it means nothing. */
+/* Names that belong to the broker are left out, not refused: libraries send a key, even if it means
+ * nothing. */
 static void
 keep_headers(const struct upstream *u, struct str lines, struct buf *out)
 {
@@ -67,7 +69,9 @@ keep_headers(const struct upstream *u, struct str lines, struct buf *out)
 		ptrdiff_t colon = str_find_char(line, ':');
 		struct str name = str_sub(line, 0, colon > 0 ? (size_t)colon : 0);
 
-		if (name.n == 0 || request_check_header(name, str_sub(line, name.n + 1, line.n), false, &e) != 0 ||
+		if (name.n == 0 ||
+			request_check_header(name, str_sub(line, name.n + 1, line.n), false, &e) !=
+				0 ||
 			(name.n == own_n && strncasecmp(name.p, u->key_header, own_n) == 0))
 			continue;
 		buf_add_str(out, line);
@@ -123,8 +127,8 @@ phrase_of(int64_t status)
 static bool
 is_framing(struct str line)
 {
-	static const char *const names[] = { "connection:", "keep-alive:", "transfer-encoding:", "upgrade:", "trailer:",
-		"content-length:", "proxy-authenticate:" };
+	static const char *const names[] = { "connection:", "keep-alive:", "transfer-encoding:",
+		"upgrade:", "trailer:", "content-length:", "proxy-authenticate:" };
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		if (str_starts(line, names[i]))
@@ -142,7 +146,8 @@ write_head(struct service_call *s, int64_t status, struct str lines)
 	buf_init(&b, FETCH_HEADERS_MAX + 4 * KIB);
 	buf_printf(&b, "HTTP/1.1 %lld %s\r\n", (long long)status, phrase_of(status));
 	while (str_next(&lines, '\n', &line)) {
-		if (line.n == 0 || (is_framing(line) && !(s->is_head && str_starts(line, "content-length:"))))
+		if (line.n == 0 ||
+			(is_framing(line) && !(s->is_head && str_starts(line, "content-length:"))))
 			continue;
 		buf_add_str(&b, line);
 		buf_add_z(&b, "\r\n");
@@ -163,13 +168,16 @@ pump_answer(struct service_call *s)
 	char size[CHUNK_ROOM];
 
 	while (s->out.n > 0 && stream_credit(to) > CHUNK_ROOM) {
-		size_t n = MIN(MIN(s->out.n, (size_t)PIECE_MAX), stream_credit(to) - CHUNK_ROOM), done = n;
+		size_t n = MIN(MIN(s->out.n, (size_t)PIECE_MAX), stream_credit(to) - CHUNK_ROOM),
+		       done = n;
 
 		if (!s->is_http10) {
 			snprintf(size, sizeof(size), "%zx\r\n", n);
 			done = stream_write(to, 0, str_of(size)) == 0 ? 0 : n;
 		}
-		done = done == 0 || !s->sends_body ? done : stream_write(to, 0, (struct str){ s->out.p, n });
+		done = done == 0 || !s->sends_body
+			       ? done
+			       : stream_write(to, 0, (struct str){ s->out.p, n });
 		if (done == n && !s->is_http10)
 			done = stream_write(to, 0, STR("\r\n")) == 0 ? 0 : n;
 		if (done != n) {
@@ -246,15 +254,18 @@ on_reset(void *arg, const struct err *e)
 
 	s->fetch = NULL;
 	err_set(&why, e->code, ERR_TO_MODEL, "service %s", text);
-	proxied_refuse(s->c, e->code == ERR_DENIED ? 403 : e->code == ERR_TIMEOUT ? 504 : 502,
+	proxied_refuse(s->c,
+		e->code == ERR_DENIED    ? 403
+		: e->code == ERR_TIMEOUT ? 504
+					 : 502,
 		e->code == ERR_DENIED ? "Egress denied" : "Bad gateway", why.msg);
 }
 
 static const struct stream_handler fetch_handler = { on_data, on_credit, on_eof, on_reset };
 
 struct service_call *
-service_start(struct proxy *x, struct proxied *c, const struct upstream *u, const struct proxy_request *r,
-	struct str headers)
+service_start(struct proxy *x, struct proxied *c, const struct upstream *u,
+	const struct proxy_request *r, struct str headers)
 {
 	struct service_link *k = proxy_service_link(x);
 	struct service_call *s = xcalloc(1, sizeof(*s));
@@ -262,7 +273,11 @@ service_start(struct proxy *x, struct proxied *c, const struct upstream *u, cons
 	struct json *j;
 	struct buf lines;
 
-	*s = (struct service_call){ .c = c, .k = k, .next = k->calls, .u = u, .is_http10 = r->is_http10,
+	*s = (struct service_call){ .c = c,
+		.k = k,
+		.next = k->calls,
+		.u = u,
+		.is_http10 = r->is_http10,
 		.is_head = strcmp(r->method, "HEAD") == 0 };
 	k->calls = s;
 	buf_init(&s->out, WIRE_WINDOW);
@@ -296,7 +311,8 @@ on_near_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		return 0;
 	if (m->kind == WIRE_FETCHED) {
 		proxied_answered(s->c);
-		write_head(s, node_int(m->head, "status", 502), node_str(m->head, "headers", STR("")));
+		write_head(
+			s, node_int(m->head, "status", 502), node_str(m->head, "headers", STR("")));
 	} else {
 		struct err why = { 0 };
 
@@ -312,7 +328,8 @@ on_far_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 	struct service_link *k = arg;
 
 	if (m->kind != WIRE_FETCH)
-		return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s on the link of services", wire_kind_name(m->kind));
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "%s on the link of services",
+			wire_kind_name(m->kind));
 	transfer_start(k->g, k->services, k->vault, w, m);
 	return 0;
 }
@@ -324,7 +341,8 @@ on_gone(void *arg, struct wire *w, const struct err *e)
 	fatal("the link of services broke: %s", e->msg);
 }
 
-static const struct wire_handler near_handler = { on_near_msg, on_gone }, far_handler = { on_far_msg, on_gone };
+static const struct wire_handler near_handler = { on_near_msg, on_gone },
+				 far_handler = { on_far_msg, on_gone };
 
 struct service_link *
 service_link_new(struct loop *l, struct egress *g, const struct upstreams *u, const struct vault *v)

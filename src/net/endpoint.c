@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Parses and matches "host:port" and tells public addresses from others. Pure. Invariant: an endpoint that was parsed
- * and looks like a name cannot be read as an address by any resolver. */
+ * Parses and matches "host:port" and tells public addresses from others. Pure. Invariant: an
+ * endpoint that was parsed and looks like a name cannot be read as an address by any resolver. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -15,7 +15,8 @@ is_name_char(char c)
 static int
 bad(struct err *e, struct str text, const char *why)
 {
-	return err_set(e, ERR_INVALID, ERR_TO_USER, "\"%.*s\": %s", STR_FMT(str_sub(text, 0, 80)), why);
+	return err_set(
+		e, ERR_INVALID, ERR_TO_USER, "\"%.*s\": %s", STR_FMT(str_sub(text, 0, 80)), why);
 }
 
 /* As the URL standard has it: such a host is an address or nothing. */
@@ -50,14 +51,16 @@ parse_v6(struct str text, struct str inside, char host[ENDPOINT_HOST_MAX + 1], s
 		return bad(e, text, "no IPv6 address stands between the brackets");
 	if (IN6_IS_ADDR_V4MAPPED(&a) || IN6_IS_ADDR_V4COMPAT(&a))
 		if (!IN6_IS_ADDR_LOOPBACK(&a) && !IN6_IS_ADDR_UNSPECIFIED(&a))
-			return bad(e, text, "an IPv4 address inside an IPv6 address (write it as IPv4)");
+			return bad(e, text,
+				"an IPv4 address inside an IPv6 address (write it as IPv4)");
 	inet_ntop(AF_INET6, &a, host, ENDPOINT_HOST_MAX + 1);
 	return 0;
 }
 
 /* A name in lower case. wild: * may be part of it. */
 static int
-parse_name(struct str text, struct str name, bool wild, char host[ENDPOINT_HOST_MAX + 1], struct err *e)
+parse_name(struct str text, struct str name, bool wild, char host[ENDPOINT_HOST_MAX + 1],
+	struct err *e)
 {
 	size_t label = 0;
 
@@ -73,7 +76,9 @@ parse_name(struct str text, struct str name, bool wild, char host[ENDPOINT_HOST_
 		if (c >= 'A' && c <= 'Z')
 			c = (char)(c + 32);
 		if (!is_name_char(c) && !(wild && c == '*'))
-			return bad(e, text, "a host has letters, digits, - . and _ only (other alphabets as xn--...)");
+			return bad(e, text,
+				"a host has letters, digits, - . and _ only (other alphabets as "
+				"xn--...)");
 		if (c == '.' && label == 0)
 			return bad(e, text, "an empty label in the host");
 		label = c == '.' ? 0 : label + 1;
@@ -95,12 +100,16 @@ split(struct str text, struct str *host, struct str *port, bool *is_v6, struct e
 	end = str_find_char(text, *is_v6 ? ']' : ':');
 	if (*is_v6 && end < 0)
 		return bad(e, text, "the ] is missing");
-	*host = *is_v6 ? str_sub(text, 1, (size_t)end - 1) : end < 0 ? text : str_sub(text, 0, (size_t)end);
+	*host = *is_v6    ? str_sub(text, 1, (size_t)end - 1)
+		: end < 0 ? text
+			  : str_sub(text, 0, (size_t)end);
 	*port = str_sub(text, *is_v6 ? (size_t)end + 1 : host->n, text.n);
 	if (port->n == 0)
 		return 0;
 	if (port->p[0] != ':' || port->n == 1)
-		return bad(e, text, "a port is expected behind the host (host:port; an IPv6 address in brackets)");
+		return bad(e, text,
+			"a port is expected behind the host (host:port; an IPv6 address in "
+			"brackets)");
 	*port = str_sub(*port, 1, port->n);
 	return 0;
 }
@@ -174,7 +183,8 @@ endpoint_host_parse(struct str text, struct endpoint *out, struct err *e)
 const char *
 endpoint_text(const struct endpoint *p, char out[ENDPOINT_TEXT_SIZE])
 {
-	snprintf(out, ENDPOINT_TEXT_SIZE, p->form == ENDPOINT_V6 ? "[%s]:%u" : "%s:%u", p->host, p->port);
+	snprintf(out, ENDPOINT_TEXT_SIZE, p->form == ENDPOINT_V6 ? "[%s]:%u" : "%s:%u", p->host,
+		p->port);
 	return out;
 }
 
@@ -220,7 +230,8 @@ endpoint_rule_parse(struct str text, bool is_exact, struct endpoint_rule *out, s
 		parse_host(text, host, is_v6, true, &got.form, got.host, e) != 0)
 		return e->code;
 	if (is_exact && !star_is_exact(got.host))
-		return bad(e, text, "a * stands alone or for the first labels, as in *.example.org");
+		return bad(
+			e, text, "a * stands alone or for the first labels, as in *.example.org");
 	if (port.n == 0)
 		got.web_ports = true;
 	else if (str_is(port, "*"))
@@ -259,7 +270,8 @@ glob(const char *p, const char *s)
 bool
 endpoint_rule_allows(const struct endpoint_rule *r, const struct endpoint *p)
 {
-	bool port = r->any_port || (r->web_ports ? p->port == 443 || p->port == 80 : p->port == r->port);
+	bool port = r->any_port ||
+		    (r->web_ports ? p->port == 443 || p->port == 80 : p->port == r->port);
 
 	if (!port || r->form != p->form)
 		return false;
@@ -324,7 +336,7 @@ is_within(const struct range *r, const uint8_t *a)
 	uint8_t mask = (uint8_t)(0xff00 >> rest);
 
 	return memcmp(a, r->prefix, whole) == 0 &&
-		(rest == 0 || (a[whole] & mask) == (r->prefix[whole] & mask));
+	       (rest == 0 || (a[whole] & mask) == (r->prefix[whole] & mask));
 }
 
 const char *

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The proxy in a role of its own, with a runtime that grants and a shelld that brings connections, both in the test. The
- * resolver is the test's: it answers anew each time, as one does that an attacker controls. */
+ * The proxy in a role of its own, with a runtime that grants and a shelld that brings connections,
+ * both in the test. The resolver is the test's: it answers anew each time, as one does that an
+ * attacker controls. */
 #include <netdb.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,7 +15,8 @@
 #undef EGRESS_GRANT_MS
 #define EGRESS_GRANT_MS 400
 
-static int test_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **out);
+static int test_getaddrinfo(
+	const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **out);
 static void test_freeaddrinfo(struct addrinfo *list);
 #define getaddrinfo  test_getaddrinfo
 #define freeaddrinfo test_freeaddrinfo
@@ -32,9 +34,11 @@ static void test_freeaddrinfo(struct addrinfo *list);
 
 static int lookups;
 
-/* The n-th lookup of rebind.test leads to 127.0.0.n; both.test to two addresses; any other name to none. */
+/* The n-th lookup of rebind.test leads to 127.0.0.n; both.test to two addresses; any other name to
+ * none. */
 static int
-test_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **out)
+test_getaddrinfo(
+	const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **out)
 {
 	char first[32];
 	struct addrinfo numeric = *hints, *more = NULL;
@@ -46,7 +50,8 @@ test_getaddrinfo(const char *host, const char *port, const struct addrinfo *hint
 	}
 	if (strcmp(host, "both.test") != 0)
 		return EAI_NONAME;
-	if (getaddrinfo("127.0.0.2", port, &numeric, out) != 0 || getaddrinfo("127.0.0.1", port, &numeric, &more) != 0)
+	if (getaddrinfo("127.0.0.2", port, &numeric, out) != 0 ||
+		getaddrinfo("127.0.0.1", port, &numeric, &more) != 0)
 		return EAI_FAIL;
 	(*out)->ai_next = more;
 	return 0;
@@ -154,7 +159,8 @@ proxy_world(void)
 
 	told = (struct told){ .x = x };
 	broker_on_egress(x->broker, on_told, &told);
-	shelld = wire_open(x->l, send_peer(x, "shelld"), ROLE_SHELLD, ROLE_BROKER, &link_handler, x);
+	shelld =
+		wire_open(x->l, send_peer(x, "shelld"), ROLE_SHELLD, ROLE_BROKER, &link_handler, x);
 	return x;
 }
 
@@ -206,8 +212,7 @@ wait_over(struct conn *c)
 		loop_run(c->x->l);
 }
 
-static void
-grant(struct world *x, const char *cell, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static void grant(struct world *x, const char *cell, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 static void
 grant(struct world *x, const char *cell, const char *fmt, ...)
@@ -219,7 +224,8 @@ grant(struct world *x, const char *cell, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	broker_grant(x->broker, cell, str_of(text));
-	broker_secrets(x->broker, STR("")); /* answered on the same link: the grant has arrived then */
+	broker_secrets(
+		x->broker, STR("")); /* answered on the same link: the grant has arrived then */
 	broker_on_keyring(x->broker, (loop_fn)loop_stop, x->l);
 	while (broker_keyring(x->broker) == NULL)
 		loop_run(x->l);
@@ -232,7 +238,8 @@ tunnel(struct world *x, const char *cell, const char *host, int *fd)
 	char text[200];
 	struct conn *c;
 
-	snprintf(text, sizeof(text), "CONNECT %s:%d HTTP/1.1\r\nHost: x\r\n\r\n", host, x->server.port);
+	snprintf(text, sizeof(text), "CONNECT %s:%d HTTP/1.1\r\nHost: x\r\n\r\n", host,
+		x->server.port);
 	c = conn_open(x, cell, text);
 	wait_for(c, "\r\n\r\n");
 	if (!str_starts(buf_str(&c->got), "HTTP/1.1 200 "))
@@ -249,11 +256,13 @@ refused(struct world *x, const char *cell, const char *host, const char *status,
 	char text[200];
 	struct conn *c;
 
-	snprintf(text, sizeof(text), "CONNECT %s:%d HTTP/1.1\r\nHost: x\r\n\r\n", host, x->server.port);
+	snprintf(text, sizeof(text), "CONNECT %s:%d HTTP/1.1\r\nHost: x\r\n\r\n", host,
+		x->server.port);
 	c = conn_open(x, cell, text);
 	wait_over(c);
 	assert_false(c->cut);
-	if (str_find(buf_str(&c->got), str_of(status)) != 9 || str_find(buf_str(&c->got), str_of(why)) < 0)
+	if (str_find(buf_str(&c->got), str_of(status)) != 9 ||
+		str_find(buf_str(&c->got), str_of(why)) < 0)
 		fail_msg("%s is not %s %s", buf_z(&c->got), status, why);
 	conn_free(c);
 }
@@ -269,7 +278,8 @@ test_grants(void **in)
 	refused(x, "a", "127.0.0.1", "403", "may not connect to anywhere");
 	grant(x, "a", "{\"allow\":[\"127.0.0.1:%d\"]}", x->server.port);
 	struct conn *c = tunnel(x, "a", "127.0.0.1", &fd);
-	refused(x, "b", "127.0.0.1", "403", "may not connect to anywhere"); /* the grant is another cell's */
+	refused(x, "b", "127.0.0.1", "403",
+		"may not connect to anywhere"); /* the grant is another cell's */
 	grant(x, "b", "{\"allow\":[\"other.test\"]}");
 	refused(x, "b", "127.0.0.1", "403", "no rule allows it");
 	while (told.n == 0)
@@ -279,7 +289,8 @@ test_grants(void **in)
 	grant(x, "c", "{}"); /* what was told before it has arrived */
 	assert_int_equal(told.n, 1);
 
-	/* New rules that still allow it let it live, others cut it, and so does the end of the grant. */
+	/* New rules that still allow it let it live, others cut it, and so does the end of the
+	 * grant. */
 	grant(x, "a", "{\"allow\":[\"127.0.0.1:*\"]}");
 	assert_int_equal(write(fd, "x", 1), 1);
 	wait_for(c, "x");
@@ -307,7 +318,8 @@ test_grant_is_late(void **in)
 	char text[200];
 	int fd;
 
-	snprintf(text, sizeof(text), "CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\n", x->server.port);
+	snprintf(text, sizeof(text), "CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\n",
+		x->server.port);
 	struct conn *c = conn_open(x, "a", text);
 	struct conn *first = conn_open(x, "none", "GET / HTTP/1.1\r\n\r\n");
 	wait_over(first); /* it is refused, so the other one was read as well */
@@ -323,7 +335,8 @@ test_grant_is_late(void **in)
 static void
 test_bad_grant_grants_nothing(void **in)
 {
-	static const char *const bad[] = { "{", "{\"allow\":[\"127.0.0.1:*\",1]}", "{\"allow\":[\"127.0.0.1:*\"],\"deny\":[\"http://x\"]}",
+	static const char *const bad[] = { "{", "{\"allow\":[\"127.0.0.1:*\",1]}",
+		"{\"allow\":[\"127.0.0.1:*\"],\"deny\":[\"http://x\"]}",
 		"{\"allow\":[\"127.0.0.1:*\"],\"hosts\":{\"x\":\"y\"}}" };
 	struct world *x = proxy_world();
 
@@ -341,7 +354,9 @@ test_names(void **in)
 	struct world *x = proxy_world();
 	int fd;
 
-	grant(x, "a", "{\"allow\":[\"*:*\",\"127.0.0.1:%d\"],\"hosts\":{\"mapped.test\":\"127.0.0.2\"}}", x->server.port);
+	grant(x, "a",
+		"{\"allow\":[\"*:*\",\"127.0.0.1:%d\"],\"hosts\":{\"mapped.test\":\"127.0.0.2\"}}",
+		x->server.port);
 	struct conn *c = tunnel(x, "a", "rebind.test", &fd);
 	conn_free(c);
 	close(fd);
@@ -411,7 +426,8 @@ flood(void *arg)
 	return NULL;
 }
 
-/* A server that floods fills the credit of the stream and no memory; all of it arrives, and its end. */
+/* A server that floods fills the credit of the stream and no memory; all of it arrives, and its
+ * end. */
 static void
 test_credit(void **in)
 {
@@ -504,7 +520,8 @@ test_links(void **in)
 	assert_true(recv(fd, &c, 1, 0) <= 0);
 	close(fd);
 	conn_free(old);
-	shelld = wire_open(x->l, send_peer(x, "shelld"), ROLE_SHELLD, ROLE_BROKER, &link_handler, x);
+	shelld =
+		wire_open(x->l, send_peer(x, "shelld"), ROLE_SHELLD, ROLE_BROKER, &link_handler, x);
 	old = tunnel(x, "a", "127.0.0.1", &fd);
 	conn_free(old);
 	close(fd);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Endpoints, rules and public addresses as tables: what is accepted, how it is written then, what is refused. */
+ * Endpoints, rules and public addresses as tables: what is accepted, how it is written then, what
+ * is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -51,7 +52,9 @@ test_parse(void **in)
 		{ "a b:80", NULL },
 		{ "a/b:80", NULL },
 		{ "u@a:80", NULL },
-		{ "b\xc3\xbc" "cher.example:80", NULL },
+		{ "b\xc3\xbc"
+		  "cher.example:80",
+			NULL },
 		{ "*.example.org:80", NULL },
 		{ "", NULL },
 	};
@@ -123,7 +126,8 @@ test_rules(void **in)
 
 		assert_int_equal(endpoint_rule_parse(str_of(rows[i].rule), true, &rule, &e), 0);
 		assert_int_equal(endpoint_parse(str_of(rows[i].to), 0, &to, &e), 0);
-		if (endpoint_rule_allows(&rule, &to) != rows[i].allows || endpoint_rule_denies(&rule, &to) != rows[i].denies)
+		if (endpoint_rule_allows(&rule, &to) != rows[i].allows ||
+			endpoint_rule_denies(&rule, &to) != rows[i].denies)
 			fail_msg("%s and %s", rows[i].rule, rows[i].to);
 	}
 }
@@ -131,15 +135,16 @@ test_rules(void **in)
 static void
 test_rules_refused(void **in)
 {
-	static const char *const bad[] = { "a*b.org", "a.*.org", "*a.org", "**", "http://a.org", "a.org/x", "1.2.3", "a.org:x",
-		"a.org:", "::1", "" };
+	static const char *const bad[] = { "a*b.org", "a.*.org", "*a.org", "**", "http://a.org",
+		"a.org/x", "1.2.3", "a.org:x", "a.org:", "::1", "" };
 	struct endpoint_rule rule;
 	struct err e;
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
 		if (endpoint_rule_parse(str_of(bad[i]), true, &rule, &e) == 0)
 			fail_msg("%s is taken", bad[i]);
-	assert_int_equal(endpoint_rule_parse(STR("docs*.example.org"), false, &rule, &e), 0); /* as permissions may say */
+	assert_int_equal(endpoint_rule_parse(STR("docs*.example.org"), false, &rule, &e),
+		0); /* as permissions may say */
 }
 
 static void
@@ -149,21 +154,50 @@ test_addresses(void **in)
 		const char *text;
 		bool is_public;
 	} rows[] = {
-		{ "93.184.216.34", true }, { "8.8.8.8", true }, { "127.0.0.1", false }, { "127.255.255.255", false },
-		{ "10.1.2.3", false }, { "172.15.0.1", true }, { "172.16.0.1", false }, { "172.31.255.1", false },
-		{ "172.32.0.1", true }, { "192.168.0.1", false }, { "100.64.0.1", false }, { "100.128.0.1", true },
-		{ "169.254.169.254", false }, { "0.0.0.0", false }, { "224.0.0.1", false }, { "255.255.255.255", false },
-		{ "198.18.0.1", false }, { "192.0.2.1", false }, { "2606:4700::1", true }, { "::1", false }, { "::", false },
-		{ "::ffff:8.8.8.8", false }, { "::8.8.8.8", false }, { "64:ff9b::808:808", false }, { "64:ff9b:1::1", false },
-		{ "fc00::1", false }, { "fd12::1", false }, { "fe80::1", false }, { "fec0::1", false }, { "ff02::1", false },
-		{ "2002:7f00:1::", false }, { "2001::1", false }, { "2001:db8::1", false }, { "2001:4860::1", true },
-		{ "3fff::1", false }, { "100::1", false }, { "4000::1", false },
+		{ "93.184.216.34", true },
+		{ "8.8.8.8", true },
+		{ "127.0.0.1", false },
+		{ "127.255.255.255", false },
+		{ "10.1.2.3", false },
+		{ "172.15.0.1", true },
+		{ "172.16.0.1", false },
+		{ "172.31.255.1", false },
+		{ "172.32.0.1", true },
+		{ "192.168.0.1", false },
+		{ "100.64.0.1", false },
+		{ "100.128.0.1", true },
+		{ "169.254.169.254", false },
+		{ "0.0.0.0", false },
+		{ "224.0.0.1", false },
+		{ "255.255.255.255", false },
+		{ "198.18.0.1", false },
+		{ "192.0.2.1", false },
+		{ "2606:4700::1", true },
+		{ "::1", false },
+		{ "::", false },
+		{ "::ffff:8.8.8.8", false },
+		{ "::8.8.8.8", false },
+		{ "64:ff9b::808:808", false },
+		{ "64:ff9b:1::1", false },
+		{ "fc00::1", false },
+		{ "fd12::1", false },
+		{ "fe80::1", false },
+		{ "fec0::1", false },
+		{ "ff02::1", false },
+		{ "2002:7f00:1::", false },
+		{ "2001::1", false },
+		{ "2001:db8::1", false },
+		{ "2001:4860::1", true },
+		{ "3fff::1", false },
+		{ "100::1", false },
+		{ "4000::1", false },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
 		struct sockaddr_in v4 = { .sin_family = AF_INET };
 		bool is_v4 = inet_pton(AF_INET, rows[i].text, &v4.sin_addr) == 1;
-		const struct sockaddr *sa = is_v4 ? (const struct sockaddr *)&v4 : (const struct sockaddr *)&v6;
+		const struct sockaddr *sa =
+			is_v4 ? (const struct sockaddr *)&v4 : (const struct sockaddr *)&v6;
 
 		assert_true(is_v4 || inet_pton(AF_INET6, rows[i].text, &v6.sin6_addr) == 1);
 		if ((address_is_special(sa) == NULL) != rows[i].is_public)
