@@ -111,6 +111,7 @@ run_env(struct run *r)
 	r->env = (struct tool_env){
 		.sandbox = r->en->parts.sandbox,
 		.cell = arena_strdup(r->a, str_of(s->cell)),
+		.run = r->turn,
 		.cwd = is_on_host(c, mode) ? workspace : "/shared",
 		.mode = mode,
 		.exec_timeout_ms = config_int(c, "exec.timeout_ms"),

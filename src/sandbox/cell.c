@@ -18,7 +18,8 @@
 struct cell_init {
 	const struct order *cell;
 	enum cell_kind kind;
-	int sock, ruleset;
+	int sock, ruleset, runs;
+	char run[CELL_KEY_MAX + 1]; /* whose directory /run/work is */
 	int proxy; /* listens on lo, until shelld has it; -1: there is none */
 	bool may_nest; /* a command gets a process namespace with a /proc of its own */
 	char mem[ORDER_MAX];
@@ -47,9 +48,9 @@ set_up_full(struct cell_init *c, const struct bind *binds, const struct survey *
 	if (sethostname("cell", 4) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot name the cell's host");
 	if (root_network(e) != 0 || (c->cell->num[CELL_NUM_PROXY] != 0 && (c->proxy = root_proxy(e)) < 0) ||
-		root_build(c->cell, binds, s, e) != 0)
+		root_build(c->cell, binds, s, &c->runs, e) != 0)
 		return e->code;
-	const int keep[] = { c->sock, c->proxy };
+	const int keep[] = { c->sock, c->proxy, c->runs };
 	fds_keep(keep, ARRAY_LEN(keep));
 	if (landlock_full((int)c->cell->num[CELL_NUM_ACCESS], &c->ruleset, e) != 0)
 		return e->code;
@@ -89,12 +90,28 @@ set_up_host(struct cell_init *c, struct err *e)
 	return 0;
 }
 
+static int
+enter_run(struct cell_init *c, struct str run, struct err *e)
+{
+	if (c->kind != KIND_FULL || run.n == 0 || run.n > CELL_KEY_MAX || str_is(run, c->run))
+		return 0;
+	if (c->runs < 0 || root_run(c->runs, run.p, e) != 0)
+		return e->code;
+	memcpy(c->run, run.p, run.n + 1);
+	return 0;
+}
+
 static void
 begin(struct cell_init *c, struct order *o, int control)
 {
 	struct err e = { 0 };
 	bool has_namespace = o->kind == ORDER_EXEC && c->may_nest;
 	int pidfd = -1;
+
+	if (enter_run(c, o->text[o->kind == ORDER_EXEC ? EXEC_TEXT_RUN : FILE_TEXT_RUN], &e) != 0) {
+		report_fail(control, o->id, &e);
+		return;
+	}
 	pid_t pid = process_clone(has_namespace ? CLONE_NEWPID | CLONE_NEWNS : 0, &pidfd);
 
 	if (pid == 0) {
@@ -124,7 +141,7 @@ cell_main(const struct order *cell, const struct bind *binds, const struct surve
 	c->cell = cell;
 	c->kind = (enum cell_kind)cell->num[CELL_NUM_KIND];
 	c->sock = cell->fd[0];
-	c->ruleset = c->proxy = -1;
+	c->ruleset = c->proxy = c->runs = -1;
 	c->may_nest = true;
 	prctl(PR_SET_NAME, "ithaca-cell", 0, 0, 0);
 	signals_reset();

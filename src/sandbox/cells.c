@@ -128,6 +128,47 @@ cell_kill(struct cell *c)
 	cell_dead(c);
 }
 
+struct pruning {
+	char *state, *run;
+};
+
+static void
+prune_work(void *arg)
+{
+	const struct pruning *p = arg;
+	runs_prune(p->state, p->run);
+}
+
+static void
+prune_done(void *arg)
+{
+	struct pruning *p = arg;
+	free(p->state);
+	free(p->run);
+	free(p);
+}
+
+int
+cell_run(struct cell *c, const struct node *head, struct str *run, struct err *e)
+{
+	struct str want = node_str(head, "run", STR(RUN_DEFAULT));
+	char name[CELL_KEY_MAX + 1] = { 0 };
+
+	if (!key_valid(want))
+		return err_set(e, ERR_INVALID, ERR_TO_LOG, "bad key of a run");
+	if (!str_is(want, c->run)) {
+		memcpy(name, want.p, want.n);
+		if (run_make(c->plan.state, name, c->uid, c->gid, e) != 0)
+			return e->code;
+		memcpy(c->run, name, sizeof(name));
+		struct pruning *p = xcalloc(1, sizeof(*p));
+		*p = (struct pruning){ xstrdup(c->plan.state), xstrdup(name) };
+		loop_work(c->d->l, prune_work, prune_done, p);
+	}
+	*run = str_of(c->run);
+	return 0;
+}
+
 int
 cell_room(const struct cell *c, struct err *e)
 {
@@ -429,6 +470,8 @@ cell_start(struct cell *c, struct err *e)
 		order_close_fds(&o);
 		return e->code;
 	}
+	c->uid = (uid_t)o.num[CELL_NUM_UID];
+	c->gid = (gid_t)o.num[CELL_NUM_GID];
 	is_spare = spare_take(c);
 	if (!is_spare && cell_open_limited(c, &o, e) != 0) {
 		order_close_fds(&o);
@@ -672,7 +715,7 @@ cell_env(const struct cell *c, struct str additions, struct buf *out, struct err
 	bool is_full = c->kind == KIND_FULL;
 	const char *own_path = getenv("PATH"), *own_home = getenv("HOME"), *own_user = getenv("USER");
 	const char *home = is_full ? "/home/agent" : arena_printf(c->arena, "%s/home", c->plan.state);
-	const char *tmp = is_full ? "/tmp" : arena_printf(c->arena, "%s/runs/tmp", c->plan.state);
+	const char *tmp = is_full ? "/tmp" : arena_printf(c->arena, "%s/runs/" RUN_DEFAULT "/tmp", c->plan.state);
 	bool is_host = c->kind == KIND_HOST;
 	const struct variable vars[] = {
 		{ "PATH", is_host && own_path != NULL ? own_path : path },

@@ -325,9 +325,11 @@ check_keys(const char *cell, const char *effect, struct err *e)
 }
 
 static void
-put_cell(struct json *j, const char *cell, const struct cell_plan *plan)
+put_cell(struct json *j, const char *cell, const struct cell_plan *plan, const char *run)
 {
 	json_kv_z(j, "cell", cell);
+	if (run != NULL)
+		json_kv_z(j, "run", run);
 	if (plan != NULL) {
 		json_key(j, "plan");
 		plan_write(j, plan);
@@ -360,7 +362,7 @@ sandbox_exec(struct sandbox *sb, const struct exec_request *r, const struct exec
 	if (rc == 0) {
 		uint64_t id = wire_next_id(sb->wire);
 		struct json *j = wire_begin(sb->wire, WIRE_EXEC, id);
-		put_cell(j, r->cell, r->plan);
+		put_cell(j, r->cell, r->plan, r->run);
 		json_kv_z(j, "effect", r->effect);
 		if (r->cwd != NULL)
 			json_kv_z(j, "cwd", r->cwd);
@@ -451,7 +453,7 @@ sandbox_warm(struct sandbox *sb, const char *cell, const struct cell_plan *plan)
 {
 	if (sb->wire == NULL || !sb->is_up || !key_valid(str_of(cell)))
 		return;
-	put_cell(wire_begin(sb->wire, WIRE_SPAWN, wire_next_id(sb->wire)), cell, plan);
+	put_cell(wire_begin(sb->wire, WIRE_SPAWN, wire_next_id(sb->wire)), cell, plan, NULL);
 	(void)wire_end(sb->wire, STR(""), -1);
 }
 
@@ -531,7 +533,7 @@ sandbox_file(struct sandbox *sb, const struct file_request *r, sandbox_reply_fn 
 	}
 	uint64_t id = wire_next_id(sb->wire);
 	struct json *j = wire_begin(sb->wire, WIRE_FILE, id);
-	put_cell(j, r->cell, r->plan);
+	put_cell(j, r->cell, r->plan, r->run);
 	json_kv_z(j, "op", r->op);
 	json_kv_int(j, "params_bytes", (int64_t)r->params.n);
 	int rc = wire_end(sb->wire, buf_str(&tail), -1);

@@ -114,7 +114,7 @@ landlock_full(int access, int *out, struct err *e)
 		{ "/dev/shm", LL_WRITE, false },
 		{ "/tmp", LL_WRITE, false },
 		{ "/home/agent", LL_WRITE, false },
-		{ "/run/work", LL_WRITE, false },
+		{ "/run", LL_WRITE, false }, /* read-only but for the work of the run, which is mounted anew for each */
 		{ "/scratch", LL_WRITE, false },
 		{ "/shared", LL_WRITE, true },
 	};

@@ -184,10 +184,12 @@ file_begin(struct shelld *d, const struct wire_msg *m, struct err *e)
 	struct str op = node_str(m->head, "op", STR(""));
 	int64_t params = node_int(m->head, "params_bytes", -1);
 	struct cell *c;
+	struct str run;
 
 	if (params < 0 || (uint64_t)params > m->tail.n || op.n == 0 || op.n > 32)
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "file: params_bytes must be within the tail and op a name");
-	if (cell_get(d, node_str(m->head, "cell", STR("")), node_get(m->head, "plan"), &c, e) != 0 || cell_room(c, e) != 0)
+	if (cell_get(d, node_str(m->head, "cell", STR("")), node_get(m->head, "plan"), &c, e) != 0 || cell_room(c, e) != 0 ||
+		cell_run(c, m->head, &run, e) != 0)
 		return e->code;
 	struct file_job *f = xcalloc(1, sizeof(*f));
 	*f = (struct file_job){ .d = d, .cell = c, .id = m->id, .is_wanted = true, .control = -1, .pidfd = -1, .answer = -1 };
@@ -198,6 +200,7 @@ file_begin(struct shelld *d, const struct wire_msg *m, struct err *e)
 		return e->code;
 	}
 	o.text[FILE_TEXT_OP] = op;
+	o.text[FILE_TEXT_RUN] = run;
 	o.num[FILE_NUM_PARAMS] = params;
 	o.num[FILE_NUM_TOTAL] = (int64_t)m->tail.n;
 	o.num[FILE_NUM_DATA] = c->has_group || c->kind == KIND_HOST ? 0 : c->plan.memory_bytes;

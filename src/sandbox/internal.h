@@ -25,6 +25,8 @@
 #define EXEC_ENV_N       512u
 #define EXEC_INPUT_MAX   (1u * MIB) /* queued for one command */
 #define JOBS_MAX         4096u /* commands at once in all cells */
+#define RUNS_KEPT        16u /* directories of runs of one cell; the oldest go */
+#define RUN_DEFAULT      "main"
 #define SHELLS_MAX       8u /* persistent shells in one cell */
 #define WAITERS_MAX      256u /* requests that wait for the same end */
 #define TERMINAL_MAX     10000 /* rows, and columns */
@@ -72,14 +74,14 @@ enum { CELL_NUM_KIND, CELL_NUM_ACCESS, CELL_NUM_UID, CELL_NUM_GID, CELL_NUM_CGRO
 enum { BIND_SHARED, BIND_SCRATCH, BIND_APP, BIND_HOME, BIND_WORK, BIND_COUNT };
 enum { CELL_TEXT_HIDE = BIND_COUNT /* NUL-terminated entries: a digit of enum BIND_*, then a path below it */ };
 /* ORDER_EXEC: fds: stdin, stdout, stderr, control. Numbers: for RLIMIT_DATA and RLIMIT_NPROC (0: a cgroup does it). */
-enum { EXEC_TEXT_COMMAND, EXEC_TEXT_CWD, EXEC_TEXT_ENV };
+enum { EXEC_TEXT_COMMAND, EXEC_TEXT_CWD, EXEC_TEXT_ENV, EXEC_TEXT_RUN };
 enum { EXEC_NUM_DATA, EXEC_NUM_PROCESSES, EXEC_NUM_ROWS /* 0: no terminal */, EXEC_NUM_COLUMNS, EXEC_NUM_CPU_MS, EXEC_NUM_FILES,
 	EXEC_NUM_SHELL /* a persistent shell: reads from standard input, has the terminal beside it */ };
 /* To an exec init, with the number of the signal that its command shall get as value; 0: end everything and report. It is
  * blocked in cell inits and below, so that none is lost. */
 #define EXEC_SIGNAL (SIGRTMIN + 1)
 /* ORDER_FILE: fds: request (a memory file: parameters then content), answer (a pipe), control. */
-enum { FILE_TEXT_OP };
+enum { FILE_TEXT_OP, FILE_TEXT_RUN };
 enum { FILE_NUM_PARAMS, FILE_NUM_TOTAL, FILE_NUM_DATA };
 
 struct order {
@@ -168,7 +170,9 @@ struct bind {
 	int fd; /* -1: the plan has none */
 	bool is_tree;
 };
-int root_build(const struct order *cell, const struct bind *binds, const struct survey *s, struct err *e) MUST_USE;
+/* *runs: the directory with those of all runs, which no path leads to. */
+int root_build(const struct order *cell, const struct bind *binds, const struct survey *s, int *runs, struct err *e) MUST_USE;
+int root_run(int runs, const char *name, struct err *e) MUST_USE; /* /run/work becomes that of this run */
 int root_proc(bool is_nested, struct err *e) MUST_USE; /* a /proc of the pid namespace of the caller */
 int root_network(struct err *e) MUST_USE; /* lo up */
 #define PROXY_PORT 3128

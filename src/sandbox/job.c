@@ -389,7 +389,7 @@ struct exec_args {
 	int64_t timeout_ms, output_max;
 	int64_t rows, columns;
 	bool is_background, only_resume, wants_input, is_live;
-	const struct node *plan;
+	const struct node *plan, *head;
 };
 
 static int
@@ -411,6 +411,7 @@ read_args(const struct wire_msg *m, struct exec_args *a, struct err *e)
 		.rows = node_int(m->head, "rows", 0),
 		.columns = node_int(m->head, "columns", 0),
 		.plan = node_get(m->head, "plan"),
+		.head = m->head,
 	};
 	if (!key_valid(a->effect))
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "bad effect key");
@@ -549,8 +550,10 @@ job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct 
 	struct order o = { .kind = ORDER_EXEC };
 	struct cell *c;
 	struct buf env;
+	struct str run;
 
-	if (jobs_room(d, e) != 0 || cell_get(d, a->cell, a->plan, &c, e) != 0 || cell_room(c, e) != 0)
+	if (jobs_room(d, e) != 0 || cell_get(d, a->cell, a->plan, &c, e) != 0 || cell_room(c, e) != 0 ||
+		cell_run(c, a->head, &run, e) != 0)
 		return e->code;
 	buf_init(&env, EXEC_ENV_MAX);
 	struct arena *arena = arena_new(256 * KIB);
@@ -575,6 +578,7 @@ job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct 
 		o.text[EXEC_TEXT_COMMAND] = a->command;
 		o.text[EXEC_TEXT_CWD] = str_of(cell_cwd(c, arena, a->cwd));
 		o.text[EXEC_TEXT_ENV] = buf_str(&env);
+		o.text[EXEC_TEXT_RUN] = run;
 		o.num[EXEC_NUM_DATA] = c->has_group || c->kind == KIND_HOST ? 0 : c->plan.memory_bytes;
 		o.num[EXEC_NUM_PROCESSES] = cell_processes_rlimit(c);
 		o.num[EXEC_NUM_ROWS] = a->rows;

@@ -124,11 +124,25 @@ make_own(int parent, const char *name, uid_t uid, gid_t gid)
 	return fd;
 }
 
+/* The directories of one run below runs/. */
+static int
+make_run(int runs, const char *name, uid_t uid, gid_t gid)
+{
+	static const char *const dirs[] = { "inbox", "outbox", "work", "tmp" };
+	AUTO_CLOSE int run = make_own(runs, name, uid, gid);
+
+	for (size_t i = 0; run >= 0 && i < ARRAY_LEN(dirs); i++) {
+		AUTO_CLOSE int fd = make_own(run, dirs[i], uid, gid);
+		if (fd < 0)
+			return -1;
+	}
+	return run < 0 ? -1 : 0;
+}
+
 static int
 open_state(const struct ceiling *k, const char *state, struct order *o, struct arena *a, int *home, int *work,
 	struct err *e)
 {
-	static const char *const work_dirs[] = { "inbox", "outbox", "work", "tmp" };
 	uid_t uid = (uid_t)o->num[CELL_NUM_UID];
 	gid_t gid = (gid_t)o->num[CELL_NUM_GID];
 
@@ -141,12 +155,9 @@ open_state(const struct ceiling *k, const char *state, struct order *o, struct a
 		return err_set(e, ERR_DENIED, ERR_TO_LOG, "cell state %s is not below %s", real, k->state_root);
 	AUTO_CLOSE int dir = open(real, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int h = make_own(dir, "home", uid, gid), w = make_own(dir, "runs", uid, gid);
-	for (size_t i = 0; w >= 0 && i < ARRAY_LEN(work_dirs); i++) {
-		AUTO_CLOSE int fd = make_own(w, work_dirs[i], uid, gid);
-		if (fd < 0) {
-			close(w);
-			w = -1;
-		}
+	if (w >= 0 && make_run(w, RUN_DEFAULT, uid, gid) != 0) {
+		close(w);
+		w = -1;
 	}
 	if (h < 0 || w < 0) {
 		err_errno(e, errno, ERR_TO_USER, "cell state %s", real);
@@ -330,6 +341,63 @@ empty_dir(int top)
 	unsigned number = 0;
 	flatten(top, top, &number);
 	while (remove_level(top, &number) > 0) {
+	}
+}
+
+int
+run_make(const char *state, const char *run, uid_t uid, gid_t gid, struct err *e)
+{
+	AUTO_CLOSE int dir = open(state, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	AUTO_CLOSE int runs = dir < 0 ? -1 : openat(dir, "runs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (runs < 0 || make_run(runs, run, uid, gid) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "directory of the run in %s", state);
+	return 0;
+}
+
+/* The run whose directory changed longest ago; false when there are no more than are kept. */
+static bool
+oldest_run(int runs, const char *current, char out[CELL_KEY_MAX + 1])
+{
+	int fd = openat(runs, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct timespec oldest = { 0 };
+	size_t n = 0;
+
+	out[0] = '\0';
+	for (const struct dirent *x = d == NULL ? NULL : readdir(d); x != NULL; x = readdir(d)) {
+		struct stat st;
+		if (!key_valid(str_of(x->d_name)) || fstatat(runs, x->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+			continue;
+		n++;
+		if (strcmp(x->d_name, current) == 0 || strcmp(x->d_name, RUN_DEFAULT) == 0)
+			continue;
+		if (out[0] == '\0' || st.st_ctim.tv_sec < oldest.tv_sec ||
+			(st.st_ctim.tv_sec == oldest.tv_sec && st.st_ctim.tv_nsec < oldest.tv_nsec)) {
+			oldest = st.st_ctim;
+			snprintf(out, CELL_KEY_MAX + 1, "%.*s", (int)CELL_KEY_MAX, x->d_name);
+		}
+	}
+	if (d != NULL)
+		closedir(d);
+	return n > RUNS_KEPT && out[0] != '\0';
+}
+
+void
+runs_prune(const char *state, const char *current)
+{
+	AUTO_CLOSE int dir = open(state, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO_CLOSE int runs = dir < 0 ? -1 : openat(dir, "runs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	char name[CELL_KEY_MAX + 1];
+
+	while (runs >= 0 && oldest_run(runs, current, name)) {
+		int fd = open_to_empty(runs, name);
+		if (fd < 0)
+			return;
+		empty_dir(fd);
+		close(fd);
+		if (unlinkat(runs, name, AT_REMOVEDIR) != 0)
+			return;
 	}
 }
 

@@ -29,6 +29,8 @@
 #define ATTR_RO (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
 #define ATTR_RW (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
 
+#define RUNS_DIR "run/.runs"
+
 /* ---- tables ---- */
 
 /* Directories of the new root, parents first. */
@@ -38,7 +40,7 @@ static const struct {
 } dirs[] = {
 	{ "usr", 0755 }, { "etc", 0755 }, { "etc/ssl", 0755 }, { "proc", 0755 }, { "dev", 0755 }, { "dev/pts", 0755 },
 	{ "dev/shm", 0755 }, { "tmp", 0755 }, { "var", 0755 }, { "home", 0755 }, { "home/agent", 0755 },
-	{ "run", 0755 }, { "run/work", 0755 }, { "shared", 0755 }, { "scratch", 0755 }, { "app", 0755 },
+	{ "run", 0755 }, { "run/work", 0755 }, { RUNS_DIR, 0755 }, { "shared", 0755 }, { "scratch", 0755 }, { "app", 0755 },
 };
 
 /* Below / beside /usr: links or directories, as the host has them. */
@@ -85,7 +87,7 @@ static const struct {
 	bool is_readonly;
 } binds_table[BIND_COUNT] = {
 	[BIND_SHARED] = { "shared", false }, [BIND_SCRATCH] = { "scratch", false }, [BIND_APP] = { "app", true },
-	[BIND_HOME] = { "home/agent", false }, [BIND_WORK] = { "run/work", false },
+	[BIND_HOME] = { "home/agent", false }, [BIND_WORK] = { RUNS_DIR, false },
 };
 
 /* ---- what the host has ---- */
@@ -470,8 +472,31 @@ root_proc(bool is_nested, struct err *e)
 	return 0;
 }
 
+/* Kept open, then covered: what other runs left is reached only by root_run. */
+static int
+cover_runs(int *runs, struct err *e)
+{
+	*runs = open(RUNS_DIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (*runs < 0 || mount("tmpfs", RUNS_DIR, "tmpfs", MS_NOSUID | MS_NODEV | MS_RDONLY, "mode=555,size=4k") != 0)
+		return err_errno(e, errno, ERR_TO_USER, "cannot cover the directories of runs in the cell");
+	return 0;
+}
+
+/* Commands that run see the mounts that were there when they began. */
 int
-root_build(const struct order *cell, const struct bind *binds, const struct survey *s, struct err *e)
+root_run(int runs, const char *name, struct err *e)
+{
+	AUTO_CLOSE int tree = open_tree(runs, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+	if (tree < 0)
+		return err_errno(e, errno, ERR_TO_MODEL, "/run/work of this run");
+	(void)umount2("/run/work", MNT_DETACH); /* of the run before; the first time there is none */
+	if (tree_attach(tree, "/run/work", ATTR_RW) != 0)
+		return err_errno(e, errno, ERR_TO_MODEL, "/run/work of this run");
+	return 0;
+}
+
+int
+root_build(const struct order *cell, const struct bind *binds, const struct survey *s, int *runs, struct err *e)
 {
 	int trees[BIND_COUNT];
 	int64_t tmp_bytes = cell->num[CELL_NUM_TMP];
@@ -489,7 +514,7 @@ root_build(const struct order *cell, const struct bind *binds, const struct surv
 	umask(022);
 	if (add_system(s, e) != 0 || add_devices(e) != 0 || add_tmpfs("tmp", tmp_bytes, e) != 0 ||
 		add_tmpfs("dev/shm", tmp_bytes, e) != 0 || root_proc(false, e) != 0 ||
-		add_binds(cell, trees, e) != 0 || add_hides(cell, e) != 0)
+		add_binds(cell, trees, e) != 0 || add_hides(cell, e) != 0 || cover_runs(runs, e) != 0)
 		return e->code;
 	return enter(e);
 }

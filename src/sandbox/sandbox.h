@@ -81,6 +81,7 @@ int sandbox_confine_self(const char *const *writable, struct err *e) MUST_USE;
 struct exec_request {
 	const char *cell; /* key: one per session and agent */
 	const struct cell_plan *plan; /* borrowed for the call */
+	const char *run; /* a key: which directory /run/work is, one per turn; NULL: "main" */
 	const char *effect; /* the key under which shelld spools: the same key never runs twice */
 	struct str command; /* for /bin/sh -c */
 	const char *cwd; /* as the cell sees it; NULL: /shared */
@@ -189,6 +190,7 @@ void sandbox_effect_forget(struct sandbox *sb, const char *effect);
 struct file_request {
 	const char *cell;
 	const struct cell_plan *plan;
+	const char *run; /* as in exec_request */
 	const char *op;
 	struct str params; /* JSON object text with the parameters of the row above */
 	struct str content; /* tail */

@@ -451,6 +451,7 @@ shell_start(struct cell *c, struct str name, struct str env, const char *cwd, st
 	}
 	o.text[EXEC_TEXT_CWD] = str_of(cwd);
 	o.text[EXEC_TEXT_ENV] = env;
+	o.text[EXEC_TEXT_RUN] = str_of(c->run);
 	o.num[EXEC_NUM_DATA] = c->has_group || c->kind == KIND_HOST ? 0 : c->plan.memory_bytes;
 	o.num[EXEC_NUM_PROCESSES] = cell_processes_rlimit(c);
 	o.num[EXEC_NUM_ROWS] = SHELL_ROWS;

@@ -127,6 +127,9 @@ struct cell {
 	struct forward *forwards;
 	size_t forwards_n;
 	int64_t used_at_ms;
+	uid_t uid; /* of its directories on the host */
+	gid_t gid;
+	char run[CELL_KEY_MAX + 1]; /* the last one that it was asked for */
 };
 
 void cells_probe(struct shelld *d); /* starts the self-test; shelld_facts follows */
@@ -135,6 +138,8 @@ int cell_get(struct shelld *d, struct str key, const struct node *plan, struct c
 int64_t cell_processes_rlimit(const struct cell *c); /* for one command; 0: none */
 void cell_post(struct cell *c, struct order *o);
 void cell_read(struct cell *c); /* takes what it reported by now */
+/* Makes the directory of the run that m is for, if need be; *run is its name, borrowed from c. */
+int cell_run(struct cell *c, const struct node *head, struct str *run, struct err *e) MUST_USE;
 int cell_room(const struct cell *c, struct err *e) MUST_USE; /* for one more command or file operation */
 void cell_job_begins(struct cell *c);
 void cell_job_ends(struct cell *c);
@@ -154,6 +159,11 @@ int plan_open(const struct ceiling *k, const struct cell_plan *p, enum cell_kind
 	struct err *e) MUST_USE;
 /* Removes home/ and runs/ of a state directory, then the directory itself if it is empty. Never follows a link. */
 void state_remove(const char *state);
+
+/* The directories of a run, below runs/ of a state directory. */
+int run_make(const char *state, const char *run, uid_t uid, gid_t gid, struct err *e) MUST_USE;
+/* Removes the oldest beyond RUNS_KEPT, but not the current one. For a pool thread. */
+void runs_prune(const char *state, const char *current);
 
 /* ---- jobs (job.c, filejob.c) ---- */
 

@@ -356,6 +356,7 @@ exec_send(struct tool_call *c, bool only_resume, struct err *e)
 	const char *session = node_z(c->args, "session", NULL);
 	struct exec_request q = { .cell = c->env->cell,
 		.plan = &c->env->plan,
+		.run = c->env->run,
 		.effect = c->effect,
 		.command = node_str(c->args, "command", STR("")),
 		.cwd = node_z(c->args, "cwd", session != NULL ? NULL : c->env->cwd),

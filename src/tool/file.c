@@ -497,6 +497,7 @@ file_send(struct tool_call *c, const char *op, struct str params, struct str con
 {
 	struct file_request r = { .cell = c->env->cell,
 		.plan = &c->env->plan,
+		.run = c->env->run,
 		.op = op,
 		.params = params,
 		.content = content };

@@ -27,6 +27,7 @@ const char *effect_state_name(enum effect_state s);
 struct tool_env {
 	struct sandbox *sandbox;
 	const char *cell; /* key */
+	const char *run; /* key: the turn, whose directory /run/work is */
 	struct cell_plan plan;
 	const char *cwd; /* "/shared", or the host directory in danger_full_access */
 	enum mode mode;

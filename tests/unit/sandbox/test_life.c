@@ -86,11 +86,75 @@ test_places(void **state)
 		"/shared\ninbox\noutbox\ntmp\nwork\napp bin dev etc home lib proc run sbin scratch shared tmp usr var ");
 	snprintf(path, sizeof(path), "%s/home/h", r->state);
 	assert_int_equal(access(path, F_OK), 0);
-	snprintf(path, sizeof(path), "%s/runs/outbox/w", r->state);
+	snprintf(path, sizeof(path), "%s/runs/main/outbox/w", r->state);
 	assert_int_equal(access(path, F_OK), 0);
 	r->plan.scratch = r->shared;
 	r->plan.app = r->shared;
 	expect(r, "touch /scratch/s && ls /app; touch /app/x 2>/dev/null || echo app is read-only", "s\napp is read-only\n");
+}
+
+static void
+expect_in_run(struct rig *r, const char *run, const char *command, const char *output)
+{
+	struct id id = id_new();
+	struct exec_request q = rig_request(r, id.z, command);
+	struct outcome o;
+
+	q.run = run;
+	rig_run(r, &q, &o);
+	assert_int_equal(o.e.code, 0);
+	assert_string_equal(buf_z(&o.both), output);
+	outcome_fini(&o);
+}
+
+/* Each run has its own /run/work in the same cell, also for file operations; no path leads to that of another. */
+static void
+test_runs(void **state)
+{
+	struct rig *r = *state;
+	struct answer x;
+	char path[RIG_PATH + 64], name[16];
+	struct stat st;
+
+	expect_in_run(r, "turn-1", "echo one > /run/work/outbox/f; ls /run/work/; echo cell > /tmp/cell", "inbox\noutbox\ntmp\nwork\n");
+	expect_in_run(r, "turn-2", "ls /run/work/outbox; cat /tmp/cell; echo two > /run/work/outbox/g", "cell\n");
+	expect_in_run(r, "turn-1", "cat /run/work/outbox/f; ls /run/work/outbox/", "one\nf\n");
+	expect_in_run(r, "turn-2", "ls -A /run/.runs; ls /run/work/../.runs/turn-1 /run/work/../turn-1 2>&1 | grep -c 'No such'; "
+		"touch /run/x /run/.runs/x 2>/dev/null || echo read-only", "2\nread-only\n");
+	struct file_request q = { .cell = "cell-1", .plan = &r->plan, .run = "turn-1", .op = "stat",
+		.params = STR("{\"path\":\"/run/work/outbox/f\"}") };
+	for (int i = 0; i < 2; i++) {
+		answer_init(&x, r);
+		assert_int_equal(sandbox_file(r->sb, &q, rig_reply, &x, &x.e), 0);
+		answer_wait(&x);
+		assert_int_equal(node_bool(x.head, "exists", false), i == 0);
+		answer_fini(&x);
+		q.run = "turn-2";
+	}
+	/* A command that began in one run stays there. */
+	struct id id = id_new();
+	struct exec_request long_one = rig_request(r, id.z, "echo ready; read line; cat /run/work/outbox/f");
+	struct outcome o;
+	long_one.run = "turn-1";
+	long_one.input = true;
+	rig_begin(r, &long_one, &o);
+	o.stop_after = 1;
+	rig_wait(r);
+	expect_in_run(r, "turn-2", "cat /run/work/outbox/g", "two\n");
+	exec_call_input(o.call, STR("go\n"));
+	rig_finish(&o);
+	assert_string_equal(buf_z(&o.out), "ready\none\n");
+	outcome_fini(&o);
+	/* The oldest go, whatever is in them. */
+	expect_in_run(r, "turn-1", "mkdir -p /run/work/tmp/a/b; chmod 0 /run/work/tmp/a", "");
+	for (unsigned i = 0; i < RUNS_KEPT; i++) {
+		snprintf(name, sizeof(name), "later-%u", i);
+		expect_in_run(r, name, "", "");
+	}
+	snprintf(path, sizeof(path), "%s/runs/turn-1", r->state);
+	for (int i = 0; i < 1000 && stat(path, &st) == 0; i++)
+		expect_in_run(r, name, "", ""); /* they are removed by another thread */
+	assert_int_equal(stat(path, &st), -1);
 }
 
 /* The daemon's own files below a workspace are an empty place in the cell. */
@@ -683,6 +747,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_plans, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_places, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_runs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hidden, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hidden_deep, setup_empty, teardown),
 		cmocka_unit_test_setup_teardown(test_host, setup, teardown),
