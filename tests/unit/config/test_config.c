@@ -566,6 +566,7 @@ test_narrow_rows(void **state)
 		{ "exec.output_max_bytes", "5000", "4999", "5001" },
 		{ "egress.deny", "[]", "[a.test]", NULL }, { "egress.quota_mb", "10", "9", "11" },
 		{ "permissions.ask", "[]", "[Fetch]", NULL }, { "permissions.deny", "[]", "[Fetch]", NULL },
+		{ "egress.deny", "[]", "[\"a.example:443\"]", NULL }, { "egress.quota_mb", "10", "9", "11" },
 	};
 	size_t tried = 0, expected = 0;
 
