@@ -638,6 +638,7 @@ shelld_main(const struct shelld_links *links, int zygote_sock, int zygote_pidfd)
 	else
 		d->door = door_open(d->l, links->listen_fd, links->token, on_door, d);
 	loop_run(d->l);
+	cgroups_sweep(&d->cgroups); /* of one before us that was killed: nobody may come after us */
 	if (d->runner != NULL)
 		wire_close(d->runner);
 	return d->status; /* the kernel takes the rest: the process ends here */
