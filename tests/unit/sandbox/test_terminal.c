@@ -94,9 +94,11 @@ test_shell(void **state)
 	expect(&o, "42int");
 	exec_call_input(o.call, STR("echo $PWD-$A\n"));
 	expect(&o, "/tmp-kept");
+	exec_call_input(o.call, STR("echo rea\"\"ding; cat; exit 3\n")); /* a command, so that no line editor is in between */
+	expect(&o, "reading");
 	exec_call_input(o.call, STR(""));
 	rig_finish(&o);
-	assert_int_equal(o.st.signal, 0);
+	assert_int_equal(o.st.exit_code, 3);
 	outcome_fini(&o);
 }
 
