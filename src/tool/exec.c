@@ -279,7 +279,7 @@ static void
 add_walls(const struct run *r, const struct exec_status *st, char line[STATUS_MAX])
 {
 	static const char *const words[] = { "Read-only file system", "Permission denied", "Operation not permitted",
-		"Function not implemented", "Network is unreachable", "Could not resolve", "name resolution",
+		"Function not " "implemented", "Network is unreachable", "Could not resolve", "name resolution",
 		"No space left on device", "Too many open files", "Resource temporarily unavailable" };
 	const struct tool_env *env = r->c->env;
 	struct str all = joined(r->c->a, (struct str){ r->head, r->head_n },
@@ -294,10 +294,10 @@ add_walls(const struct run *r, const struct exec_status *st, char line[STATUS_MA
 		is_named = memmem(all.p, all.n, words[i], strlen(words[i])) != NULL;
 	if (is_named)
 		snprintf(line + n, STATUS_MAX - n,
-			"; this cell: mode %s (%s), writable otherwise: /tmp (%lld MiB), /home/agent, /run/work; no network but its own "
-			"loopback; no setuid bits, no mounts, no tracing",
+			"; this cell: mode %s (%s), writable otherwise: /tmp (%lld MiB), /home/agent, /run/work; %s; no setuid bits, no mounts, no tracing",
 			mode_name(env->mode), env->mode == MODE_READ_ONLY ? "/shared cannot be written" : "/shared can be written",
-			(long long)(env->plan.tmp_bytes / MIB));
+			(long long)(env->plan.tmp_bytes / MIB),
+			env->plan.has_proxy ? "network only through the proxy on 127.0.0.1:3128" : "no network but its own loopback");
 }
 
 static void
