@@ -162,6 +162,22 @@ static const struct field container_keys[] = {
 	{ .type = FIELD_END },
 };
 
+static const struct field microvm_keys[] = {
+	{ .name = "kernel", .type = FIELD_STR, .flags = FIELD_RESTART, .max = 1024, .dflt = "",
+	  .text = "A vmlinuz-VERSION with its modules in ../lib/modules/VERSION; empty: the newest of /boot." },
+	{ .name = "qemu", .type = FIELD_STR, .flags = FIELD_RESTART, .max = 1024, .dflt = "",
+	  .text = "The program qemu-system-x86_64; empty: found." },
+	{ .name = "virtiofsd", .type = FIELD_STR, .flags = FIELD_RESTART, .max = 1024, .dflt = "",
+	  .text = "The program that shares directories with the machine; empty: found." },
+	{ .name = "allow_emulation", .type = FIELD_BOOL, .flags = FIELD_RESTART, .dflt = "false",
+	  .text = "Where KVM does not work: emulate the processor, which is slow." },
+	{ .name = "mounts", .type = FIELD_LIST, .flags = FIELD_RESTART, .max = 60, .item = &mount_item, .dflt = "[]",
+	  .text = "Directories that may be workspaces, beside workspace_root and the one in which Ithaca was started." },
+	{ .name = "memory_mb", .type = FIELD_INT, .flags = FIELD_RESTART, .min = 128, .max = 16777216, .dflt = "1024",
+	  .unit = "MiB", .text = "Memory of the machine." },
+	{ .type = FIELD_END },
+};
+
 static const struct field exec_keys[] = {
 	{ .name = "timeout_ms", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = DAY_MS,
 	  .dflt = "120000", .unit = "ms", .text = "Kill a command after this long unless the call says otherwise." },
@@ -319,6 +335,7 @@ const struct field config_keys[] = {
 	{ .name = "limits", .type = FIELD_OBJECT, .sub = limit_keys, .text = "Where a turn stops." },
 	{ .name = "cell", .type = FIELD_OBJECT, .sub = cell_keys, .text = "What a cell may use." },
 	{ .name = "container", .type = FIELD_OBJECT, .sub = container_keys, .text = "The sidecar of tier container." },
+	{ .name = "microvm", .type = FIELD_OBJECT, .sub = microvm_keys, .text = "The machine of tier microvm." },
 	{ .name = "exec", .type = FIELD_OBJECT, .sub = exec_keys, .text = "Commands." },
 	{ .name = "egress", .type = FIELD_OBJECT, .sub = egress_keys,
 	  .text = "What commands in a cell may reach; by default nothing." },

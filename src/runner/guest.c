@@ -25,6 +25,7 @@ struct guest {
 	struct tier_reason why;
 	int link, rc;
 	bool is_busy;
+	int links; /* under way */
 	atomic_bool is_cancelled;
 };
 
@@ -75,7 +76,8 @@ static void
 fill_spec(struct guest *g)
 {
 	const struct config *c = g->r->settings.config;
-	const struct node *more = config_get(c, "container.mounts");
+	bool is_machine = g->tier == &tier_microvm;
+	const struct node *more = config_get(c, is_machine ? "microvm.mounts" : "container.mounts");
 	AUTO_FREE char *workspaces = below_home(g->r->home, config_z(c, "workspace_root"));
 	AUTO_FREE char *guest = runner_program(g->r, "ithaca-guest");
 	AUTO_FREE char *cwd = realpath(".", NULL);
@@ -85,9 +87,13 @@ fill_spec(struct guest *g)
 	g->spec = (struct tier_spec){ .home = g->r->home, .guest = arena_strdup(g->a, str_of(guest)),
 		.run_dir = arena_printf(g->a, "%s/run/guest", g->r->home), .spool_dir = arena_printf(g->a, "%s/state/spool", g->r->home),
 		.state_root = arena_printf(g->a, "%s/state/cells", g->r->home),
-		.memory_bytes = config_int(c, "container.memory_mb") * (int64_t)MIB,
+		.memory_bytes = config_int(c, is_machine ? "microvm.memory_mb" : "container.memory_mb") * (int64_t)MIB,
 		.processes = config_int(c, "container.processes"), .cpu_percent = config_int(c, "container.cpu_percent"),
 		.is_cancelled = is_cancelled, .arg = g };
+	g->spec.microvm.qemu = arena_strdup(g->a, str_of(config_z(c, "microvm.qemu")));
+	g->spec.microvm.virtiofsd = arena_strdup(g->a, str_of(config_z(c, "microvm.virtiofsd")));
+	g->spec.microvm.kernel = arena_strdup(g->a, str_of(config_z(c, "microvm.kernel")));
+	g->spec.microvm.allow_emulation = config_bool(c, "microvm.allow_emulation");
 	g->spec.container.socket = arena_strdup(g->a, str_of(config_z(c, "container.socket")));
 	g->spec.container.image = arena_strdup(g->a, str_of(config_z(c, "container.image")));
 	if (path_mkdirs(workspaces, 0700, &e) == 0)
@@ -130,6 +136,8 @@ on_done(void *arg)
 void
 guest_start(struct guest *g, const char *tier)
 {
+	if (g->run.tier != NULL) /* of the start before it: what of it is left ends first */
+		g->run.tier->stop(&g->run);
 	g->tier = tier_find(tier);
 	g->is_busy = true;
 	atomic_store(&g->is_cancelled, false);
@@ -137,10 +145,56 @@ guest_start(struct guest *g, const char *tier)
 	loop_work(g->r->loop, on_worker, on_done, g);
 }
 
+/* ---- a link of the runtime, where descriptors do not pass ---- */
+
+struct link_work {
+	struct guest *g;
+	guest_fn fn;
+	void *arg;
+	struct tier_run run; /* as it was: the machine may be gone meanwhile, and then its sockets do not answer */
+	int fd;
+	struct err e;
+};
+
+static void
+on_link_worker(void *arg)
+{
+	struct link_work *w = arg;
+
+	w->fd = w->run.tier->link(&w->run, ROLE_RUNTIME, &w->e);
+}
+
+static void
+on_link_done(void *arg)
+{
+	struct link_work *w = arg;
+
+	w->g->links--;
+	w->fn(w->arg, w->fd, w->fd < 0 ? &w->e : NULL);
+	explicit_bzero(&w->run, sizeof w->run);
+	free(w);
+}
+
+bool
+guest_needs_link(const struct guest *g)
+{
+	return g != NULL && g->run.tier != NULL && g->run.tier->link != NULL;
+}
+
+void
+guest_link(struct guest *g, guest_fn fn, void *arg)
+{
+	struct link_work *w = xcalloc(1, sizeof *w);
+
+	*w = (struct link_work){ .g = g, .fn = fn, .arg = arg, .run = g->run, .fd = -1 };
+	g->links++;
+	loop_work(g->r->loop, on_link_worker, on_link_done, w);
+}
+
 bool
 guest_is_busy(const struct guest *g)
 {
-	return g != NULL && g->is_busy;
+	return g != NULL && (g->is_busy || g->links > 0);
 }
 
 void

@@ -117,6 +117,37 @@ process_of(struct runner *r, enum role role)
 	fatal("runner: no process for role %d", role);
 }
 
+static void process_ended(struct process *p);
+
+/* The runtime's end of a link into a machine; shelld has the other one already. */
+static void
+on_machine_link(void *arg, int fd, const struct err *e)
+{
+	struct process *p = arg, *runtime = process_of(p->r, ROLE_RUNTIME);
+
+	if (e != NULL) {
+		struct err copy = *e;
+		log_error("the runtime has no link to the machine", LOG_E(&copy));
+	} else if (runtime->link != NULL && p->link != NULL) {
+		send_fd(runtime, WIRE_PEER, "role", role_name(p->role), fd);
+	}
+	if (fd >= 0)
+		close(fd);
+	if (p->link == NULL)
+		process_ended(p); /* which had to wait for us */
+}
+
+/* Whether b is in a machine, which no descriptor reaches. It takes the runtime when it has its envelope: then is ready. */
+static bool
+link_machine(struct process *b)
+{
+	if (!guest_needs_link(b->guest))
+		return false;
+	if (b->is_ready)
+		guest_link(b->guest, on_machine_link, b);
+	return true;
+}
+
 /* A role came: it gets a fresh link to each role of the table that is there. */
 static void
 make_links(struct process *p)
@@ -126,6 +157,8 @@ make_links(struct process *p)
 		int fds[2];
 
 		if ((a != p && b != p) || a->link == NULL || b->link == NULL)
+			continue;
+		if (link_machine(b))
 			continue;
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
 			log_error("no socket pair", LOG_S("error", strerror(errno)));
@@ -176,6 +209,8 @@ on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 			return 0;
 		}
 		p->is_ready = true;
+		if (guest_needs_link(p->guest))
+			make_links(p);
 		changed(p);
 		return 0;
 	case WIRE_IDLE:

@@ -26,7 +26,7 @@ static const struct {
 	{ "process", true },
 	{ "cell", true },
 	{ "container", true },
-	{ "microvm", false },
+	{ "microvm", true },
 };
 
 static size_t

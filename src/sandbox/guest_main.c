@@ -15,6 +15,7 @@
 #include "base/path.h"
 #include "ithaca-version.h"
 #include "sandbox/shelld.h"
+#include "sandbox/vm.h"
 
 #define LINK_FD 3
 
@@ -91,6 +92,13 @@ main(int argc, char **argv)
 		printf("ithaca-guest %s\n", ITHACA_VERSION);
 		return 0;
 	}
+	if (vm_is_first()) {
+		static char dir[PLAN_PATH_MAX];
+		vm_split(dir);
+		return listen_in(dir);
+	}
+	if (argc > 3 && strcmp(argv[1], "--share") == 0)
+		return vm_share(argv[2], argv + 3);
 	if (argc == 3 && strcmp(argv[1], "--listen") == 0 && argv[2][0] == '/')
 		return listen_in(argv[2]);
 	bool is_role = argc == 1 || (argc == 3 && strcmp(argv[1], "-x") == 0 && strcmp(argv[2], "shelld") == 0);

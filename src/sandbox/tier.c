@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct tier *const tiers[] = { &tier_container };
+static const struct tier *const tiers[] = { &tier_container, &tier_microvm };
 
 const struct tier *
 tier_find(const char *name)

@@ -29,6 +29,10 @@ struct tier_spec {
 	struct {
 		const char *socket, *image; /* NULL or "": found; the host's own /usr */
 	} container;
+	struct {
+		const char *qemu, *virtiofsd, *kernel; /* NULL or "": found */
+		bool allow_emulation;
+	} microvm;
 	bool (*is_cancelled)(void *arg); /* asked now and then; may be NULL */
 	void *arg;
 };
@@ -39,6 +43,9 @@ struct tier_run {
 	char token[DOOR_TOKEN_SIZE];
 	struct oci oci;
 	char id[OCI_ID_SIZE];
+	pid_t machine, share; /* our children, 0: none */
+	char accel[8]; /* of the machine: kvm, tcg */
+	char dir[512]; /* of its sockets */
 };
 
 struct tier {
@@ -49,12 +56,18 @@ struct tier {
 	int (*start)(const struct tier_spec *s, struct tier_run *out, int *link, struct tier_reason *why);
 	/* Ends and removes it, whatever state it is in. */
 	void (*stop)(struct tier_run *run);
-	bool passes_descriptors; /* else each role's link is a new one */
+	/* A new link for the runtime, blocking; NULL: descriptors pass, so it is a socket pair. */
+	int (*link)(const struct tier_run *run, enum role who, struct err *e);
 };
 
-extern const struct tier tier_container;
+extern const struct tier tier_container, tier_microvm;
 /* NULL: shelld is a child of the runner (cell), or there is no such tier. */
 const struct tier *tier_find(const char *name);
+
+/* ---- microvm: the initial file system, a cpio archive of the form newc ---- */
+
+void cpio_add(struct buf *b, const char *name, unsigned mode, struct str content);
+void cpio_end(struct buf *b);
 
 /* ---- container ---- */
 

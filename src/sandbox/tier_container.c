@@ -385,5 +385,4 @@ stop(struct tier_run *run)
 	run->tier = NULL;
 }
 
-const struct tier tier_container = { .name = "container", .probe = probe, .start = start, .stop = stop,
-	.passes_descriptors = true };
+const struct tier tier_container = { .name = "container", .probe = probe, .start = start, .stop = stop };

@@ -63,7 +63,7 @@ test_works(void **state)
 	assert_int_equal(o.e.code, ERR_UNSUPPORTED);
 	assert_non_null(strstr(o.e.msg, "not_mounted: "));
 	outcome_fini(&o);
-	if (geteuid() == 0) { /* root of a container is not root of its mounts */
+	if (geteuid() == 0) { /* root inside is not root of what is shared */
 		assert_int_equal(chown(r->shared, 65534, 65534), 0);
 		q = rig_request(r, "foreign", "true");
 		q.cell = "cell-3";
@@ -195,6 +195,61 @@ test_walls(void **state)
 	end(r);
 }
 
+/* ---- microvm ---- */
+
+static void
+test_machine_lost(void **state)
+{
+	struct rig *r = begin();
+	struct outcome o;
+
+	rig_spawn(r);
+	rig_peer(r);
+	expect(r, "grep -c . /proc/self/cgroup; uname -n", "1\ncell\n");
+	assert_int_equal(sandbox_facts(r->sb)->limits, LIMITS_CGROUP); /* its own kernel has them, whoever we are */
+	struct exec_request q = rig_request(r, "long", "echo begun; sleep 100");
+	rig_begin(r, &q, &o);
+	o.stop_after = 1;
+	rig_wait(r);
+	o.stop_after = 0;
+	struct tier_run copy = r->tier;
+	r->tier.tier = NULL;
+	tier->stop(&copy);
+	rig_finish(&o);
+	assert_int_equal(o.e.code, ERR_GONE);
+	outcome_fini(&o);
+	end(r);
+}
+
+static void
+test_machine_reasons(void **state)
+{
+	struct rig *r = begin();
+	struct tier_reason why = { 0 };
+	char guest[RIG_PATH], found[120];
+	struct tier_spec s = { .home = r->run, .guest = guest, .run_dir = r->run, .spool_dir = r->spool, .state_root = r->cells,
+		.memory_bytes = 256 * MIB, .processes = 64, .cpu_percent = 100,
+		.microvm = { .kernel = getenv("RIG_KERNEL"), .allow_emulation = true } };
+
+	rig_guest_path(guest);
+	assert_int_equal(tier->probe(&s, found, &why), 0);
+	s.microvm.qemu = "/nonexistent";
+	assert_int_equal(tier->probe(&s, found, &why), ERR_UNSUPPORTED);
+	assert_string_equal(why.code, "qemu_missing");
+	s.microvm.qemu = NULL;
+	s.microvm.virtiofsd = "/nonexistent";
+	assert_int_equal(tier->probe(&s, found, &why), ERR_UNSUPPORTED);
+	assert_string_equal(why.code, "virtiofsd_missing");
+	s.microvm.virtiofsd = NULL;
+	s.microvm.kernel = "/nonexistent/vmlinuz-1";
+	assert_int_equal(tier->probe(&s, found, &why), ERR_UNSUPPORTED);
+	assert_string_equal(why.code, "kernel_missing");
+	sandbox_free(r->sb);
+	loop_close(r->l);
+	rig_remove(r->dir);
+	free(r);
+}
+
 int
 main(void)
 {
@@ -205,5 +260,7 @@ main(void)
 	}
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_reasons), cmocka_unit_test(test_works),
 		cmocka_unit_test(test_lost), cmocka_unit_test(test_walls) };
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	const struct CMUnitTest machine[] = { cmocka_unit_test(test_machine_reasons), cmocka_unit_test(test_works),
+		cmocka_unit_test(test_machine_lost) };
+	return tier == &tier_microvm ? cmocka_run_group_tests(machine, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -174,6 +174,19 @@ static inline void
 rig_peer(struct rig *r)
 {
 	int pair[2];
+	if (r->tier.tier != NULL && r->tier.tier->link != NULL) {
+		struct err e = { 0 };
+		while (!r->is_ready) /* nothing orders one channel behind the other */
+			rig_wait(r);
+		sandbox_detach(r->sb); /* a serial port takes one at a time */
+		pair[0] = r->tier.tier->link(&r->tier, ROLE_RUNTIME, &e);
+		if (pair[0] < 0)
+			fatal("%s", e.msg);
+		sandbox_attach(r->sb, pair[0]);
+		for (int before = r->ups; r->ups == before && !r->guest_ended;)
+			rig_wait(r);
+		return;
+	}
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
 	json_kv_z(wire_begin(r->runner, WIRE_PEER, 0), "role", "runtime");
 	assert_int_equal(wire_end(r->runner, STR(""), pair[1]), 0);
@@ -191,7 +204,8 @@ rig_tier_start(struct rig *r, const struct tier *t, struct tier_reason *why)
 	char path[RIG_PATH];
 	struct tier_spec s = { .home = r->run, .guest = path, .run_dir = r->run, .spool_dir = r->spool, .state_root = r->cells,
 		.mounts = { r->shared }, .mounts_n = 1, .memory_bytes = 1024 * (int64_t)MIB, .processes = 160, .cpu_percent = 400,
-		.container = { .socket = getenv("RIG_ENGINE"), .image = getenv("RIG_IMAGE") } };
+		.container = { .socket = getenv("RIG_ENGINE"), .image = getenv("RIG_IMAGE") },
+		.microvm = { .kernel = getenv("RIG_KERNEL"), .allow_emulation = true } };
 	int fd;
 
 	rig_guest_path(path);
@@ -216,7 +230,7 @@ rig_spawn(struct rig *r)
 		r->guest_ended = r->is_ready = false;
 		if (rig_tier_start(r, tier, &why) != 0)
 			fatal("%s", why.e.msg);
-		rig_boot(r, ",\"tier\":\"container\"");
+		rig_boot(r, strcmp(tier->name, "microvm") == 0 ? ",\"tier\":\"microvm\"" : ",\"tier\":\"container\"");
 		return;
 	}
 	rig_guest_path(path);

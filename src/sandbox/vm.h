@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT
+ * What the host and the first program of a virtual machine agree on. */
+#ifndef SANDBOX_VM_H
+#define SANDBOX_VM_H
+
+#include "sandbox/internal.h"
+
+#define VM_CONF         "/ithaca.conf" /* in the initial file system: two lines, token and directory of shelld */
+#define VM_MODULES      "/modules" /* there, loaded in the order of their names */
+#define VM_TAG          "ithaca" /* of the shared tree */
+#define VM_PORT_RUNNER  1
+#define VM_PORT_RUNTIME 2
+
+/* ---- inside (vm_init.c) ---- */
+
+bool vm_is_first(void);
+/* Returns in the process that becomes shelld, which is to listen in dir; the first one stays and carries bytes. */
+void vm_split(char dir[PLAN_PATH_MAX]);
+
+/* ---- outside, in a process of its own (vm_share.c) ---- */
+
+/* ithaca-guest --share SPEC PROGRAM ARG...: in a mount namespace of its own builds at a place of ours the tree that SPEC
+ * describes, and becomes PROGRAM, which shares it. SPEC: lines of a letter and a path: `t` where the tree is built, `d` a
+ * directory, `r` something of the host that may be read, `w` one that may be written, `l` a link of the host. */
+int vm_share(const char *spec, char *const *argv);
+
+#endif
