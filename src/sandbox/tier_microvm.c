@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -297,6 +298,64 @@ end(pid_t *pid)
 	*pid = 0;
 }
 
+/* ---- what a runner that was killed left: it would share the same directories for another minute ---- */
+
+static void
+note_processes(const struct tier_spec *s, const struct tier_run *run)
+{
+	char path[PLAN_PATH_MAX], text[64];
+	struct err e;
+
+	snprintf(path, sizeof(path), "%s/processes", s->run_dir);
+	snprintf(text, sizeof(text), "%d\n%d\n", (int)run->machine, (int)run->share);
+	if (file_write(path, str_of(text), 0600, &e) != 0)
+		log_warn("the processes of a machine are not noted", LOG_E(&e));
+}
+
+/* A number may be another process's by now: only one whose command line names our directory is ended. */
+static void
+end_left(const struct tier_spec *s, int64_t number)
+{
+	char path[64], *text = NULL;
+	size_t n = 0;
+	int pidfd = number > 1 ? (int)syscall(SYS_pidfd_open, (pid_t)number, 0) : -1;
+
+	if (pidfd < 0)
+		return;
+	snprintf(path, sizeof(path), "/proc/%lld/cmdline", (long long)number);
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	text = xcalloc(1, 64 * KIB);
+	ssize_t got = fd < 0 ? -1 : read(fd, text, 64 * KIB - 1);
+	n = got > 0 ? (size_t)got : 0;
+	if (str_find((struct str){ text, n }, str_of(s->run_dir)) >= 0 && syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0) {
+		struct pollfd p = { .fd = pidfd, .events = POLLIN };
+		(void)poll(&p, 1, SHARE_MS);
+		log_warn("a process of an earlier machine was ended", LOG_I("pid", number));
+	}
+	free(text);
+	close(pidfd);
+}
+
+static void
+end_orphans(const struct tier_spec *s)
+{
+	char path[PLAN_PATH_MAX], *text = NULL;
+	struct str rest, line;
+	size_t n;
+
+	snprintf(path, sizeof(path), "%s/processes", s->run_dir);
+	if (file_read_no_link(path, 256, &text, &n, NULL) != 0)
+		return;
+	rest = (struct str){ text, n };
+	while (str_next(&rest, '\n', &line)) {
+		int64_t number;
+		if (str_i64(line, &number) == 0)
+			end_left(s, number);
+	}
+	free(text);
+	unlink(path);
+}
+
 static int
 start_share(const struct tier_spec *s, const struct parts *p, struct tier_run *run, struct err *e)
 {
@@ -424,6 +483,7 @@ attempt(const struct tier_spec *s, const struct parts *p, struct tier_run *run, 
 		end(&run->share);
 		return e->code;
 	}
+	note_processes(s, run);
 	*link = fd;
 	return 0;
 }
@@ -447,6 +507,8 @@ start(const struct tier_spec *s, struct tier_run *out, int *link, struct tier_re
 	snprintf(run.dir, sizeof(run.dir), "%s", s->run_dir);
 	for (size_t i = 0; i < ARRAY_LEN(dirs) && rc == 0; i++)
 		rc = path_mkdirs(dirs[i], 0700, &e);
+	if (rc == 0)
+		end_orphans(s);
 	bool has_kvm = access("/dev/kvm", R_OK | W_OK) == 0;
 	if (rc == 0 && has_kvm)
 		rc = attempt(s, p, &run, KVM_START_MS, link, &e);
