@@ -145,11 +145,12 @@ guest_start(struct guest *g, const char *tier)
 	loop_work(g->r->loop, on_worker, on_done, g);
 }
 
-/* ---- a link of the runtime, where descriptors do not pass ---- */
+/* ---- a link of another role, where descriptors do not pass ---- */
 
 struct link_work {
 	struct guest *g;
-	guest_fn fn;
+	enum role who;
+	guest_link_fn fn;
 	void *arg;
 	struct tier_run run; /* as it was: the machine may be gone meanwhile, and then its sockets do not answer */
 	int fd;
@@ -161,7 +162,7 @@ on_link_worker(void *arg)
 {
 	struct link_work *w = arg;
 
-	w->fd = w->run.tier->link(&w->run, ROLE_RUNTIME, &w->e);
+	w->fd = w->run.tier->link(&w->run, w->who, &w->e);
 }
 
 static void
@@ -170,7 +171,7 @@ on_link_done(void *arg)
 	struct link_work *w = arg;
 
 	w->g->links--;
-	w->fn(w->arg, w->fd, w->fd < 0 ? &w->e : NULL);
+	w->fn(w->arg, w->who, w->fd, w->fd < 0 ? &w->e : NULL);
 	explicit_bzero(&w->run, sizeof w->run);
 	free(w);
 }
@@ -182,11 +183,11 @@ guest_needs_link(const struct guest *g)
 }
 
 void
-guest_link(struct guest *g, guest_fn fn, void *arg)
+guest_link(struct guest *g, enum role who, guest_link_fn fn, void *arg)
 {
 	struct link_work *w = xcalloc(1, sizeof *w);
 
-	*w = (struct link_work){ .g = g, .fn = fn, .arg = arg, .run = g->run, .fd = -1 };
+	*w = (struct link_work){ .g = g, .who = who, .fn = fn, .arg = arg, .run = g->run, .fd = -1 };
 	g->links++;
 	loop_work(g->r->loop, on_link_worker, on_link_done, w);
 }

@@ -117,9 +117,10 @@ struct guest;
 typedef void (*guest_fn)(void *arg, int link, const struct err *e);
 struct guest *guest_new(struct runner *r, guest_fn fn, void *arg);
 void guest_start(struct guest *g, const char *tier); /* not while it is busy */
-/* Whether no descriptor reaches what runs, so that the runtime takes a link of its own; NULL is fine. */
+/* Whether no descriptor reaches what runs, so that other roles take links of their own; NULL is fine. */
 bool guest_needs_link(const struct guest *g);
-void guest_link(struct guest *g, guest_fn fn, void *arg); /* makes one, and tells as guest_start does */
+typedef void (*guest_link_fn)(void *arg, enum role who, int link, const struct err *e);
+void guest_link(struct guest *g, enum role who, guest_link_fn fn, void *arg); /* makes one, and tells as guest_start does */
 bool guest_is_busy(const struct guest *g); /* a start or a link is under way; NULL is fine */
 void guest_cancel(struct guest *g); /* the start is to end soon, and without a link; NULL is fine */
 void guest_free(struct guest *g); /* ends and removes what runs: may block for seconds. Not while it is busy; NULL is fine */

@@ -119,17 +119,17 @@ process_of(struct runner *r, enum role role)
 
 static void process_ended(struct process *p);
 
-/* The runtime's end of a link into a machine; shelld has the other one already. */
+/* The other role's end of a link into a machine; shelld has its own already. */
 static void
-on_machine_link(void *arg, int fd, const struct err *e)
+on_machine_link(void *arg, enum role who, int fd, const struct err *e)
 {
-	struct process *p = arg, *runtime = process_of(p->r, ROLE_RUNTIME);
+	struct process *p = arg, *peer = process_of(p->r, who);
 
 	if (e != NULL) {
 		struct err copy = *e;
-		log_error("the runtime has no link to the machine", LOG_E(&copy));
-	} else if (runtime->link != NULL && p->link != NULL) {
-		send_fd(runtime, WIRE_PEER, "role", role_name(p->role), fd);
+		log_error("a role has no link to the machine", LOG_S("name", role_name(who)), LOG_E(&copy));
+	} else if (peer->link != NULL && p->link != NULL) {
+		send_fd(peer, WIRE_PEER, "role", role_name(p->role), fd);
 	}
 	if (fd >= 0)
 		close(fd);
@@ -137,14 +137,17 @@ on_machine_link(void *arg, int fd, const struct err *e)
 		process_ended(p); /* which had to wait for us */
 }
 
-/* Whether b is in a machine, which no descriptor reaches. It takes the runtime when it has its envelope: then is ready. */
+/* Whether one of them is in a machine, which no descriptor reaches. It takes others when it has its envelope: when it is
+ * ready. */
 static bool
-link_machine(struct process *b)
+link_machine(struct process *a, struct process *b)
 {
-	if (!guest_needs_link(b->guest))
+	struct process *p = guest_needs_link(a->guest) ? a : b, *other = p == a ? b : a;
+
+	if (!guest_needs_link(p->guest))
 		return false;
-	if (b->is_ready)
-		guest_link(b->guest, on_machine_link, b);
+	if (p->is_ready)
+		guest_link(p->guest, other->role, on_machine_link, p);
 	return true;
 }
 
@@ -158,7 +161,7 @@ make_links(struct process *p)
 
 		if ((a != p && b != p) || a->link == NULL || b->link == NULL)
 			continue;
-		if (link_machine(b))
+		if (link_machine(a, b))
 			continue;
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
 			log_error("no socket pair", LOG_S("error", strerror(errno)));

@@ -84,7 +84,7 @@ door_answer_put(struct buf *b, struct str nonce)
 ptrdiff_t
 door_hello_parse(struct str in, struct arena *a, struct door_hello *out, struct err *e)
 {
-	static const enum role roles[] = { ROLE_RUNNER, ROLE_RUNTIME };
+	static const enum role roles[] = { ROLE_RUNNER, ROLE_RUNTIME, ROLE_BROKER };
 	struct wire_frame f;
 	ptrdiff_t n = wire_parse(in, ROLE_RUNNER, ROLE_SHELLD, a, &f, e);
 

@@ -21,7 +21,7 @@ bool door_token_valid(struct str s);
 /* ---- inside ---- */
 
 struct door;
-/* fd is owned by the callee, which is ROLE_RUNNER or ROLE_RUNTIME by `who`. */
+/* fd is owned by the callee, which is ROLE_RUNNER, ROLE_RUNTIME or ROLE_BROKER by `who`. */
 typedef void (*door_fn)(void *arg, enum role who, int fd);
 /* Takes listen_fd. token is copied. */
 struct door *door_open(struct loop *l, int listen_fd, const char *token, door_fn fn, void *arg);

@@ -572,6 +572,8 @@ on_door(void *arg, enum role who, int fd)
 		runner_came(d, fd);
 	} else if (who == ROLE_RUNTIME && d->is_booted) {
 		shelld_runtime(d, fd);
+	} else if (who == ROLE_BROKER && d->is_booted) {
+		forward_broker(d, fd);
 	} else {
 		log_warn("a link was turned away", LOG_S("role", role_name(who)),
 			LOG_S("why", d->is_booted ? "another is waiting" : "there was no boot envelope yet"));

@@ -56,7 +56,7 @@ struct tier {
 	int (*start)(const struct tier_spec *s, struct tier_run *out, int *link, struct tier_reason *why);
 	/* Ends and removes it, whatever state it is in. */
 	void (*stop)(struct tier_run *run);
-	/* A new link for the runtime, blocking; NULL: descriptors pass, so it is a socket pair. */
+	/* A new link for the runtime or the broker, blocking; NULL: descriptors pass, so it is a socket pair. */
 	int (*link)(const struct tier_run *run, enum role who, struct err *e);
 };
 

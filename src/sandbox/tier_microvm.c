@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The microVM tier: a machine of QEMU with the distribution's kernel, an initial file system of ours, and one shared tree
- * (virtiofsd) in which everything has the path that it has on the host. It has no network device; two serial ports carry
- * the links of runner and runtime. KVM is believed when a machine answered with it, not because its device is there. */
+ * (virtiofsd) in which everything has the path that it has on the host. It has no network device; a serial port each carries
+ * the links of runner, runtime and broker. KVM is believed when a machine answered with it, not because its device is there. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -399,7 +399,9 @@ start_machine(const struct tier_spec *s, const struct parts *p, struct tier_run 
 		"virtio-serial-pci", "-chardev", TEXT("socket,id=runner,path=%s/runner.sock,server=on,wait=off", s->run_dir), "-device",
 		TEXT("virtserialport,chardev=runner,nr=%d,name=runner", VM_PORT_RUNNER), "-chardev",
 		TEXT("socket,id=runtime,path=%s/runtime.sock,server=on,wait=off", s->run_dir), "-device",
-		TEXT("virtserialport,chardev=runtime,nr=%d,name=runtime", VM_PORT_RUNTIME), NULL };
+		TEXT("virtserialport,chardev=runtime,nr=%d,name=runtime", VM_PORT_RUNTIME), "-chardev",
+		TEXT("socket,id=broker,path=%s/broker.sock,server=on,wait=off", s->run_dir), "-device",
+		TEXT("virtserialport,chardev=broker,nr=%d,name=broker", VM_PORT_BROKER), NULL };
 #undef TEXT
 	char log[PLAN_PATH_MAX];
 

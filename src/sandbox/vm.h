@@ -10,6 +10,8 @@
 #define VM_TAG          "ithaca" /* of the shared tree */
 #define VM_PORT_RUNNER  1
 #define VM_PORT_RUNTIME 2
+#define VM_PORT_BROKER  3
+#define VM_PORTS        3
 
 /* ---- inside (vm_init.c) ---- */
 

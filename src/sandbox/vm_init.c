@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * ithaca-guest as the first program of a virtual machine: loads what reaches the host, makes the tree that the host shares
- * the root, and carries bytes between two serial ports and the socket of shelld. It brings up no network. When shelld ends
+ * the root, and carries bytes between serial ports and the socket of shelld. It brings up no network. When shelld ends
  * the machine goes off. Invariant: a port's bytes go to shelld only behind a hello with the token of this start, and each
  * hello begins a new link, whatever an earlier one left on the port. */
 #include <dirent.h>
@@ -278,7 +278,7 @@ static void NORETURN
 carry(struct port *ports, size_t n, pid_t shelld)
 {
 	for (;;) {
-		struct pollfd fds[4];
+		struct pollfd fds[2 * VM_PORTS];
 		int status, timeout = 1000;
 
 		for (size_t i = 0; i < n; i++) {
@@ -305,7 +305,7 @@ carry(struct port *ports, size_t n, pid_t shelld)
 void
 vm_split(char dir[PLAN_PATH_MAX])
 {
-	static struct port ports[2]; /* too large for the stack, and there is one bridge */
+	static struct port ports[VM_PORTS]; /* too large for the stack, and there is one bridge */
 	static char socket[PLAN_PATH_MAX + 16];
 	char token[DOOR_TOKEN_SIZE], path[PLAN_PATH_MAX + 16];
 
@@ -325,5 +325,6 @@ vm_split(char dir[PLAN_PATH_MAX])
 	signal(SIGPIPE, SIG_IGN);
 	port_open(&ports[0], VM_PORT_RUNNER, ROLE_RUNNER, token, socket);
 	port_open(&ports[1], VM_PORT_RUNTIME, ROLE_RUNTIME, token, socket);
-	carry(ports, 2, pid);
+	port_open(&ports[2], VM_PORT_BROKER, ROLE_BROKER, token, socket);
+	carry(ports, VM_PORTS, pid);
 }

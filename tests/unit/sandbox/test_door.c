@@ -170,7 +170,7 @@ test_turned_away(void **state)
 	hello(&b, ROLE_RUNTIME, other);
 	expect_turned_away(s, say(s, b.p, b.n));
 	buf_fini(&b);
-	hello(&b, ROLE_BROKER, s->token); /* has no link to shelld */
+	hello(&b, ROLE_CLIENT, s->token); /* has no link to shelld */
 	expect_turned_away(s, say(s, b.p, b.n));
 	buf_fini(&b);
 	hello(&b, ROLE_RUNNER, s->token); /* a wall of bytes instead of a frame */
