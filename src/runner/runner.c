@@ -192,10 +192,16 @@ on_hangup(void *arg)
 		runner_stop(r);
 }
 
+/* Who started us may still wait for a sidecar, with his work behind it. */
 static void
 on_idle_timer(void *arg)
 {
-	runner_stop(arg);
+	struct runner *r = arg;
+
+	if (r->client != NULL)
+		timer_again(r->idle_timer, config_int(r->settings.config, "runner.idle_ms"));
+	else
+		runner_stop(r);
 }
 
 void
