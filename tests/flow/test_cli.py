@@ -27,7 +27,7 @@ JSON_OPERANDS = {
     "session delete": ["SESSION"],
 }
 STDIN = {"secret set": "value-of-a-secret"}
-ELSEWHERE = {"catalog fetch"}  # needs a server: flow/catalog
+ELSEWHERE = {"catalog fetch", "image build", "image list"}  # need a server: flow/catalog, tests/tiers
 
 
 class Words(Case):
