@@ -152,10 +152,21 @@ is_alive(pid_t pid)
 	return fd >= 0 ? poll(&p, 1, 0) == 0 : errno != ESRCH && errno != EINVAL;
 }
 
-/* Groups of a shelld that is no more. */
+/* A process id means something in its own namespace only, and two may share a hierarchy: names of groups have both. */
+static unsigned long
+pid_namespace(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/pid", &st) == 0 ? (unsigned long)st.st_ino : 0;
+}
+
+/* Groups of a shelld of this namespace that is no more. */
 static void
 remove_stale(const char *base)
 {
+	unsigned long here = pid_namespace();
+	char *end;
 	char path[CGROUP_PATH_MAX + 256];
 	DIR *d = opendir(base);
 	if (d == NULL)
@@ -163,7 +174,9 @@ remove_stale(const char *base)
 	for (const struct dirent *x = readdir(d); x != NULL; x = readdir(d)) {
 		if (strncmp(x->d_name, CELL_PREFIX, strlen(CELL_PREFIX)) != 0)
 			continue;
-		long pid = strtol(x->d_name + strlen(CELL_PREFIX), NULL, 10);
+		if (strtoul(x->d_name + strlen(CELL_PREFIX), &end, 10) != here || *end != '-')
+			continue;
+		long pid = strtol(end + 1, NULL, 10);
 		if (pid > 0 && !is_alive((pid_t)pid)) {
 			snprintf(path, sizeof(path), "%s/%s", base, x->d_name);
 			rmdir(path);
@@ -356,7 +369,8 @@ cgroup_new(struct cgroups *g, struct cgroup *out, int fds[CGROUP_DIRS], size_t *
 	for (int i = 0; i < CGROUP_DIRS; i++) {
 		if (g->base[i][0] == '\0')
 			continue;
-		int n = snprintf(c.dir[i], sizeof(c.dir[i]), "%s/" CELL_PREFIX "%d-%u", g->base[i], (int)getpid(), number);
+		int n = snprintf(c.dir[i], sizeof(c.dir[i]), "%s/" CELL_PREFIX "%lu-%d-%u", g->base[i], pid_namespace(),
+			(int)getpid(), number);
 		if (n < 0 || (size_t)n >= sizeof(c.dir[i]) || mkdir(c.dir[i], 0755) != 0) {
 			c.dir[i][0] = '\0';
 			goto fail;

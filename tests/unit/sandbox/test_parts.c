@@ -270,10 +270,12 @@ put(const char *dir, const char *name, const char *text)
 static void
 test_cgroup_v1(void **state)
 {
-	char dir[] = "/tmp/ithaca-cgroup-XXXXXX", text[1024], path[128];
+	char dir[] = "/tmp/ithaca-cgroup-XXXXXX", text[1024], path[128], elsewhere[128];
 	struct cgroups g;
+	struct stat ns;
 
 	assert_non_null(mkdtemp(dir));
+	assert_int_equal(stat("/proc/self/ns/pid", &ns), 0);
 	snprintf(text, sizeof(text),
 		"30 1 0:30 / %s/memory rw - cgroup cgroup rw,memory\n31 1 0:31 /box %s/pids rw,x shared:1 - cgroup cgroup rw,pids\n"
 		"32 1 0:32 / %s/none rw - cgroup cgroup rw,cpuset\n", dir, dir, dir);
@@ -281,8 +283,10 @@ test_cgroup_v1(void **state)
 	put(dir, "proc/cgroup", "3:memory:/a/b\n2:pids:/box/c\n1:cpuset:/\n0::/\n");
 	put(dir, "memory/a/b/cgroup.procs", "");
 	put(dir, "pids/c/cgroup.procs", "");
-	snprintf(path, sizeof(path), "%s/memory/a/b/ithaca-cell-999999999-1", dir);
+	snprintf(path, sizeof(path), "%s/memory/a/b/ithaca-cell-%lu-999999999-1", dir, (unsigned long)ns.st_ino);
 	assert_int_equal(mkdir(path, 0755), 0); /* of a shelld that is no more */
+	snprintf(elsewhere, sizeof(elsewhere), "%s/memory/a/b/ithaca-cell-1-999999999-1", dir);
+	assert_int_equal(mkdir(elsewhere, 0755), 0); /* of another pid namespace, where it may live */
 	snprintf(path, sizeof(path), "%s/proc", dir);
 	cgroups_open(&g, path);
 	assert_int_equal(g.version, CGROUP_V1);
@@ -292,8 +296,9 @@ test_cgroup_v1(void **state)
 	assert_string_equal(g.base[CGROUP_PIDS], path);
 	assert_string_equal(g.base[CGROUP_CPU], "");
 	assert_int_equal(cgroups_level(&g), LIMITS_CGROUP);
-	snprintf(path, sizeof(path), "%s/memory/a/b/ithaca-cell-999999999-1", dir);
+	snprintf(path, sizeof(path), "%s/memory/a/b/ithaca-cell-%lu-999999999-1", dir, (unsigned long)ns.st_ino);
 	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(access(elsewhere, F_OK), 0);
 	rig_remove(dir);
 }
 
