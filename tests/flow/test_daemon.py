@@ -533,7 +533,7 @@ class Tiers(DaemonCase):
         self.assertIn("no meaning without commands", p.stdout + p.stderr)
 
     def test_refusals(self):
-        for config, code, fix in (("tier: microvm\n", "tier_not_available", "tier: cell"),
+        for config, code, fix in (("tier: microvm\nmicrovm: { kernel: /nowhere }\n", "_missing", "install"),
                                   ("tier: auto\ntier_min: container\n", "tier_below_minimum", "lower tier_min")):
             self.config(config)
             for command in (["start"], ["run", "hello"]):
