@@ -38,6 +38,11 @@ class Fixture(http.server.ThreadingHTTPServer):
             def log_message(self, *args):
                 pass
 
+            def end_headers(self):
+                if self.headers.get("Connection", "").lower() == "close":
+                    self.send_header("Connection", "close")  # as servers do: the client does not use it again
+                super().end_headers()
+
             def answer(self):
                 n = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(n)
