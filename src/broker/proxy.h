@@ -98,7 +98,7 @@ void proxy_runtime(struct proxy *x, struct wire *w); /* who is told; NULL: nobod
 void proxy_shelld(struct proxy *x, int fd);          /* takes fd: the link to a (new) shelld */
 void proxy_grant(struct proxy *x, const struct wire_msg *m); /* GRANT */
 
-/* ---- between proxy.c and proxy_service.c ---- */
+/* ---- between the proxy and proxy_service.c ---- */
 
 struct service_call;
 struct proxied;
@@ -122,7 +122,7 @@ bool proxied_count(struct proxied *c, size_t n) MUST_USE;
 /* Ends with an answer of the proxy's own; or, where one has begun, by cutting it. c is gone or on
  * its way. */
 void proxied_refuse(struct proxied *c, int status, const char *phrase, const char *text);
-void proxied_cut(struct proxied *c);
+void proxied_cut(struct proxied *c, const struct err *e); /* e NULL: cancelled */
 void proxied_finish(struct proxied *c);   /* everything was written */
 void proxied_answered(struct proxied *c); /* an answer has begun: no other can be given */
 void proxied_alive(struct proxied *c);    /* a byte moved */

@@ -96,7 +96,7 @@ pump_request(struct service_call *s)
 			return false;
 		}
 		if (payload.n > 0 && stream_write(s->fetch, 0, payload) != payload.n) {
-			proxied_cut(s->c);
+			proxied_cut(s->c, NULL);
 			return false;
 		}
 		if (payload.n > 0 && !proxied_count(s->c, payload.n))
@@ -110,7 +110,7 @@ pump_request(struct service_call *s)
 	if (s->body.is_done && in->n > 0)
 		proxied_consume(s->c, in->n);
 	if (!s->body.is_done && in->n == 0 && proxied_ended(s->c)) {
-		proxied_cut(s->c); /* the rest of the request never comes */
+		proxied_cut(s->c, NULL); /* the rest of the request never comes */
 		return false;
 	}
 	return true;
@@ -156,7 +156,7 @@ write_head(struct service_call *s, int64_t status, struct str lines)
 		buf_add_z(&b, "Transfer-Encoding: chunked\r\n");
 	buf_add_z(&b, "Connection: close\r\n\r\n");
 	if (b.overflow || stream_write(proxied_stream(s->c), 0, buf_str(&b)) != b.n)
-		proxied_cut(s->c);
+		proxied_cut(s->c, NULL);
 	buf_fini(&b);
 }
 
@@ -181,7 +181,7 @@ pump_answer(struct service_call *s)
 		if (done == n && !s->is_http10)
 			done = stream_write(to, 0, STR("\r\n")) == 0 ? 0 : n;
 		if (done != n) {
-			proxied_cut(s->c);
+			proxied_cut(s->c, NULL);
 			return false;
 		}
 		buf_consume(&s->out, n);
@@ -193,7 +193,7 @@ pump_answer(struct service_call *s)
 	if (s->out.n > 0 || !s->fetch_ended || stream_credit(to) <= CHUNK_ROOM)
 		return true;
 	if (s->sends_body && !s->is_http10 && stream_write(to, 0, STR("0\r\n\r\n")) == 0)
-		proxied_cut(s->c);
+		proxied_cut(s->c, NULL);
 	else
 		proxied_finish(s->c);
 	return false;

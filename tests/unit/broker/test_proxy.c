@@ -21,6 +21,7 @@ static void test_freeaddrinfo(struct addrinfo *list);
 #define getaddrinfo  test_getaddrinfo
 #define freeaddrinfo test_freeaddrinfo
 #include "broker/proxy.c"
+#include "broker/proxy_connect.c"
 #undef getaddrinfo
 #undef freeaddrinfo
 
