@@ -173,8 +173,10 @@ grant_has_service(const struct grant *g, struct str name)
 	return false;
 }
 
-bool
-grant_is_spent(const struct grant *g)
+size_t
+grant_left(const struct grant *g)
 {
-	return g->quota_bytes > 0 && g->used_bytes >= g->quota_bytes;
+	if (g->quota_bytes == 0)
+		return SIZE_MAX;
+	return (size_t)MAX(g->quota_bytes - g->used_bytes, 0);
 }

@@ -40,6 +40,7 @@ proxied_free(struct proxied *c)
 	buf_fini(&c->head);
 	buf_fini(&c->out);
 	buf_fini(&c->headers);
+	buf_fini(&c->line);
 	free(c->cell);
 	free(c);
 }
@@ -186,7 +187,7 @@ begin(struct proxied *c)
 	char target[ENDPOINT_TEXT_SIZE];
 	struct err why;
 
-	if (grant_is_spent(c->g)) {
+	if (grant_left(c->g) == 0) {
 		snprintf(why.msg, sizeof(why.msg),
 			"egress denied: the session's egress.quota_mb is spent");
 		proxy_tell_denied(c->x, c->g, "quota", "egress.quota_mb", why.msg);
@@ -313,6 +314,7 @@ on_shelld_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 	buf_init(&c->head, EGRESS_HEAD_MAX);
 	buf_init(&c->out, 4 * PROXY_CHUNK);
 	buf_init(&c->headers, EGRESS_HEAD_MAX);
+	buf_init(&c->line, PROXY_CHUNK);
 	c->timer = timer_start(x->l, EGRESS_HEAD_MS, on_timer, c);
 	c->stream = stream_open(w, m->id, &handler, c);
 	if (x->n > EGRESS_ALL_MAX)

@@ -85,7 +85,7 @@ const struct grant_host *grant_host_find(const struct grant *g, const struct end
  */
 const char *grant_address_refusal(const struct grant *g, const struct sockaddr *sa, bool is_mapped);
 bool grant_has_service(const struct grant *g, struct str name);
-bool grant_is_spent(const struct grant *g);
+size_t grant_left(const struct grant *g); /* bytes of its quota; SIZE_MAX: it has none */
 
 /* ---- proxy.c: connections of cells ---- */
 
@@ -123,7 +123,7 @@ bool proxied_count(struct proxied *c, size_t n) MUST_USE;
  * its way. */
 void proxied_refuse(struct proxied *c, int status, const char *phrase, const char *text);
 void proxied_cut(struct proxied *c, const struct err *e); /* e NULL: cancelled */
-void proxied_finish(struct proxied *c);   /* everything was written */
+void proxied_finish(struct proxied *c);                   /* everything was written */
 void proxied_answered(struct proxied *c); /* an answer has begun: no other can be given */
 void proxied_alive(struct proxied *c);    /* a byte moved */
 

@@ -28,6 +28,9 @@ enum state {
 	ST_SERVICE,
 };
 
+/* What comes from the server next. A tunnel has bytes only. */
+enum answer { ANSWER_BODY, ANSWER_STATUS, ANSWER_INTERIM };
+
 struct address {
 	struct sockaddr_storage sa;
 	socklen_t n;
@@ -56,6 +59,8 @@ struct proxied {
 	struct buf head; /* the request's, while it is needed: what r points into */
 	struct buf out;  /* for the server, written anew; not of a tunnel */
 	struct buf headers;
+	enum answer answer;
+	struct buf line; /* of the answer's head, as far as it came */
 	struct proxy_request r;
 	struct proxy_body body;
 	bool cell_ended, server_ended, has_shut, has_answered;

@@ -4,20 +4,19 @@
  * checked. */
 #include "broker/proxy_internal.h"
 
-#define REPORT_BYTES (1 * (int64_t)MIB) /* used, before the runtime is told again */
+#define ANSWER_LINE_MAX 1024 /* of a status line, or a header of an interim answer */
+#define ANSWER_SPARE    (2 * ANSWER_LINE_MAX)
+#define REPORT_BYTES    (1 * (int64_t)MIB) /* used, before the runtime is told again */
 
-bool
-proxied_count(struct proxied *c, size_t n)
+/* Another connection of the session may have spent it. false: c is gone. */
+static bool
+has_quota(struct proxied *c)
 {
 	struct grant *g = c->g;
 	char text[96];
 	struct err e;
 
-	proxied_alive(c);
-	g->used_bytes += (int64_t)n;
-	if (g->used_bytes - g->reported_bytes >= REPORT_BYTES)
-		proxy_tell_use(c->x, g);
-	if (!grant_is_spent(g))
+	if (grant_left(g) > 0)
 		return true;
 	snprintf(text, sizeof(text), "the session's egress.quota_mb of %lld MiB is spent",
 		(long long)(g->quota_bytes / (int64_t)MIB));
@@ -27,10 +26,33 @@ proxied_count(struct proxied *c, size_t n)
 	return false;
 }
 
+bool
+proxied_count(struct proxied *c, size_t n)
+{
+	struct grant *g = c->g;
+
+	proxied_alive(c);
+	g->used_bytes += (int64_t)n;
+	if (g->used_bytes - g->reported_bytes >= REPORT_BYTES)
+		proxy_tell_use(c->x, g);
+	return has_quota(c);
+}
+
 static bool
 has_more(const struct proxied *c)
 {
 	return c->r.what == PROXY_CONNECT ? c->in.n > 0 : c->out.n > 0;
+}
+
+/* How many bytes of the server the cell can take: the head of an answer grows by a line. */
+static size_t
+room(struct proxied *c)
+{
+	size_t credit = stream_credit(c->stream);
+
+	if (c->answer == ANSWER_BODY)
+		return credit;
+	return credit > ANSWER_SPARE ? credit - ANSWER_SPARE : 0;
 }
 
 static void
@@ -38,7 +60,7 @@ watch_set(struct proxied *c)
 {
 	int events = has_more(c) ? LOOP_WRITE : 0;
 
-	if (!c->server_ended && stream_credit(c->stream) > 0)
+	if (!c->server_ended && room(c) > 0)
 		events |= LOOP_READ;
 	watch_update(c->watch, events);
 }
@@ -78,6 +100,9 @@ send_some(struct proxied *c, struct str bytes)
 {
 	size_t taken = 0;
 
+	if (bytes.n > 0 && !has_quota(c))
+		return -1;
+	bytes = str_sub(bytes, 0, grant_left(c->g)); /* proxied_count cuts when that is all */
 	while (taken < bytes.n) {
 		ssize_t n =
 			send(c->fd, bytes.p + taken, bytes.n - taken, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -144,13 +169,68 @@ pump_out(struct proxied *c)
 	return pass_end(c);
 }
 
+static bool
+to_cell(struct proxied *c, struct str bytes)
+{
+	return stream_write(c->stream, 0, bytes) == bytes.n;
+}
+
+/* A line of an answer's head, whole. A connection of the cell serves one request: the program is
+ * told, whatever the server says, because one that uses it again finds it closed and may have sent
+ * what it cannot send twice. */
+static bool
+pass_line(struct proxied *c, struct str line)
+{
+	bool is_interim = str_starts(line, "HTTP/1.") && line.n > 9 && line.p[9] == '1' &&
+			  !str_starts(str_sub(line, 9, line.n), "101");
+
+	if (!to_cell(c, line))
+		return false;
+	if (c->answer == ANSWER_INTERIM) {
+		c->answer = str_trim(line).n == 0 ? ANSWER_STATUS : ANSWER_INTERIM;
+		return true;
+	}
+	c->answer = is_interim ? ANSWER_INTERIM : ANSWER_BODY;
+	if (is_interim || !str_starts(line, "HTTP/1."))
+		return true;
+	return to_cell(c, STR("Connection: close\r\n"));
+}
+
+static bool
+pass_in(struct proxied *c, struct str bytes)
+{
+	while (bytes.n > 0 && c->answer != ANSWER_BODY) {
+		ptrdiff_t at = str_find_char(bytes, '\n');
+		size_t n = at < 0 ? bytes.n : (size_t)at + 1;
+
+		if (c->line.n + n > ANSWER_LINE_MAX) { /* no head that we know */
+			c->answer = ANSWER_BODY;
+			if (!to_cell(c, buf_str(&c->line)))
+				return false;
+			break;
+		}
+		buf_add(&c->line, bytes.p, n);
+		bytes = str_sub(bytes, n, bytes.n);
+		if (at >= 0) {
+			bool ok = pass_line(c, buf_str(&c->line));
+
+			buf_reset(&c->line);
+			if (!ok)
+				return false;
+		}
+	}
+	return to_cell(c, bytes);
+}
+
 /* From the server to the cell. false: c is gone. */
 static bool
 pump_in(struct proxied *c)
 {
-	while (!c->server_ended && stream_credit(c->stream) > 0) {
-		ssize_t n = recv(c->fd, c->x->chunk, MIN(stream_credit(c->stream), PROXY_CHUNK),
-			MSG_DONTWAIT);
+	while (!c->server_ended && room(c) > 0) {
+		if (!has_quota(c))
+			return false;
+		ssize_t n = recv(c->fd, c->x->chunk,
+			MIN(MIN(room(c), PROXY_CHUNK), grant_left(c->g)), MSG_DONTWAIT);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -162,13 +242,16 @@ pump_in(struct proxied *c)
 		}
 		if (n == 0) {
 			c->server_ended = true;
+			if (c->answer != ANSWER_BODY && !to_cell(c, buf_str(&c->line))) {
+				proxied_cut(c, NULL);
+				return false;
+			}
 			if (c->r.what == PROXY_CONNECT)
 				stream_eof(c->stream);
 			return pass_end(c);
 		}
 		c->has_answered = true;
-		if (stream_write(c->stream, 0, (struct str){ c->x->chunk, (size_t)n }) !=
-			(size_t)n) {
+		if (!pass_in(c, (struct str){ c->x->chunk, (size_t)n })) {
 			proxied_cut(c, NULL);
 			return false;
 		}
@@ -239,6 +322,7 @@ proxied_relay(struct proxied *c)
 		}
 	} else {
 		proxy_body_init(&c->body, &c->r);
+		c->answer = ANSWER_STATUS;
 		write_head(c);
 	}
 	proxied_relay_out(c);
