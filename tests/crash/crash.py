@@ -149,11 +149,11 @@ class CrashCase(Case):
         self.assertEqual(self.groups(), [])
 
     def groups(self):
-        """Control groups of cells that a shelld of this test made."""
+        """Control groups of cells that a shelld of this test made: ithaca-cell-NAMESPACE-PID-NUMBER."""
         found = []
         for base, dirs, _ in os.walk("/sys/fs/cgroup"):
             mine = [d for d in dirs if d.startswith("ithaca-cell-")]
-            found += [os.path.join(base, d) for d in mine if int(d.split("-")[2]) in self.shellds]
+            found += [os.path.join(base, d) for d in mine if int(d.split("-")[3]) in self.shellds]
             dirs[:] = [d for d in dirs if d not in mine]
         return found
 
@@ -165,7 +165,7 @@ class CrashCase(Case):
             tops = [role_of(a) for _, parent, a in self.mine() if role_of(a) and parent != shelld and role_of(a) != "shelld"]
             zygotes = [pid for pid, parent, a in self.mine() if shelld and parent == shelld]
             sockets = {n for n in os.listdir(os.path.join(self.home, "run")) if n.endswith(".sock")}
-            stale = [g for g in self.groups() if int(os.path.basename(g).split("-")[2]) in self.dead]
+            stale = [g for g in self.groups() if int(os.path.basename(g).split("-")[3]) in self.dead]
             if sorted(tops) == ["broker", "runner", "runtime"] and len(zygotes) == 1 and not stale and \
                     sockets == {"rpc.sock", "control.sock", "shelld.sock"}:
                 return
