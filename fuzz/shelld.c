@@ -68,7 +68,8 @@ start(void)
 	outbox_init(&d->zygote, pair[0]);
 	d->has_facts = d->is_booted = true;
 	d->facts = (struct sandbox_facts){ .level = CELL_FULL, .limits = LIMITS_SOFT };
-	d->ceiling = (struct ceiling){ .run_dir = dir, .spool_dir = dir, .mode_max = CELL_WORKSPACE_WRITE, .orphan_ms = 1 << 30 };
+	d->ceiling = (struct ceiling){ .run_dir = dir, .spool_dir = dir, .state_root = dir, .mode_max = CELL_WORKSPACE_WRITE,
+		.orphan_ms = 1 << 30 }; /* no input names files of others */
 	d->orphan = timer_start(d->l, 1 << 30, on_pass, NULL);
 }
 

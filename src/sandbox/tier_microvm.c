@@ -173,7 +173,7 @@ write_initrd(const struct tier_spec *s, const struct parts *p, const char *token
 	buf_init(&b, INITRD_MAX);
 	cpio_add(&b, "dev", S_IFDIR | 0755, STR(""));
 	cpio_add(&b, "modules", S_IFDIR | 0755, STR(""));
-	cpio_add(&b, VM_CONF + 1, S_IFREG | 0600, str_of(conf));
+	cpio_add(&b, &VM_CONF[1], S_IFREG | 0600, str_of(conf));
 	int rc = add_file(&b, "init", S_IFREG | 0755, s->guest, INITRD_MAX, e);
 	if (rc == 0)
 		rc = add_modules(&b, p, e);
@@ -386,27 +386,26 @@ start_machine(const struct tier_spec *s, const struct parts *p, struct tier_run 
 {
 	int64_t mib = s->memory_bytes / MIB;
 	bool is_kvm = strcmp(run->accel, "kvm") == 0;
-	char text[12][PLAN_PATH_MAX + 128];
-	size_t n = 0;
-#define TEXT(...) (snprintf(text[n], sizeof(text[n]), __VA_ARGS__), text[n++])
+	struct arena *a = arena_new(256 * KIB);
 	const char *const argv[] = { p->qemu, "-M", "q35", "-accel", is_kvm ? "kvm" : "tcg,thread=multi", "-cpu", is_kvm ? "host" : "max",
-		"-smp", TEXT("%d", CPUS), "-m", TEXT("%lldM", (long long)mib), "-object",
-		TEXT("memory-backend-memfd,id=mem,size=%lldM,share=on", (long long)mib), "-numa", "node,memdev=mem", "-nodefaults",
+		"-smp", arena_printf(a, "%d", CPUS), "-m", arena_printf(a, "%lldM", (long long)mib), "-object",
+		arena_printf(a, "memory-backend-memfd,id=mem,size=%lldM,share=on", (long long)mib), "-numa", "node,memdev=mem", "-nodefaults",
 		"-no-user-config", "-display", "none", "-no-reboot", "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny",
-		"-kernel", p->kernel, "-initrd", TEXT("%s/initrd", s->run_dir), "-append",
-		"console=ttyS0 quiet panic=-1 nokaslr mitigations=off", "-serial", TEXT("file:%s/console.log", s->run_dir), "-chardev",
-		TEXT("socket,id=fs,path=%s/fs.sock", s->run_dir), "-device", "vhost-user-fs-pci,chardev=fs,tag=" VM_TAG, "-device",
-		"virtio-serial-pci", "-chardev", TEXT("socket,id=runner,path=%s/runner.sock,server=on,wait=off", s->run_dir), "-device",
-		TEXT("virtserialport,chardev=runner,nr=%d,name=runner", VM_PORT_RUNNER), "-chardev",
-		TEXT("socket,id=runtime,path=%s/runtime.sock,server=on,wait=off", s->run_dir), "-device",
-		TEXT("virtserialport,chardev=runtime,nr=%d,name=runtime", VM_PORT_RUNTIME), "-chardev",
-		TEXT("socket,id=broker,path=%s/broker.sock,server=on,wait=off", s->run_dir), "-device",
-		TEXT("virtserialport,chardev=broker,nr=%d,name=broker", VM_PORT_BROKER), NULL };
-#undef TEXT
+		"-kernel", p->kernel, "-initrd", arena_printf(a, "%s/initrd", s->run_dir), "-append",
+		"console=ttyS0 quiet panic=-1 nokaslr mitigations=off", "-serial", arena_printf(a, "file:%s/console.log", s->run_dir), "-chardev",
+		arena_printf(a, "socket,id=fs,path=%s/fs.sock", s->run_dir), "-device", "vhost-user-fs-pci,chardev=fs,tag=" VM_TAG, "-device",
+		"virtio-serial-pci", "-chardev", arena_printf(a, "socket,id=runner,path=%s/runner.sock,server=on,wait=off", s->run_dir), "-device",
+		arena_printf(a, "virtserialport,chardev=runner,nr=%d,name=runner", VM_PORT_RUNNER), "-chardev",
+		arena_printf(a, "socket,id=runtime,path=%s/runtime.sock,server=on,wait=off", s->run_dir), "-device",
+		arena_printf(a, "virtserialport,chardev=runtime,nr=%d,name=runtime", VM_PORT_RUNTIME), "-chardev",
+		arena_printf(a, "socket,id=broker,path=%s/broker.sock,server=on,wait=off", s->run_dir), "-device",
+		arena_printf(a, "virtserialport,chardev=broker,nr=%d,name=broker", VM_PORT_BROKER), NULL };
 	char log[PLAN_PATH_MAX];
 
 	snprintf(log, sizeof(log), "%s/qemu.log", s->run_dir);
-	return spawn(argv, log, &run->machine, e);
+	int rc = spawn(argv, log, &run->machine, e);
+	arena_free(a);
+	return rc;
 }
 
 struct watcher {

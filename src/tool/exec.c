@@ -279,7 +279,7 @@ static void
 add_walls(const struct run *r, const struct exec_status *st, char line[STATUS_MAX])
 {
 	static const char *const words[] = { "Read-only file system", "Permission denied", "Operation not permitted",
-		"Function not " "implemented", "Network is unreachable", "Could not resolve", "name resolution",
+		("Function not " "implemented"), "Network is unreachable", "Could not resolve", "name resolution",
 		"No space left on device", "Too many open files", "Resource temporarily unavailable" };
 	const struct tool_env *env = r->c->env;
 	struct str all = joined(r->c->a, (struct str){ r->head, r->head_n },
