@@ -714,8 +714,9 @@ cell_env(const struct cell *c, struct str additions, struct buf *out, struct err
 	const char *path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	bool is_full = c->kind == KIND_FULL;
 	const char *own_path = getenv("PATH"), *own_home = getenv("HOME"), *own_user = getenv("USER");
-	const char *home = is_full ? "/home/agent" : arena_printf(c->arena, "%s/home", c->plan.state);
-	const char *tmp = is_full ? "/tmp" : arena_printf(c->arena, "%s/runs/" RUN_DEFAULT "/tmp", c->plan.state);
+	const char *home = is_full ? "/home/agent" : arena_printf(c->arena, "%s/data", c->plan.state);
+	const char *tmp = is_full ? "/tmp" : arena_printf(c->arena, "%s/" TMP_NAME, c->plan.state);
+	const char *cache = is_full ? "/home/agent/" CACHE_NAME : arena_printf(c->arena, "%s/cache", c->plan.state);
 	bool is_host = c->kind == KIND_HOST;
 	const struct variable vars[] = {
 		{ "PATH", is_host && own_path != NULL ? own_path : path },
@@ -723,6 +724,7 @@ cell_env(const struct cell *c, struct str additions, struct buf *out, struct err
 		{ "USER", is_host && own_user != NULL ? own_user : "agent" },
 		{ "LOGNAME", is_host && own_user != NULL ? own_user : "agent" },
 		{ "SHELL", "/bin/sh" }, { "LANG", "C.UTF-8" }, { "TERM", "dumb" }, { "TMPDIR", is_host ? "/tmp" : tmp },
+		{ "XDG_CACHE_HOME", cache },
 	};
 	/* NO_PROXY names what is in the cell itself: its own servers, and the proxy. Node.js looks only where it is told to. */
 	const char *proxy = "http://127.0.0.1:3128", *inside = "localhost,127.0.0.1,::1";
@@ -733,7 +735,7 @@ cell_env(const struct cell *c, struct str additions, struct buf *out, struct err
 	};
 	struct str rest = additions, one;
 
-	add_variables(vars, ARRAY_LEN(vars), additions, out);
+	add_variables(vars, ARRAY_LEN(vars) - is_host, additions, out); /* on the host its own cache: the last one is ours */
 	if (is_full && c->plan.has_proxy)
 		add_variables(ways_out, ARRAY_LEN(ways_out), additions, out);
 	while (str_next(&rest, '\0', &one)) {

@@ -27,6 +27,7 @@
 #define JOBS_MAX         4096u /* commands at once in all cells */
 #define RUNS_KEPT        16u /* directories of runs of one cell; the oldest go */
 #define RUN_DEFAULT      "main"
+#define CACHE_NAME       ".cache" /* in the home: where cache/ of the state directory is mounted */
 #define SHELLS_MAX       8u /* persistent shells in one cell */
 #define WAITERS_MAX      256u /* requests that wait for the same end */
 #define TERMINAL_MAX     10000 /* rows, and columns */
@@ -71,7 +72,8 @@ enum cell_kind {
  * ORDER_SPARE: fds: a cell's socket and its cgroup.procs files. */
 enum { CELL_NUM_KIND, CELL_NUM_ACCESS, CELL_NUM_UID, CELL_NUM_GID, CELL_NUM_CGROUPS, CELL_NUM_TMP, CELL_NUM_FILE,
 	CELL_NUM_PROXY };
-enum { BIND_SHARED, BIND_SCRATCH, BIND_APP, BIND_HOME, BIND_WORK, BIND_COUNT };
+enum { BIND_SHARED, BIND_SCRATCH, BIND_APP, BIND_HOME, BIND_CACHE /* in the home: after it */, BIND_WORK,
+	BIND_TMP /* where a cell has no memory of its own mounted there */, BIND_COUNT };
 enum { CELL_TEXT_HIDE = BIND_COUNT /* NUL-terminated entries: a digit of enum BIND_*, then a path below it */ };
 /* ORDER_EXEC: fds: stdin, stdout, stderr, control. Numbers: for RLIMIT_DATA and RLIMIT_NPROC (0: a cgroup does it). */
 enum { EXEC_TEXT_COMMAND, EXEC_TEXT_CWD, EXEC_TEXT_ENV, EXEC_TEXT_RUN };

@@ -107,14 +107,18 @@ open_visible(const struct ceiling *k, const char *path, bool is_host, struct are
 	return fd;
 }
 
-/* A directory of the cell itself, owned by the user that the cell is mapped to. */
+/* A directory of the cell itself, owned by the user that the cell is mapped to. Commands may have put something else in its
+ * place, to lead us elsewhere: that is removed. */
 static int
 make_own(int parent, const char *name, uid_t uid, gid_t gid)
 {
+	struct stat st;
+
 	if (mkdirat(parent, name, 0700) != 0 && errno != EEXIST)
 		return -1;
 	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	struct stat st;
+	if (fd < 0 && (errno == ENOTDIR || errno == ELOOP) && unlinkat(parent, name, 0) == 0 && mkdirat(parent, name, 0700) == 0)
+		fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) != 0)
 		return -1;
 	if (geteuid() == 0 && (st.st_uid != uid || st.st_gid != gid) && fchown(fd, uid, gid) != 0) {
@@ -139,12 +143,37 @@ make_run(int runs, const char *name, uid_t uid, gid_t gid)
 	return run < 0 ? -1 : 0;
 }
 
+/* What a state directory holds. */
+static const struct {
+	int bind;
+	const char *name;
+	bool is_bare; /* only where a cell has no mounts of its own */
+} state_dirs[] = { { BIND_HOME, "data", false }, { BIND_CACHE, "cache", false }, { BIND_WORK, RUNS_NAME, false },
+	{ BIND_TMP, TMP_NAME, true } };
+
+/* Makes them and, in them, where others are mounted. */
 static int
-open_state(const struct ceiling *k, const char *state, struct order *o, struct arena *a, int *home, int *work,
-	struct err *e)
+make_state(int dir, enum cell_kind kind, uid_t uid, gid_t gid, int fds[BIND_COUNT])
 {
-	uid_t uid = (uid_t)o->num[CELL_NUM_UID];
-	gid_t gid = (gid_t)o->num[CELL_NUM_GID];
+	for (size_t i = 0; i < ARRAY_LEN(state_dirs); i++) {
+		if (state_dirs[i].is_bare && kind == KIND_FULL)
+			continue;
+		fds[state_dirs[i].bind] = make_own(dir, state_dirs[i].name, uid, gid);
+		if (fds[state_dirs[i].bind] < 0)
+			return -1;
+	}
+	if (make_run(fds[BIND_WORK], RUN_DEFAULT, uid, gid) != 0)
+		return -1;
+	if (kind != KIND_FULL)
+		return 0;
+	AUTO_CLOSE int cache = make_own(fds[BIND_HOME], CACHE_NAME, uid, gid);
+	return cache < 0 ? -1 : 0;
+}
+
+static int
+open_state(const struct ceiling *k, const char *state, enum cell_kind kind, struct order *o, struct arena *a,
+	int fds[BIND_COUNT], struct err *e)
+{
 
 	if (path_mkdirs(state, 0700, e) != 0)
 		return e->code;
@@ -154,23 +183,11 @@ open_state(const struct ceiling *k, const char *state, struct order *o, struct a
 	if (k->state_root != NULL && (below(k->state_root, real) == NULL || below(k->state_root, real)[0] == '\0'))
 		return err_set(e, ERR_DENIED, ERR_TO_LOG, "cell state %s is not below %s", real, k->state_root);
 	AUTO_CLOSE int dir = open(real, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int h = make_own(dir, "home", uid, gid), w = make_own(dir, "runs", uid, gid);
-	if (w >= 0 && make_run(w, RUN_DEFAULT, uid, gid) != 0) {
-		close(w);
-		w = -1;
-	}
-	if (h < 0 || w < 0) {
-		err_errno(e, errno, ERR_TO_USER, "cell state %s", real);
-		if (h >= 0)
-			close(h);
-		if (w >= 0)
-			close(w);
-		return e->code;
-	}
-	o->text[BIND_HOME] = str_of(arena_printf(a, "%s/home", real));
-	o->text[BIND_WORK] = str_of(arena_printf(a, "%s/runs", real));
-	*home = h;
-	*work = w;
+	if (make_state(dir, kind, (uid_t)o->num[CELL_NUM_UID], (gid_t)o->num[CELL_NUM_GID], fds) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "cell state %s", real);
+	for (size_t i = 0; i < ARRAY_LEN(state_dirs); i++)
+		if (fds[state_dirs[i].bind] >= 0)
+			o->text[state_dirs[i].bind] = str_of(arena_printf(a, "%s/%s", real, state_dirs[i].name));
 	return 0;
 }
 
@@ -245,7 +262,7 @@ plan_open(const struct ceiling *k, const struct cell_plan *p, enum cell_kind kin
 	struct err *e)
 {
 	const char *const visible[] = { p->shared, p->scratch, p->app };
-	int fds[BIND_COUNT] = { -1, -1, -1, -1, -1 }, r = 0;
+	int fds[BIND_COUNT] = { -1, -1, -1, -1, -1, -1, -1 }, r = 0;
 
 	for (int i = 0; i < (int)ARRAY_LEN(visible) && r == 0; i++) {
 		const char *real = NULL;
@@ -258,7 +275,7 @@ plan_open(const struct ceiling *k, const struct cell_plan *p, enum cell_kind kin
 	if (r == 0)
 		r = choose_user(k, fds[BIND_SHARED], kind, o, e);
 	if (r == 0)
-		r = open_state(k, p->state, o, a, &fds[BIND_HOME], &fds[BIND_WORK], e);
+		r = open_state(k, p->state, kind, o, a, fds, e);
 	if (r == 0 && kind != KIND_HOST)
 		r = add_hides(k, o, a, e);
 	if (r == 0 && kind == KIND_BASIC && o->text[CELL_TEXT_HIDE].n > 0)
@@ -344,11 +361,23 @@ empty_dir(int top)
 	}
 }
 
+static int
+dir_remove(int parent, const char *name)
+{
+	int fd = open_to_empty(parent, name);
+
+	if (fd < 0)
+		return -1;
+	empty_dir(fd);
+	close(fd);
+	return unlinkat(parent, name, AT_REMOVEDIR);
+}
+
 int
 run_make(const char *state, const char *run, uid_t uid, gid_t gid, struct err *e)
 {
 	AUTO_CLOSE int dir = open(state, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	AUTO_CLOSE int runs = dir < 0 ? -1 : openat(dir, "runs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO_CLOSE int runs = dir < 0 ? -1 : openat(dir, RUNS_NAME, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 	if (runs < 0 || make_run(runs, run, uid, gid) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "directory of the run in %s", state);
@@ -387,16 +416,11 @@ void
 runs_prune(const char *state, const char *current)
 {
 	AUTO_CLOSE int dir = open(state, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	AUTO_CLOSE int runs = dir < 0 ? -1 : openat(dir, "runs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO_CLOSE int runs = dir < 0 ? -1 : openat(dir, RUNS_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	char name[CELL_KEY_MAX + 1];
 
 	while (runs >= 0 && oldest_run(runs, current, name)) {
-		int fd = open_to_empty(runs, name);
-		if (fd < 0)
-			return;
-		empty_dir(fd);
-		close(fd);
-		if (unlinkat(runs, name, AT_REMOVEDIR) != 0)
+		if (dir_remove(runs, name) != 0)
 			return;
 	}
 }
@@ -404,17 +428,10 @@ runs_prune(const char *state, const char *current)
 void
 state_remove(const char *state)
 {
-	static const char *const names[] = { "home", "runs" };
 	AUTO_CLOSE int dir = open(state, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0)
 		return;
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		int fd = open_to_empty(dir, names[i]);
-		if (fd >= 0) {
-			empty_dir(fd);
-			close(fd);
-		}
-		unlinkat(dir, names[i], AT_REMOVEDIR);
-	}
+	for (size_t i = 0; i < ARRAY_LEN(state_dirs); i++)
+		(void)dir_remove(dir, state_dirs[i].name);
 	rmdir(state);
 }

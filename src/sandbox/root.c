@@ -87,7 +87,8 @@ static const struct {
 	bool is_readonly;
 } binds_table[BIND_COUNT] = {
 	[BIND_SHARED] = { "shared", false }, [BIND_SCRATCH] = { "scratch", false }, [BIND_APP] = { "app", true },
-	[BIND_HOME] = { "home/agent", false }, [BIND_WORK] = { RUNS_DIR, false },
+	[BIND_HOME] = { "home/agent", false }, [BIND_CACHE] = { "home/agent/" CACHE_NAME, false },
+	[BIND_WORK] = { RUNS_DIR, false }, [BIND_TMP] = { "tmp", false },
 };
 
 /* ---- what the host has ---- */

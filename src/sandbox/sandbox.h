@@ -15,7 +15,7 @@ struct cell_plan {
 	const char *shared; /* host directory: /shared */
 	const char *scratch; /* host directory: /scratch; NULL: none */
 	const char *app; /* host directory: /app, read only; NULL: none */
-	const char *state; /* host directory of this cell: home/ and runs/ are made in it (/home/agent, /run/work) */
+	const char *state; /* host directory of this cell: data/ cache/ runs/ are made in it (/home/agent, its .cache, /run/work) */
 	/* Limits of the whole cell. */
 	int64_t memory_bytes;
 	int64_t processes;

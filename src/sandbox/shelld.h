@@ -157,9 +157,11 @@ const char *cell_cwd(const struct cell *c, struct arena *a, struct str cwd);
 /* Opens, makes and checks the directories of a plan and fills the texts and descriptors of a cell order. */
 int plan_open(const struct ceiling *k, const struct cell_plan *p, enum cell_kind kind, struct arena *a, struct order *o,
 	struct err *e) MUST_USE;
-/* Removes home/ and runs/ of a state directory, then the directory itself if it is empty. Never follows a link. */
+/* Removes what cells keep in a state directory, then the directory itself if it is empty. Never follows a link. */
 void state_remove(const char *state);
 
+#define RUNS_NAME "runs"
+#define TMP_NAME  "tmp" /* TMPDIR of a cell that has no mounts of its own */
 /* The directories of a run, below runs/ of a state directory. */
 int run_make(const char *state, const char *run, uid_t uid, gid_t gid, struct err *e) MUST_USE;
 /* Removes the oldest beyond RUNS_KEPT, but not the current one. For a pool thread. */

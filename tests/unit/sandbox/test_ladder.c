@@ -72,10 +72,10 @@ test_basic(void **state)
 	if (sandbox_facts(r->sb)->level != CELL_BASIC)
 		skip();
 	r->plan.allow_basic = true;
-	rig_sh(r, "pwd; echo x > file && cat file; echo $HOME; touch ~/h $TMPDIR/t && echo own places", &o);
+	rig_sh(r, "pwd; echo x > file && cat file; echo $HOME; touch ~/h $TMPDIR/t $XDG_CACHE_HOME/c && echo own places", &o);
 	if (o.e.code != 0)
 		fail_msg("%s", o.e.msg);
-	snprintf(text, sizeof(text), "%s\nx\n%s/home\nown places\n", r->shared, r->state);
+	snprintf(text, sizeof(text), "%s\nx\n%s/data\nown places\n", r->shared, r->state);
 	assert_string_equal(buf_z(&o.out), text);
 	outcome_fini(&o);
 

@@ -84,13 +84,34 @@ test_places(void **state)
 	expect(r, "pwd; ls /run/work; echo h > ~/h; echo w > /run/work/outbox/w; ls / | grep -v lib.*[0-9] | tr '\\n' ' '",
 		/* without the directories of other word sizes, which not every system has */
 		"/shared\ninbox\noutbox\ntmp\nwork\napp bin dev etc home lib proc run sbin scratch shared tmp usr var ");
-	snprintf(path, sizeof(path), "%s/home/h", r->state);
+	snprintf(path, sizeof(path), "%s/data/h", r->state);
 	assert_int_equal(access(path, F_OK), 0);
 	snprintf(path, sizeof(path), "%s/runs/main/outbox/w", r->state);
 	assert_int_equal(access(path, F_OK), 0);
 	r->plan.scratch = r->shared;
 	r->plan.app = r->shared;
 	expect(r, "touch /scratch/s && ls /app; touch /app/x 2>/dev/null || echo app is read-only", "s\napp is read-only\n");
+}
+
+/* The cache is a directory of its own, in the home. What a command puts where a directory of the cell should be leads the next
+ * cell nowhere. */
+static void
+test_state(void **state)
+{
+	struct rig *r = *state;
+	char path[RIG_PATH + 32];
+
+	expect(r, "echo c > ~/.cache/c && echo $XDG_CACHE_HOME; rm -rf ~/.cache 2>/dev/null; mv ~/.cache ~/x 2>/dev/null || echo stays",
+		"/home/agent/.cache\nstays\n");
+	expect(r, "echo d > ~/.cache/d", "");
+	snprintf(path, sizeof(path), "%s/cache/d", r->state);
+	assert_int_equal(access(path, F_OK), 0);
+	snprintf(path, sizeof(path), "%s/data/.cache/d", r->state);
+	assert_int_equal(access(path, F_OK), -1);
+	expect(r, "cd /run/work && rmdir inbox outbox && ln -s /etc inbox && echo f > outbox && ls -d inbox/passwd", "inbox/passwd\n");
+	r->plan.tmp_bytes = 32 * MIB;
+	expect(r, "cat ~/.cache/d; touch /run/work/inbox/a /run/work/outbox/b && ls /run/work/*/", "d\n/run/work/inbox/:\na\n\n"
+		"/run/work/outbox/:\nb\n\n/run/work/tmp/:\n\n/run/work/work/:\n");
 }
 
 static void
@@ -747,6 +768,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_plans, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_places, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_state, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_runs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hidden, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hidden_deep, setup_empty, teardown),
