@@ -44,16 +44,15 @@ void vault_report(const struct vault *v, struct json *j); /* keys of an object *
 
 /* ---- mask.c: what was sent does not come back ---- */
 
-#define MASK_VALUES_MAX 8
-
 struct mask {
-	struct str values[MASK_VALUES_MAX]; /* heap, as the lines of the request are; wiped */
-	size_t n;
+	struct str *values; /* longest first; heap, as the lines of the request are; wiped */
+	size_t n, cap;
 	struct buf held; /* what may be the beginning of a value, behind `taken` bytes that were let
 			    through */
 	size_t taken;
 };
-void mask_add(struct mask *m, struct str value); /* short ones are left out */
+/* Also what stands behind the scheme of an Authorization. Short ones are left out. */
+void mask_add(struct mask *m, struct str value);
 void mask_free(struct mask *m);
 void mask_text(const struct mask *m, char *p, size_t n); /* a whole text, in place */
 /* The next piece of a stream: gives what may pass now, valid until the next call. */

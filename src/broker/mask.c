@@ -6,16 +6,40 @@
 #include "broker/internal.h"
 
 #include "base/limits.h"
+#include "base/mem.h"
 
 #include <stdlib.h>
+#include <strings.h>
 
 #define SHORTEST 8 /* below it, a value is likely part of ordinary text */
+
+/* Longer ones stand first: one that is part of another must not take it apart. */
+static void
+add_value(struct mask *m, struct str value)
+{
+	size_t at = m->n;
+
+	if (value.n < SHORTEST)
+		return;
+	m->values = vec_grow(m->values, &m->cap, m->n + 1, sizeof(*m->values));
+	for (; at > 0 && m->values[at - 1].n < value.n; at--)
+		m->values[at] = m->values[at - 1];
+	m->values[at] = (struct str){ str_dup(value), value.n };
+	m->n++;
+}
 
 void
 mask_add(struct mask *m, struct str value)
 {
-	if (value.n >= SHORTEST && m->n < MASK_VALUES_MAX)
-		m->values[m->n++] = (struct str){ str_dup(value), value.n };
+	static const char *const schemes[] = { "Bearer ", "Basic ", "Token " };
+
+	add_value(m, value);
+	for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
+		size_t n = strlen(schemes[i]);
+
+		if (value.n > n && strncasecmp(value.p, schemes[i], n) == 0)
+			add_value(m, str_trim(str_sub(value, n, value.n)));
+	}
 }
 
 void
@@ -25,7 +49,9 @@ mask_free(struct mask *m)
 		wipe((char *)m->values[i].p, m->values[i].n);
 		free((char *)m->values[i].p);
 	}
-	m->n = 0;
+	free(m->values);
+	m->values = NULL;
+	m->n = m->cap = 0;
 	wipe(m->held.p, m->held.cap);
 	buf_fini(&m->held);
 }

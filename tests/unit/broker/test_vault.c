@@ -275,6 +275,52 @@ test_mask_at_every_cut(void **state)
 			mask_in_pieces(in, i, k, want);
 }
 
+static void
+assert_masked(struct mask *m, const char *in, const char *want)
+{
+	struct buf out;
+
+	buf_init(&out, KIB);
+	buf_add_str(&out, mask_take(m, str_of(in)));
+	buf_add_str(&out, mask_rest(m));
+	buf_consume(&m->held, m->held.n);
+	assert_string_equal(buf_z(&out), want);
+	buf_fini(&out);
+}
+
+/* A key that comes behind many headers; one value that is the beginning of another. */
+static void
+test_mask_knows_all_values(void **state)
+{
+	struct mask m = { 0 };
+	char header[40];
+
+	buf_init(&m.held, KIB);
+	for (int i = 0; i < 40; i++) {
+		snprintf(header, sizeof(header), "value-of-header-%02d", i);
+		mask_add(&m, str_of(header));
+	}
+	mask_add(&m, STR("sk-value-01"));
+	mask_add(&m, STR(VALUE));
+	assert_masked(&m, "<" VALUE ">", "<*******************>");
+	assert_masked(&m, "value-of-header-39", "******************");
+	mask_free(&m);
+}
+
+/* A header that was configured whole: servers quote the key without its scheme. */
+static void
+test_mask_behind_a_scheme(void **state)
+{
+	struct mask m = { 0 };
+
+	buf_init(&m.held, KIB);
+	mask_add(&m, STR("bearer " VALUE));
+	assert_masked(&m, "Incorrect API key provided: " VALUE ".",
+		"Incorrect API key provided: *******************.");
+	assert_masked(&m, "bearer " VALUE, "**************************");
+	mask_free(&m);
+}
+
 int
 main(void)
 {
@@ -285,6 +331,8 @@ main(void)
 		cmocka_unit_test(test_bad_files),
 		cmocka_unit_test(test_file_is_written_again),
 		cmocka_unit_test(test_mask_at_every_cut),
+		cmocka_unit_test(test_mask_knows_all_values),
+		cmocka_unit_test(test_mask_behind_a_scheme),
 	};
 	log_open("test", 2, LOG_OFF, LOG_LOGFMT);
 	return cmocka_run_group_tests(tests, NULL, NULL);
