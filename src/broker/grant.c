@@ -173,6 +173,20 @@ grant_has_service(const struct grant *g, struct str name)
 	return false;
 }
 
+bool
+grant_denies_service(const struct grant *g, const struct upstream *u)
+{
+	struct endpoint to;
+	struct err e;
+
+	if (endpoint_parse(str_of(u->where), 0, &to, &e) != 0)
+		return g->deny_n > 0;
+	for (size_t i = 0; i < g->deny_n; i++)
+		if (endpoint_rule_denies(&g->deny[i], &to))
+			return true;
+	return false;
+}
+
 size_t
 grant_left(const struct grant *g)
 {

@@ -147,7 +147,6 @@ begin_service(struct proxied *c)
 {
 	char target[ENDPOINT_TEXT_SIZE + 64];
 	const struct upstream *u;
-	struct endpoint to;
 	struct err e = { 0 }, why = { 0 };
 
 	u = upstream_find(c->x->services, c->r.service, &e);
@@ -158,10 +157,7 @@ begin_service(struct proxied *c)
 		proxied_refuse_err(c, 404, "Not found", &e);
 		return;
 	}
-	for (size_t i = 0; endpoint_parse(str_of(u->where), 0, &to, &e) == 0 && i < c->g->deny_n;
-		i++) {
-		if (!endpoint_rule_denies(&c->g->deny[i], &to))
-			continue;
+	if (grant_denies_service(c->g, u)) {
 		snprintf(target, sizeof(target), "service %s", u->name);
 		err_set(&why, ERR_DENIED, ERR_TO_MODEL, "egress denied: %s: a rule denies %s",
 			target, u->where);

@@ -85,6 +85,8 @@ const struct grant_host *grant_host_find(const struct grant *g, const struct end
  */
 const char *grant_address_refusal(const struct grant *g, const struct sockaddr *sa, bool is_mapped);
 bool grant_has_service(const struct grant *g, struct str name);
+/* A rule in deny names its server, or no rule could. */
+bool grant_denies_service(const struct grant *g, const struct upstream *u);
 size_t grant_left(const struct grant *g); /* bytes of its quota; SIZE_MAX: it has none */
 
 /* ---- proxy.c: connections of cells ---- */

@@ -77,20 +77,29 @@ proxy_free_grants(struct proxy *x)
 		grant_remove(x, x->grants);
 }
 
+static bool
+still_allows(const struct grant *g, const struct proxied *c)
+{
+	const struct upstream *u;
+	struct err why;
+
+	if (c->r.what != PROXY_SERVICE)
+		return grant_allows(g, &c->r.to, &why);
+	u = upstream_find(c->x->services, c->r.service, &why);
+	return u != NULL && grant_has_service(g, c->r.service) && !grant_denies_service(g, u);
+}
+
 /* Under new rules: what they no longer allow is cut, the rest goes on. */
 static void
 grant_replace(struct proxy *x, struct grant *old, struct grant *new)
 {
-	struct err why;
-
 	new->used_bytes = MAX(new->used_bytes, old->used_bytes);
 	new->reported_bytes = MAX(new->reported_bytes, old->reported_bytes);
 	for (struct proxied *c = x->connections, *next; c != NULL; c = next) {
 		next = c->next;
 		if (c->g != old)
 			continue;
-		if (c->r.what == PROXY_SERVICE ? grant_has_service(new, c->r.service)
-					       : grant_allows(new, &c->r.to, &why)) {
+		if (still_allows(new, c)) {
 			c->g = new;
 			old->connections--;
 			new->connections++;

@@ -285,8 +285,10 @@ write_head(struct proxied *c)
 	char to[ENDPOINT_TEXT_SIZE];
 	struct endpoint host = c->r.to;
 
-	buf_printf(&c->out, "%s %s%.*s HTTP/1.1\r\n", c->r.method,
-		c->r.path.n > 0 && c->r.path.p[0] == '/' ? "" : "/", STR_FMT(c->r.path));
+	/* A program of HTTP/1.0 could not read chunks, nor an interim answer. */
+	buf_printf(&c->out, "%s %s%.*s HTTP/1.%c\r\n", c->r.method,
+		c->r.path.n > 0 && c->r.path.p[0] == '/' ? "" : "/", STR_FMT(c->r.path),
+		c->r.is_http10 ? '0' : '1');
 	endpoint_text(&host, to);
 	if (host.port == 80)
 		to[strlen(to) - 3] = '\0';

@@ -159,7 +159,8 @@ transfer_done(void *transfer, CURLcode result)
 	if (result == CURLE_OK && t->head_sent) {
 		struct str rest = mask_rest(&t->mask);
 
-		if (stream_write(t->stream, 0, rest) != rest.n)
+		/* A link that broke in this pass takes nothing any more, and its end comes next. */
+		if (stream_write(t->stream, 0, rest) != rest.n && wire_is_open(t->w))
 			fatal("broker: no credit for what was held back");
 		stream_eof(t->stream);
 		stream_close(t->stream, NULL);
@@ -376,6 +377,8 @@ set_headers(struct transfer *t)
 	struct str own = buf_str(&t->own);
 
 	add_line(t, "Expect:"); /* some servers never answer 100-continue */
+	add_line(
+		t, "Content-Type:"); /* libcurl's own guess; one that was asked for is still sent */
 	for (size_t at = 0; at < own.n; at += strlen(own.p + at) + 1)
 		add_lines(t, str_of(own.p + at));
 	add_lines(t, buf_str(&t->asked));
@@ -461,6 +464,35 @@ transfer_send(void *arg)
 	pool_add(t->pool, t->easy);
 }
 
+/* Those that are about a body say also of an empty one how long it is (RFC 9110, 8.6). */
+static bool
+sends_body(const struct transfer *t)
+{
+	static const char *const names[] = { "POST", "PUT", "PATCH" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (strcmp(t->method, names[i]) == 0)
+			return true;
+	return t->body.n > 0;
+}
+
+/* A body makes libcurl forget that it is a HEAD, for which a body means nothing. */
+static void
+set_method(const struct curl_api *api, struct transfer *t)
+{
+	if (strcmp(t->method, "HEAD") == 0) {
+		api->easy_setopt(t->easy, CURLOPT_NOBODY, 1L);
+		return;
+	}
+	if (t->method[0] != '\0')
+		api->easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, t->method);
+	if (!sends_body(t))
+		return;
+	api->easy_setopt(t->easy, CURLOPT_POST, 1L);
+	api->easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body.n);
+	api->easy_setopt(t->easy, CURLOPT_POSTFIELDS, t->body.n > 0 ? t->body.p : "");
+}
+
 /* The body is whole before the request goes out, so that libcurl can send it again on a fresh
  * connection when a kept one turns out to be closed. An empty body makes it a GET. */
 static void
@@ -479,16 +511,7 @@ transfer_begin(struct transfer *t)
 	set_authorities(api, t);
 	api->easy_setopt(t->easy, CURLOPT_URL, buf_z(&t->url));
 	api->easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)t->connect_ms);
-	if (strcmp(t->method, "HEAD") == 0)
-		api->easy_setopt(t->easy, CURLOPT_NOBODY, 1L);
-	else if (t->method[0] != '\0')
-		api->easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, t->method);
-	if (t->body.n > 0 || strcmp(t->method, "POST") == 0) {
-		api->easy_setopt(t->easy, CURLOPT_POST, 1L);
-		api->easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body.n);
-		api->easy_setopt(t->easy, CURLOPT_POSTFIELDS,
-			t->body.n > 0 ? t->body.p : "");
-	}
+	set_method(api, t);
 	t->pool = egress_pool(t->g, t->u);
 	lane_enter(pool_lane(t->pool), &t->ticket, transfer_send, t);
 }
@@ -560,8 +583,8 @@ read_method(struct transfer *t, struct str method, struct err *e)
 		}
 	}
 	return err_set(e, ERR_INVALID, ERR_TO_USER,
-		"provider %s: method %.*s is not one of GET HEAD POST PUT PATCH DELETE OPTIONS", t->u->name,
-		STR_FMT(str_sub(method, 0, 16)));
+		"provider %s: method %.*s is not one of GET HEAD POST PUT PATCH DELETE OPTIONS",
+		t->u->name, STR_FMT(str_sub(method, 0, 16)));
 }
 
 void
@@ -578,15 +601,15 @@ transfer_start(struct egress *g, const struct upstreams *list, const struct vaul
 	buf_init(&t->path, FETCH_PATH_MAX);
 	buf_init(&t->url, 2 * FETCH_PATH_MAX + SECRET_VALUE_MAX);
 	buf_init(&t->own, FETCH_HEADERS_MAX);
-	buf_init(&t->mask.held, CURL_MAX_WRITE_SIZE + SECRET_VALUE_MAX); /* more than PIECE after a pause */
+	buf_init(&t->mask.held,
+		CURL_MAX_WRITE_SIZE + SECRET_VALUE_MAX); /* more than PIECE after a pause */
 	buf_init(&t->asked, FETCH_HEADERS_MAX);
 	buf_init(&t->body, REQUEST_BODY_MAX);
 	buf_init(&t->head, FETCH_HEADERS_MAX);
 	t->stream = stream_open(w, m->id, &handler, t);
 	t->u = upstream_find(list, node_str(m->head, "provider", STR("")), &e);
 	if (t->u == NULL || read_method(t, node_str(m->head, "method", STR("")), &e) != 0 ||
-		request_check_path(path, &e) != 0 ||
-		request_check_headers(lines, &e) != 0 ||
+		request_check_path(path, &e) != 0 || request_check_headers(lines, &e) != 0 ||
 		upstream_write(t->u, v, &t->url, &t->own, &t->mask, &e) != 0) {
 		transfer_fail(t, &e);
 		return;

@@ -148,15 +148,19 @@ on_told(void *arg, const struct node *head)
 }
 
 static void
-no_services(struct world *x, struct buf *b)
+services(struct world *x, struct buf *b)
 {
-	buf_add_z(b, "{\"log\":{\"level\":\"off\"},\"providers\":{},\"services\":{}}");
+	buf_printf(b,
+		"{\"log\":{\"level\":\"off\"},\"providers\":{},\"services\":{\"api\":{"
+		"\"base_url\":\"http://127.0.0.1:%d/v1\",\"key_header\":\"x-api-key: \","
+		"\"api_key\":\"" KEY "\"}}}",
+		x->server.port);
 }
 
 static struct world *
 proxy_world(void)
 {
-	struct world *x = world_with(NULL, no_services);
+	struct world *x = world_with(NULL, services);
 
 	told = (struct told){ .x = x };
 	broker_on_egress(x->broker, on_told, &told);
@@ -454,6 +458,107 @@ test_credit(void **in)
 	proxy_world_free(x);
 }
 
+/* What the server is sent when a program says `request`, up to the end of the head; fd: the
+ * server's end. */
+static struct conn *
+passed_on(struct world *x, const char *request, char *head, size_t size, int *fd)
+{
+	struct conn *c = conn_open(x, "a", request);
+	struct pollfd p = { .fd = x->server.listen_fd, .events = POLLIN };
+	size_t n = 0;
+
+	while (poll(&p, 1, 0) == 0) {
+		loop_defer(x->l, (loop_fn)loop_stop, x->l);
+		loop_run(x->l);
+	}
+	*fd = accept(x->server.listen_fd, NULL, NULL);
+	assert_true(*fd >= 0);
+	do {
+		ssize_t got = recv(*fd, head + n, size - 1 - n, 0);
+
+		assert_true(got > 0);
+		n += (size_t)got;
+		head[n] = '\0';
+	} while (strstr(head, "\r\n\r\n") == NULL);
+	return c;
+}
+
+/* A program of HTTP/1.0 gets no chunks: the server is asked in its version. */
+static void
+test_old_program(void **in)
+{
+	struct world *x = proxy_world();
+	char text[200], head[2000];
+	int fd;
+
+	grant(x, "a", "{\"allow\":[\"127.0.0.1:*\"]}");
+	snprintf(text, sizeof(text), "GET http://127.0.0.1:%d/a HTTP/1.0\r\n\r\n", x->server.port);
+	struct conn *c = passed_on(x, text, head, sizeof(head), &fd);
+	assert_true(str_starts(str_of(head), "GET /a HTTP/1.0\r\nHost: 127.0.0.1:"));
+	close(fd);
+	conn_free(c);
+	proxy_world_free(x);
+}
+
+/* What of a request to a service is about its body. */
+static void
+test_service_methods(void **in)
+{
+	static const struct {
+		const char *request, *first, *has, *has_not;
+	} rows[] = {
+		{ "HEAD /svc/api/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi",
+			"HEAD /v1/x HTTP/1.1\r\n", "\r\nx-api-key: " KEY "\r\n", "ontent-" },
+		{ "PUT /svc/api/x HTTP/1.1\r\nHost: x\r\n\r\n", "PUT /v1/x HTTP/1.1\r\n",
+			"\r\nContent-Length: 0\r\n", "Content-Type" },
+		{ "PATCH /svc/api/x HTTP/1.1\r\nHost: x\r\ncontent-type: a/b\r\nContent-Length: "
+		  "2\r\n\r\nhi",
+			"PATCH /v1/x HTTP/1.1\r\n", "\r\ncontent-type: a/b\r\n", "Content-Type" },
+		{ "POST /svc/api/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi",
+			"POST /v1/x HTTP/1.1\r\n", "\r\nContent-Length: 2\r\n", "Content-Type" },
+		{ "DELETE /svc/api/x HTTP/1.1\r\nHost: x\r\n\r\n", "DELETE /v1/x HTTP/1.1\r\n",
+			"\r\nx-api-key: ", "ontent-" },
+	};
+	struct world *x = proxy_world();
+	char head[4000];
+	int fd;
+
+	grant(x, "a", "{\"services\":[\"api\"]}");
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct conn *c = passed_on(x, rows[i].request, head, sizeof(head), &fd);
+
+		if (!str_starts(str_of(head), rows[i].first) || strstr(head, rows[i].has) == NULL ||
+			strstr(head, rows[i].has_not) != NULL)
+			fail_msg("%zu: %s", i, head);
+		say(fd, "HTTP/1.1 204 No\r\nConnection: close\r\n\r\n");
+		close(fd);
+		wait_over(c);
+		conn_free(c);
+	}
+	proxy_world_free(x);
+}
+
+/* A new rule against the server of a service ends what is under way. */
+static void
+test_service_is_denied(void **in)
+{
+	static const char request[] = "GET /svc/api/x HTTP/1.1\r\nHost: x\r\n\r\n";
+	struct world *x = proxy_world();
+	char head[4000];
+	int fd;
+
+	grant(x, "a", "{\"services\":[\"api\"]}");
+	struct conn *c = passed_on(x, request, head, sizeof(head), &fd);
+	grant(x, "a", "{\"services\":[\"api\"],\"deny\":[\"127.0.0.2\"]}");
+	assert_non_null(c->s);
+	grant(x, "a", "{\"services\":[\"api\"],\"deny\":[\"127.0.0.1\"]}");
+	wait_over(c);
+	assert_true(c->cut);
+	close(fd);
+	conn_free(c);
+	proxy_world_free(x);
+}
+
 /* The server's answer to a plain request, written in pieces of `piece` bytes. */
 static void
 answered(const char *answer, const char *wanted, size_t piece)
@@ -487,10 +592,12 @@ static void
 test_answer_says_close(void **in)
 {
 	static const char plain[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-			  interim[] = "HTTP/1.1 100 Continue\r\nA: b\r\n\r\nHTTP/1.1 204 No\r\n\r\n";
+			  interim[] =
+				  "HTTP/1.1 100 Continue\r\nA: b\r\n\r\nHTTP/1.1 204 No\r\n\r\n";
 
 	for (size_t piece = 1; piece < 60; piece += 29) {
-		answered(plain, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+		answered(plain,
+			"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
 			piece);
 		answered(interim,
 			"HTTP/1.1 100 Continue\r\nA: b\r\n\r\nHTTP/1.1 204 No\r\nConnection: "
@@ -589,6 +696,9 @@ main(void)
 		cmocka_unit_test(test_credit),
 		cmocka_unit_test(test_half_close),
 		cmocka_unit_test(test_answer_says_close),
+		cmocka_unit_test(test_old_program),
+		cmocka_unit_test(test_service_methods),
+		cmocka_unit_test(test_service_is_denied),
 		cmocka_unit_test(test_quota),
 		cmocka_unit_test(test_links),
 	};
