@@ -495,6 +495,18 @@ on_delta(struct parser *p, const struct node *delta, struct err *e)
 	return 0;
 }
 
+/* Some servers, xAI's among them, count reasoning beside the completion: then the total has more
+ * than the two, and what it has more is charged as output. */
+static int64_t
+hidden_output(const struct node *usage)
+{
+	int64_t total = usage_count(usage, "total_tokens", 0);
+
+	return MAX(total - usage_count(usage, "prompt_tokens", total) -
+			   usage_count(usage, "completion_tokens", total),
+		0);
+}
+
 static void
 on_usage(struct parser *p, const struct node *usage)
 {
@@ -505,10 +517,27 @@ on_usage(struct parser *p, const struct node *usage)
 	if (!node_is(usage, NODE_MAP))
 		return;
 	u->input_tokens = usage_count(usage, "prompt_tokens", u->input_tokens);
-	u->output_tokens = usage_count(usage, "completion_tokens", u->output_tokens);
+	u->output_tokens =
+		usage_count(usage, "completion_tokens", u->output_tokens) + hidden_output(usage);
 	u->cached_tokens = usage_count(in, "cached_tokens", u->cached_tokens);
 	u->cache_write_tokens = usage_count(in, "cache_write_tokens", u->cache_write_tokens);
 	u->reasoning_tokens = usage_count(out, "reasoning_tokens", u->reasoning_tokens);
+}
+
+/* How servers say that an answer broke off on their side; another attempt may bring it whole. */
+static const char *const broken[] = { "error", "insufficient_system_resource" };
+
+static int
+on_finish(struct parser *p, const struct node *choice, struct str finish, struct err *e)
+{
+	for (size_t i = 0; i < ARRAY_LEN(broken); i++)
+		if (str_is(finish, broken[i]))
+			return err_set(e, ERR_PROVIDER, ERR_TO_USER, "server_error: %.*s",
+				STR_FMT(node_str(node_get(choice, "error"), "message",
+					STR("the server broke the answer off"))));
+	if (finish.n > 0 && !(p->has_stop && p->answer.stop == STOP_REFUSED))
+		parser_set_stop(p, stop_find(stops, ARRAY_LEN(stops), finish));
+	return 0;
 }
 
 static int
@@ -522,11 +551,7 @@ on_choice(struct parser *p, const struct node *choice, struct err *e)
 	rc = on_delta(p, node_get(choice, "delta"), e);
 	if (rc == 0)
 		rc = text_of(p, choice, "finish_reason", &finish, e);
-	if (rc != 0)
-		return rc;
-	if (finish.n > 0 && !(p->has_stop && p->answer.stop == STOP_REFUSED))
-		parser_set_stop(p, stop_find(stops, ARRAY_LEN(stops), finish));
-	return 0;
+	return rc != 0 ? rc : on_finish(p, choice, finish, e);
 }
 
 static int

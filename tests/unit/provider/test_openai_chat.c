@@ -54,11 +54,11 @@ test_calls(void **state)
 {
 	expect_answer(api(),
 		STR(CALLS("{\"index\":0,\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":"
-			  "\"read\",\"arguments\":\"\"}}") CALLS(
-			"{\"index\":0,\"function\":{\"arguments\":\"{\\\"pa\"}}")
+			  "\"read\",\"arguments\":\"\"}}") CALLS("{\"index\":0,\"function\":{"
+								 "\"arguments\":\"{\\\"pa\"}}")
 				CALLS("{\"index\":1,\"id\":\"c2\",\"function\":{\"name\":\"list\","
-				      "\"arguments\":\"\"}}") CALLS(
-					"{\"index\":0,\"function\":{\"arguments\":\"th\\\":1}\"}}")
+				      "\"arguments\":\"\"}}") CALLS("{\"index\":0,\"function\":{"
+								    "\"arguments\":\"th\\\":1}\"}}")
 					FINISH("tool_calls") DONE),
 		"call[c1 read {\"path\":1}] call[c2 list {}] tools" NO_USAGE, "C(read)C(list)");
 }
@@ -76,9 +76,12 @@ test_calls_of_other_servers(void **state)
 	expect_answer(api(),
 		STR(CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"x\",\"arguments\":\"{"
 			  "\"}}") CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"x\","
-					"\"arguments\":\"}\"}}") CALLS(
-			"{\"index\":0,\"id\":\"b\",\"function\":{\"name\":\"y\",\"arguments\":\"{"
-			"\"}}") CALLS("{\"index\":0,\"function\":{\"arguments\":\"}\"}}") DONE),
+					"\"arguments\":\"}\"}}")
+				CALLS("{\"index\":0,\"id\":\"b\",\"function\":{\"name\":\"y\","
+				      "\"arguments\":\"{"
+				      "\"}}")
+					CALLS("{\"index\":0,\"function\":{\"arguments\":\"}\"}}")
+						DONE),
 		"call[a x {}] call[b y {}] tools" NO_USAGE, "C(x)C(y)");
 	/* neither index nor id: a second name begins a second call; ids are made */
 	expect_answer(api(),
@@ -120,8 +123,8 @@ test_reasoning(void **state)
 	expect_answer(api(),
 		STR(DELTA("{\"content\":[{\"type\":\"thinking\",\"thinking\":[{\"type\":\"text\","
 			  "\"text\":\"hm\"}]}]}") DELTA("{\"content\":[{\"type\":\"text\",\"text\":"
-							    "\"yes\"}]}") DELTA("{\"content\":\"!\"}")
-				"data: [DONE]\n\n"),
+							"\"yes\"}]}")
+				DELTA("{\"content\":\"!\"}") "data: [DONE]\n\n"),
 		"reasoning[hm|] text[yes!] end" NO_USAGE, "R(hm)T(yes)T(!)");
 }
 
@@ -158,9 +161,43 @@ test_what_is_ignored(void **state)
 		"end in=0 out=1000000000000 cached=0 written=0 reasoning=0", NULL);
 }
 
+/* Reasoning that is counted beside the completion is output like any other. */
+static void
+test_hidden_output(void **state)
+{
+	static const struct {
+		const char *usage, *want;
+	} rows[] = {
+		{ "\"prompt_tokens\":32,\"completion_tokens\":9,\"total_tokens\":135,"
+		  "\"completion_tokens_details\":{\"reasoning_tokens\":94}",
+			"end in=32 out=103 cached=0 written=0 reasoning=94" },
+		{ "\"prompt_tokens\":32,\"completion_tokens\":103,\"total_tokens\":135,"
+		  "\"completion_tokens_details\":{\"reasoning_tokens\":94}",
+			"end in=32 out=103 cached=0 written=0 reasoning=94" },
+		{ "\"prompt_tokens\":32,\"completion_tokens\":9,\"total_tokens\":0",
+			"end in=32 out=9 cached=0 written=0 reasoning=0" },
+		{ "\"completion_tokens\":9,\"total_tokens\":41",
+			"end in=0 out=9 cached=0 written=0 reasoning=0" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char stream[400];
+
+		snprintf(stream, sizeof(stream), "data: {\"choices\":[],\"usage\":{%s}}\n\n" DONE,
+			rows[i].usage);
+		expect_answer(api(), str_of(stream), rows[i].want, NULL);
+	}
+}
+
 static void
 test_errors(void **state)
 {
+	expect_error(api(), STR(DELTA("{\"content\":\"half\"}") FINISH("error") DONE), ERR_PROVIDER,
+		"server_error: the server broke the answer off");
+	expect_error(api(),
+		STR(CHUNK("{\"delta\":{},\"finish_reason\":\"insufficient_system_resource\","
+			  "\"error\":{\"message\":\"no room\"}}") DONE),
+		ERR_PROVIDER, "server_error: no room");
 	expect_error(api(),
 		STR("data: "
 		    "{\"error\":{\"message\":\"Overloaded\",\"type\":\"server_error\",\"code\":"
@@ -362,24 +399,42 @@ test_request_variants(void **state)
 
 /* The prompt cache: what was sent is a prefix of what is sent next, up to the brackets at the end.
  */
-#define S(z) { z, sizeof(z) - 1 }
+#define S(z)                                                                                       \
+	{                                                                                          \
+		z, sizeof(z) - 1                                                                   \
+	}
 
 static const struct part rich1[] = { { .type = PART_TEXT, .text = S("Look") },
-	{ .type = PART_MEDIA, .mime = S("image/jpeg"), .data = S("\x00\xff\x10"), .name = S("a.jpg") },
+	{ .type = PART_MEDIA,
+		.mime = S("image/jpeg"),
+		.data = S("\x00\xff\x10"),
+		.name = S("a.jpg") },
 	{ .type = PART_MEDIA, .mime = S("application/pdf"), .data = S("%PDF"), .name = S("d.pdf") },
 	{ .type = PART_MEDIA, .mime = S("audio/mpeg"), .data = S("ID") },
 	{ .type = PART_MEDIA, .mime = S("text/plain"), .data = S("[]") },
 	{ .type = PART_MEDIA, .mime = S("a\"/b"), .data = S("z"), .name = S("x.bin") } };
 static const struct part rich2[] = {
-	{ .type = PART_REASONING, .text = S("own"), .item_id = S("reasoning_content"), .origin = S("acme") },
-	{ .type = PART_REASONING, .text = S("foreign"), .item_id = S("reasoning_content"), .origin = S("other") },
+	{ .type = PART_REASONING,
+		.text = S("own"),
+		.item_id = S("reasoning_content"),
+		.origin = S("acme") },
+	{ .type = PART_REASONING,
+		.text = S("foreign"),
+		.item_id = S("reasoning_content"),
+		.origin = S("other") },
 	{ .type = PART_REASONING, .text = S("signed"), .item_id = S("rs_1"), .origin = S("acme") },
-	{ .type = PART_REASONING, .text = S("more"), .item_id = S("reasoning_content"), .origin = S("acme") },
+	{ .type = PART_REASONING,
+		.text = S("more"),
+		.item_id = S("reasoning_content"),
+		.origin = S("acme") },
 	{ .type = PART_CALL, .call_id = S("c1"), .tool = S("read"), .args = S("{}") },
 };
 static const struct part rich3[] = { { .type = PART_RESULT, .call_id = S("c1"), .text = S("ok") } };
 static const struct part rich4[] = {
-	{ .type = PART_REASONING, .text = S("last"), .item_id = S("reasoning_content"), .origin = S("acme") },
+	{ .type = PART_REASONING,
+		.text = S("last"),
+		.item_id = S("reasoning_content"),
+		.origin = S("acme") },
 	{ .type = PART_TEXT, .text = S("Done.") },
 };
 static const struct part rich5[] = { { .type = PART_TEXT, .text = S("Thanks") } };
@@ -400,11 +455,11 @@ rich_request(size_t n)
 }
 
 #define RICH1                                                                                      \
-	"{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Look\"},{\"type\":"          \
-	"\"image_url\",\"image_url\":{\"url\":\"data:image/jpeg;base64,AP8Q\"}},{\"type\":"       \
-	"\"file\",\"file\":{\"filename\":\"d.pdf\",\"file_data\":\"data:application/pdf;"        \
-	"base64,JVBERg==\"}},{\"type\":\"input_audio\",\"input_audio\":{\"data\":\"SUQ=\","     \
-	"\"format\":\"mp3\"}},{\"type\":\"text\",\"text\":\"File attachment:\\n[]\"},{\"type\":"    \
+	"{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Look\"},{\"type\":"         \
+	"\"image_url\",\"image_url\":{\"url\":\"data:image/jpeg;base64,AP8Q\"}},{\"type\":"        \
+	"\"file\",\"file\":{\"filename\":\"d.pdf\",\"file_data\":\"data:application/pdf;"          \
+	"base64,JVBERg==\"}},{\"type\":\"input_audio\",\"input_audio\":{\"data\":\"SUQ=\","        \
+	"\"format\":\"mp3\"}},{\"type\":\"text\",\"text\":\"File attachment:\\n[]\"},{\"type\":"   \
 	"\"text\",\"text\":\"(The file x.bin, application/octet-stream, 1 bytes, is attached, "    \
 	"but this model's API cannot take such files.)\"}]}"
 
@@ -470,9 +525,9 @@ test_options(void **state)
 	r.schema = STR("{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":[],"
 		       "\"additionalProperties\":false}");
 	build(&r, &body);
-	assert_non_null(strstr(buf_z(&body),
-		"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"answer\","
-		"\"strict\":false,\"schema\":{\"type\":\"object\","));
+	assert_non_null(strstr(buf_z(&body), "\"response_format\":{\"type\":\"json_schema\",\"json_"
+					     "schema\":{\"name\":\"answer\","
+					     "\"strict\":false,\"schema\":{\"type\":\"object\","));
 	assert_null(strstr(buf_z(&body), "prompt_cache_key"));
 	buf_fini(&body);
 	r.is_own_server = true;
@@ -513,6 +568,7 @@ main(void)
 		cmocka_unit_test(test_reasoning),
 		cmocka_unit_test(test_finish_reasons),
 		cmocka_unit_test(test_what_is_ignored),
+		cmocka_unit_test(test_hidden_output),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_limits),
