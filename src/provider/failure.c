@@ -24,7 +24,9 @@ static const struct {
 	[FAIL_NETWORK] = { "network", true, "check the network and providers.%s.base_url" },
 	[FAIL_RATE] = { "rate", true, "wait, or run fewer agents at once" },
 	[FAIL_OVERLOAD] = { "overload", true, "try again later, or set models.fallback" },
-	[FAIL_AUTH] = { "auth", false, "check the key of providers.%s; docs/secrets.md names all places that it may come from" },
+	[FAIL_AUTH] = { "auth", false,
+		"check the key of providers.%s; docs/secrets.md names all places that it may come "
+		"from" },
 	[FAIL_QUOTA] = { "quota", false,
 		"check the plan and balance of the account behind providers.%s" },
 	[FAIL_REQUEST] = { "request", false, "check the model's name and providers.%s.base_url" },
@@ -73,6 +75,8 @@ static const struct {
 	{ "content_policy_violation", NULL, FAIL_CONTENT },
 	{ "content_filter", NULL, FAIL_CONTENT },
 	{ "invalid_prompt", NULL, FAIL_CONTENT },
+	/* more than the limit of a whole minute: waiting does not make it smaller */
+	{ "rate_limit_exceeded", "request too large", FAIL_CONTEXT },
 	{ "rate_limit_exceeded", NULL, FAIL_RATE },
 	{ "slow_down", NULL, FAIL_OVERLOAD },
 	{ "engine_overloaded", NULL, FAIL_OVERLOAD },
@@ -476,8 +480,8 @@ failure_from_err(const struct provider_api *api, const char *provider, const str
 	}
 	if (e->code == ERR_PROVIDER && find_sign(type_of(said), said, &out->kind))
 		out->may_retry = kinds[out->kind].may_retry;
-	/* Errors that were written here, for people, come with their own advice, which knows more: then
-	 * only the name is missing. */
+	/* Errors that were written here, for people, come with their own advice, which knows more:
+	 * then only the name is missing. */
 	if (e->code == ERR_PROVIDER ||
 		((e->code == ERR_NET || e->code == ERR_PROTO) && !str_ends(said, ")")))
 		set_message(out, provider, e->code, "", said);

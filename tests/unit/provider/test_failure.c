@@ -93,6 +93,11 @@ test_vendors(void **state)
 			false },
 		{ 400, OAI("invalid_request_error", "model_not_found", "no"), FAIL_REQUEST, false },
 		{ 429, OAI("tokens", "rate_limit_exceeded", "Limit 30000"), FAIL_RATE, true },
+		{ 429,
+			OAI("tokens", "rate_limit_exceeded",
+				"Request too large for m on tokens per min (TPM): Limit 10, "
+				"Requested 20"),
+			FAIL_CONTEXT, false },
 		{ 503, OAI("x", "slow_down", "Slow down"), FAIL_OVERLOAD, true },
 		{ 401, OAI("x", "account_deactivated", "gone"), FAIL_AUTH, false },
 		{ 422, OAI("invalid_request_error", "x", "no"), FAIL_REQUEST, false },
@@ -246,7 +251,8 @@ test_words_are_cut_between_words(void **state)
 {
 	static const char said[] =
 		"{\"error\":{\"message\":\"The quick brown fox jumps over the lazy dog and then "
-		"over the next lazy dog and over the thirdverylonganimal and so on until the end of the "
+		"over the next lazy dog and over the thirdverylonganimal and so on until the end "
+		"of the "
 		"day\"}}";
 	struct failure f;
 
@@ -270,7 +276,8 @@ test_one_advice(void **state)
 		{ ERR_PROTO, "it begins with: x (does base_url belong to a server with it?)",
 			"acme: it begins with: x (does base_url belong to a server with it?)" },
 		{ ERR_NET, "the stream was cut",
-			"acme: the stream was cut (check the network and providers.acme.base_url)" },
+			"acme: the stream was cut (check the network and "
+			"providers.acme.base_url)" },
 		{ ERR_PROVIDER, "overloaded_error: later (really)",
 			"acme: overloaded_error: later (really) (try again later, or set "
 			"models.fallback)" },
