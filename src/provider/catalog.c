@@ -272,11 +272,30 @@ unknown_model(const struct config *c, const struct provider_info *p, const char 
 
 /* ---- models ---- */
 
+/* What writing to a cache costs where a new price of input stands alone: as much above it as
+ * before, or as the vendor of the API asks. */
+static int64_t
+usual_cache_write(const struct model_info *m, int64_t input)
+{
+	__int128 of = m->input_microusd_per_mtok, write = m->cache_write_microusd_per_mtok;
+
+	if (!m->has_price && strcmp(m->api->name, "anthropic") == 0)
+		of = 4, write = 5;
+	if (of <= 0 || write <= of)
+		return input;
+	return (int64_t)MIN((input * write + of - 1) / of, (__int128)INT64_MAX / 8);
+}
+
+/* A new price of input ends the discounts of weaker layers, never their surcharges: a sum is not
+ * below what is charged. */
 static void
 apply_prices(struct model_info *m, const struct catalog_row *r)
 {
 	bool is_other = (r->has & HAS_INPUT) && r->input != m->input_microusd_per_mtok;
 
+	if ((r->has & HAS_CACHE_WRITE) || is_other)
+		m->cache_write_microusd_per_mtok =
+			r->has & HAS_CACHE_WRITE ? r->cache_write : usual_cache_write(m, r->input);
 	if (r->has & HAS_INPUT)
 		m->input_microusd_per_mtok = r->input;
 	if (r->has & HAS_OUTPUT)
@@ -285,10 +304,7 @@ apply_prices(struct model_info *m, const struct catalog_row *r)
 	 * read. */
 	if ((r->has & HAS_CACHED) || is_other)
 		m->cached_microusd_per_mtok = r->has & HAS_CACHED ? r->cached : r->input;
-	if ((r->has & HAS_CACHE_WRITE) || is_other)
-		m->cache_write_microusd_per_mtok =
-			r->has & HAS_CACHE_WRITE ? r->cache_write : r->input;
-	if ((r->has & HAS_LONG) || is_other) {
+	if (r->has & HAS_LONG) {
 		m->long_tokens = r->long_tokens;
 		m->long_input_percent = r->long_input_percent;
 		m->long_output_percent = r->long_output_percent;

@@ -25,7 +25,8 @@ static const char *const own[] = {
 	"catalog.models={test/x: {input_usd_per_mtok: 3, output_usd_per_mtok: '15.5', context: "
 	"200000}, "
 	"anthropic/claude-opus-5: {output_usd_per_mtok: 20}, openai/new: {input_usd_per_mtok: 1, "
-	"max_output: 7}}",
+	"max_output: 7}, anthropic/claude-haiku-5-5: {input_usd_per_mtok: 2, "
+	"output_usd_per_mtok: 10}}",
 	NULL,
 };
 
@@ -115,6 +116,27 @@ test_overrides(void **state)
 	assert_string_equal(m.api->name, "offline");
 	assert_null(m.api->build);
 	assert_null(m.api->event);
+	arena_free(a);
+}
+
+/* A price of input alone: what costs more than input still does. */
+static void
+test_surcharges_stay(void **state)
+{
+	struct arena *a = arena_new(MIB);
+	struct model_info m;
+	struct err e = { 0 };
+
+	assert_int_equal(resolve("anthropic/claude-haiku-5-5", a, &m, &e), 0);
+	assert_int_equal(m.input_microusd_per_mtok, 2000000);
+	assert_int_equal(m.cached_microusd_per_mtok, 2000000);
+	assert_int_equal(m.cache_write_microusd_per_mtok, 2500000);
+	assert_int_equal(m.long_tokens, 100000);
+	assert_int_equal(m.long_input_percent, 500);
+	assert_int_equal(resolve("test/x", a, &m, &e), 0); /* nothing is known but its API */
+	assert_int_equal(m.cache_write_microusd_per_mtok, 3750000);
+	assert_int_equal(resolve("openai/new", a, &m, &e), 0);
+	assert_int_equal(m.cache_write_microusd_per_mtok, 1000000);
 	arena_free(a);
 }
 
@@ -240,6 +262,7 @@ main(void)
 		cmocka_unit_test(test_catalog_model),
 		cmocka_unit_test(test_own_server),
 		cmocka_unit_test(test_overrides),
+		cmocka_unit_test(test_surcharges_stay),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_providers),
 		cmocka_unit_test(test_cost),
