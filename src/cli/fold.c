@@ -286,6 +286,7 @@ on_approval_requested(struct fold *f, const struct node *body, size_t *kept)
 	copy_text(p->id, sizeof(p->id), node_str(body, "id", STR("")));
 	copy_text(p->tool, sizeof(p->tool), node_str(body, "tool", STR("?")));
 	copy_text(p->summary, sizeof(p->summary), node_str(body, "summary", STR("")));
+	p->may_always = node_str(body, "always", STR("")).n > 0;
 	return FOLD_NEW;
 }
 

@@ -22,6 +22,7 @@ struct fold_approval {
 	char id[FOLD_ID_MAX];
 	char tool[64];
 	char summary[512];
+	bool may_always; /* a rule covers calls like it */
 };
 
 struct fold_usage {

@@ -311,6 +311,10 @@ on_resolved(void *arg, const struct node *result, const struct err *e)
 		return;
 	live_note(&r->live, str_of(e->msg));
 	run_draw(r);
+	if (e->code == ERR_NOT_FOUND)
+		return; /* somebody else answered: the event about it comes */
+	r->asked[0] = '\0';
+	run_check_approvals(r);
 }
 
 static void
@@ -341,7 +345,7 @@ static void
 run_ask(struct run *r, const struct fold_approval *p)
 {
 	/* First the terminal, which drops what was typed before, then the question. */
-	r->ask = ask_open(r->loop, "yan", on_key, r);
+	r->ask = ask_open(r->loop, p->may_always ? "yan" : "yn", on_key, r);
 	r->may_ask = r->ask != NULL;
 	if (!r->ask)
 		return;
@@ -351,7 +355,7 @@ run_ask(struct run *r, const struct fold_approval *p)
 	add_cut(&r->screen, str_of(p->tool), 40, r->live.style.utf8);
 	buf_add_z(&r->screen, " asks: ");
 	term_clean(&r->screen, str_of(p->summary), false);
-	buf_add_z(&r->screen, "\n  allow it?  y once   a always   n no: ");
+	buf_printf(&r->screen, "\n  allow it?  y once   %sn no: ", p->may_always ? "a always   " : "");
 	run_draw(r);
 }
 

@@ -36,6 +36,7 @@ struct fake {
 	bool has_files; /* the message names two */
 	size_t cut_upload; /* bytes after which the link is cut, once; 0: never */
 	const char *refuse_upload; /* code of the error that answers blob.put */
+	const char *refuse_decision; /* code of the error that answers the first approval.resolve */
 	/* What it saw. */
 	size_t uploads, upload_bytes;
 	struct stream *upload;
@@ -207,6 +208,12 @@ fake_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		fake_answer(w, m->id, "{}");
 		fake_event(k, EV("90", "2000", "turn.finished", "{\"status\":\"cancelled\",\"text\":\"\",\"steps\":1}"));
 	} else if (strcmp(method, "approval.resolve") == 0) {
+		if (k->refuse_decision) {
+			fake_error(w, m->id, k->refuse_decision);
+			k->refuse_decision = NULL;
+			arena_free(a);
+			return 0;
+		}
 		snprintf(k->decision, sizeof(k->decision), "%s", node_z(params, "decision", ""));
 		fake_answer(w, m->id, "{}");
 		fake_event(k, EV("91", "2000", "approval.resolved", "{\"id\":\"01jd0000000000000000000042\",\"by\":\"you\"}"));
@@ -542,7 +549,15 @@ test_stream(void **state)
 static const char *const waiting[] = {
 	EV("2", "1000", "turn.started", "{\"model\":\"test/x\"}"),
 	EV("3", "1001", "approval.requested",
-		"{\"id\":\"01jd0000000000000000000042\",\"call\":\"c\",\"tool\":\"exec\",\"summary\":\"git push\"}"),
+		"{\"id\":\"01jd0000000000000000000042\",\"call\":\"c\",\"tool\":\"exec\",\"summary\":\"git push\","
+		"\"always\":\"Exec(git push)\"}"),
+};
+
+/* No rule would cover calls like it. */
+static const char *const waiting_once[] = {
+	EV("2", "1000", "turn.started", "{\"model\":\"test/x\"}"),
+	EV("3", "1001", "approval.requested",
+		"{\"id\":\"01jd0000000000000000000042\",\"call\":\"c\",\"tool\":\"exec\",\"summary\":\"git push\",\"always\":\"\"}"),
 };
 
 static void
@@ -588,14 +603,13 @@ test_approval_in_the_past(void **state)
 }
 
 /* On a terminal: a process of its own whose terminal we hold. A key that is no answer is ignored. */
-static void
-asked(const char *keys, const char *decision)
+static const char *
+asked_of(const char *const *log, const char *refuse, const char *keys, const char *decision)
 {
 	static char seen[65536];
-	size_t n = 0;
+	size_t n = 0, from = 0;
 	ssize_t got;
 	int master, status;
-	bool has_typed = false;
 	pid_t pid = forkpty(&master, NULL, NULL, NULL);
 
 	assert_true(pid >= 0);
@@ -606,8 +620,9 @@ asked(const char *keys, const char *decision)
 		struct run r;
 
 		fake_open(&k);
-		k.log = waiting;
+		k.log = log;
 		k.log_n = ARRAY_LEN(waiting);
+		k.refuse_decision = refuse;
 		c.home = k.home;
 		run_init(&r, &c, OUTPUT_LIVE, style);
 		r.loop = k.loop;
@@ -622,9 +637,9 @@ asked(const char *keys, const char *decision)
 	while (n < sizeof(seen) - 1 && (got = read(master, seen + n, sizeof(seen) - 1 - n)) > 0) {
 		n += (size_t)got;
 		seen[n] = '\0';
-		if (has_typed || !strstr(seen, "n no: "))
+		if (!strstr(seen + from, "n no: ")) /* each question gets the answer */
 			continue;
-		has_typed = true;
+		from = n;
 		assert_int_equal(write(master, keys, strlen(keys)), strlen(keys));
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -633,6 +648,13 @@ asked(const char *keys, const char *decision)
 		fail_msg("status %x after: %s", status, seen);
 	assert_non_null(strstr(seen, "exec asks: git push"));
 	assert_non_null(strstr(seen, "Pushed."));
+	return seen;
+}
+
+static void
+asked(const char *keys, const char *decision)
+{
+	asked_of(waiting, NULL, keys, decision);
 }
 
 static void
@@ -642,6 +664,25 @@ test_asked(void **state)
 	asked("A", "allow_always");
 	asked("n", "deny");
 	asked("\x1b", "deny");
+}
+
+/* "always" is no answer where no rule could say it, and it is not offered. */
+static void
+test_asked_once_only(void **state)
+{
+	const char *seen = asked_of(waiting_once, NULL, "ay", "allow_once");
+
+	assert_null(strstr(seen, "always"));
+}
+
+/* An answer that the runtime refuses is no answer: the question comes again. */
+static void
+test_asked_again(void **state)
+{
+	const char *seen = asked_of(waiting, "invalid", "y", "allow_once");
+
+	assert_non_null(strstr(seen, "the fake says invalid"));
+	assert_non_null(strstr(strstr(seen, "exec asks: ") + 1, "exec asks: "));
 }
 
 static void
@@ -868,6 +909,8 @@ main(int argc, char **argv)
 		cmocka_unit_test(test_approval_needed),
 		cmocka_unit_test(test_approval_in_the_past),
 		cmocka_unit_test(test_asked),
+		cmocka_unit_test(test_asked_once_only),
+		cmocka_unit_test(test_asked_again),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_no_ithacad),
 		cmocka_unit_test(test_runner_fault),
