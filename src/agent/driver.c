@@ -575,6 +575,7 @@ run_begin(struct run *r, struct queued *q)
 	struct json j;
 
 	p->begins = q;
+	r->s->recovered[0] = '\0';
 	buf_init(&b, EVENT_BODY_MAX);
 	json_init(&j, &b);
 	json_obj(&j);

@@ -46,7 +46,7 @@ struct active {
 	struct media_held *media; /* bytes of files, while a turn works; NULL: none */
 	struct loading *loading; /* while it is read */
 	struct run *run;
-	char recovered[ID_SIZE]; /* the turn that was open when this was read: what a client may want to go on with */
+	char recovered[ID_SIZE]; /* the turn that was open when this was read, until the next one begins: a client may want it */
 	struct queued *queue;
 	char **notices; /* to be told in the next turn: what the workspace's file may not set */
 	size_t notices_n, notices_cap;

@@ -248,6 +248,10 @@ class Together(Case):
         self.release()
         r = self.run_json("--session", session, "--continue")
         self.assertEqual((r["session"], r["status"]), (session, "answered"))
+        # Once a later turn began, the one that was open is the past: its answer is not told as that of the newest.
+        self.run_json("--session", session, "other")
+        p = self.ithaca("run", "--session", session, "--continue", check=1)
+        self.assertIn("nothing is open", p.stderr)
 
     def test_continue_with_nothing_open(self):
         r = self.run_json("other")
