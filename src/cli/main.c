@@ -296,6 +296,18 @@ dispatch(struct cli *c, int argc, char **argv, struct err *e)
 	return c->command->run(c, e);
 }
 
+/* A caller may have closed them. What is opened later must not take their place: a socket would get the output. Standard
+ * input is then empty, standard output takes nothing and says so, messages go nowhere. */
+static void
+open_standard(void)
+{
+	static const int modes[] = { O_RDONLY, O_RDONLY, O_WRONLY };
+
+	for (int fd = 0; fd < (int)ARRAY_LEN(modes); fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd)
+			_exit(1);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -303,6 +315,7 @@ main(int argc, char **argv)
 	struct err e = { 0 };
 	int status;
 
+	open_standard();
 	if (argc == 2 && strcmp(argv[1], "--version") == 0)
 		return write(STDOUT_FILENO, "ithaca " ITHACA_VERSION "\n", sizeof("ithaca " ITHACA_VERSION)) < 0;
 	if (argc > ARGS_MAX) {

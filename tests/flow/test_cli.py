@@ -157,6 +157,20 @@ class Commands(Case):
                 self.assertEqual(p.returncode, 1, args)
                 self.assertIn("No space left", p.stderr)
 
+    def test_standard_descriptors_that_are_closed(self):
+        def sh(how, *args):
+            return subprocess.run(["/bin/sh", "-c", 'exec "$0" "$@" ' + how, os.path.join(BIN, "ithaca"), *args], cwd=self.work,
+                                  env=self.env, capture_output=True, text=True, timeout=DEADLINE)
+
+        self.assertEqual(sh("<&-", "run", "hello").returncode, 0)
+        self.assertEqual(sh("2>&-", "run", "hello").returncode, 0)
+        self.assertEqual(sh("<&- 2>&-", "session", "list").returncode, 0)
+        for args in (["run", "hello"], ["session", "list"], ["version"], ["--version"]):
+            p = sh("<&- >&-", *args)
+            self.assertEqual(p.returncode, 1, args)
+            if args != ["--version"]:
+                self.assertIn("cannot write the output: Bad file descriptor", p.stderr)
+
     def test_a_reader_that_goes_away(self):
         read, write = os.pipe()
         os.close(read)
