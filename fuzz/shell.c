@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The shell parser: never crashes, stays inside its arena, and keeps its promises: a failure leaves the result
- * untouched, an opaque script says why, words before `fixed` are words. */
+ * The shell parser: never crashes, stays inside its arena, and keeps its promises: a failure leaves
+ * the result untouched, an opaque script says why, words before `fixed` are words. */
 #include "base/limits.h"
 #include "policy/shell.h"
 
@@ -18,6 +18,10 @@ check(const struct shell_script *s)
 			fatal("command %zu is inconsistent", i);
 		if (c->fixed == 0 && !s->opaque)
 			fatal("a computed name in a script that is not opaque");
+		for (size_t k = 0; k < c->argc; k++)
+			if (c->known[k] > c->argv[k].n ||
+				(k < c->fixed && c->known[k] != c->argv[k].n))
+				fatal("word %zu of command %zu is not known as it says", k, i);
 	}
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Decides: deny rules first, then ask rules, then each part of the request needs an allow rule or the mode's default.
- * No order or specificity lets an allow win over a deny, and no rule lifts what the mode denies. A request too large
- * to be judged is refused. */
+ * Decides: deny rules first, then ask rules, then each part of the request needs an allow rule or
+ * the mode's default. No order or specificity lets an allow win over a deny, and no rule lifts what
+ * the mode denies. A request too large to be judged is refused. */
 #include "policy/internal.h"
 
 #include <stdio.h>
@@ -11,7 +11,8 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
-/* What needs no rule. What leaves the cell is asked for; what stays inside it is not, so that defaults do not tire. */
+/* What needs no rule. What leaves the cell is asked for; what stays inside it is not, so that
+ * defaults do not tire. */
 static const enum decision defaults[MODE_COUNT][SUBJECT_COUNT] = {
 	[MODE_READ_ONLY] = {
 		[SUBJECT_READ] = DECIDE_ALLOW, [SUBJECT_WRITE] = DECIDE_DENY,
@@ -37,7 +38,8 @@ static const enum decision defaults[MODE_COUNT][SUBJECT_COUNT] = {
 enum decision
 mode_default(enum mode m, enum subject s)
 {
-	return (unsigned)m < MODE_COUNT && (unsigned)s < SUBJECT_COUNT ? defaults[m][s] : DECIDE_DENY;
+	return (unsigned)m < MODE_COUNT && (unsigned)s < SUBJECT_COUNT ? defaults[m][s]
+								       : DECIDE_DENY;
 }
 
 static struct str
@@ -47,7 +49,9 @@ origin_text(const struct config *c, const char *key, struct arena *a)
 
 	if (o.file != NULL)
 		return str_of(arena_printf(a, "%s line %u", o.file, o.line));
-	return str_of(o.layer == LAYER_ENV ? "environment" : o.layer == LAYER_FLAG ? "command line" : "built in");
+	return str_of(o.layer == LAYER_ENV    ? "environment"
+		      : o.layer == LAYER_FLAG ? "command line"
+					      : "built in");
 }
 
 static int
@@ -121,8 +125,7 @@ cut(char *out, size_t size, struct str s)
 	out[n] = '\0';
 }
 
-static void
-say(struct verdict *out, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static void say(struct verdict *out, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 static void
 say(struct verdict *out, const char *fmt, ...)
@@ -164,17 +167,30 @@ find_covering(const struct policy *p, const struct view *v, enum decision d, str
 	return NULL;
 }
 
+/* The first deny or ask rule that may speak about it, depending on what expansions come to. */
+static const struct rule *
+find_possible(const struct policy *p, const struct view *v, struct str *what)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->rules[i].decision != DECIDE_ALLOW &&
+			view_may_be_covered(v, &p->rules[i], what))
+			return &p->rules[i];
+	return NULL;
+}
+
 static const struct rule *
 find_allowing(const struct policy *p, const struct view *v, size_t part)
 {
 	for (size_t i = 0; i < p->n; i++)
-		if (p->rules[i].decision == DECIDE_ALLOW && view_part_is_allowed(v, part, &p->rules[i]))
+		if (p->rules[i].decision == DECIDE_ALLOW &&
+			view_part_is_allowed(v, part, &p->rules[i]))
 			return &p->rules[i];
 	return NULL;
 }
 
 static void
-decide_by_default(const struct policy_request *r, const struct view *v, struct str part, struct verdict *out)
+decide_by_default(
+	const struct policy_request *r, const struct view *v, struct str part, struct verdict *out)
 {
 	enum decision d = mode_default(r->mode, r->subject);
 	const char *why = r->subject == SUBJECT_EXEC ? v->script.why_opaque : NULL;
@@ -183,9 +199,11 @@ decide_by_default(const struct policy_request *r, const struct view *v, struct s
 	if (d == DECIDE_ALLOW)
 		say(out, "%s is allowed in mode %s.", subject_name(r->subject), mode_name(r->mode));
 	else if (d == DECIDE_DENY)
-		say(out, "Mode %s does not allow %s.", mode_name(r->mode), subject_name(r->subject));
+		say(out, "Mode %s does not allow %s.", mode_name(r->mode),
+			subject_name(r->subject));
 	else if (why != NULL)
-		say(out, "Mode %s asks; only Exec(*) could allow this script, because %s.", mode_name(r->mode), why);
+		say(out, "Mode %s asks; only Exec(*) could allow this script, because %s.",
+			mode_name(r->mode), why);
 	else
 		say(out, "Mode %s asks for %s, and no rule allows '%.*s'.", mode_name(r->mode),
 			subject_name(r->subject), STR_FMT(str_sub(part, 0, 100)));
@@ -216,6 +234,20 @@ decide_parts(const struct policy *p, const struct view *v, struct verdict *out)
 	say(out, "The rule %.*s allows it.", STR_FMT(last->text));
 }
 
+/* What the rule speaks about may be hidden, by an expansion above all: a person decides. Where
+ * --yes stands for the person, what may be denied is denied. */
+static void
+decide_possible(const struct view *v, const struct rule *rule, struct str what, struct verdict *out)
+{
+	bool is_denied = rule->decision == DECIDE_DENY && v->r->yes;
+
+	set_rule(out, is_denied ? DECIDE_DENY : DECIDE_ASK, rule);
+	say(out,
+		"The rule %.*s may speak about '%.*s': expansions, options or other input leave "
+		"that open (write it plainly).",
+		STR_FMT(str_sub(rule->text, 0, 80)), STR_FMT(str_sub(what, 0, 60)));
+}
+
 static void
 decide(const struct policy *p, const struct view *v, struct verdict *out)
 {
@@ -237,6 +269,11 @@ decide(const struct policy *p, const struct view *v, struct verdict *out)
 		say(out, "The rule %.*s asks before '%.*s'.", STR_FMT(str_sub(rule->text, 0, 100)),
 			STR_FMT(str_sub(what, 0, 100)));
 	}
+	if (out->decision == DECIDE_ALLOW && (rule = find_possible(p, v, &what)) != NULL)
+		decide_possible(v, rule, what, out);
+	else if (out->decision == DECIDE_ASK && v->r->yes &&
+		 (rule = find_possible(p, v, &what)) != NULL && rule->decision == DECIDE_DENY)
+		decide_possible(v, rule, what, out);
 	if (out->decision == DECIDE_ASK && v->r->yes) {
 		out->decision = DECIDE_ALLOW;
 		say(out, "--yes answers the question that %s would ask.", out->rule);
@@ -249,7 +286,8 @@ refuse_size(struct verdict *out)
 	out->decision = DECIDE_DENY;
 	snprintf(out->rule, sizeof(out->rule), "size");
 	snprintf(out->origin, sizeof(out->origin), "built in");
-	say(out, "It is too large or too deeply nested to be judged (put the script into a file and run that).");
+	say(out, "It is too large or too deeply nested to be judged (put the script into a file "
+		 "and run that).");
 }
 
 void
@@ -281,7 +319,9 @@ explain_rule(const struct view *v, const struct rule *rule, struct buf *out)
 	}
 	buf_printf(out, "%-5s %.*s (%.*s): ", decision_name(rule->decision), STR_FMT(rule->text),
 		STR_FMT(rule->origin));
-	if (matches)
+	if (!matches && rule->decision != DECIDE_ALLOW && view_may_be_covered(v, rule, &what))
+		buf_printf(out, "may match '%.*s'\n", STR_FMT(str_sub(what, 0, 200)));
+	else if (matches)
 		buf_printf(out, "matches '%.*s'\n", STR_FMT(str_sub(what, 0, 200)));
 	else
 		buf_add_z(out, "does not match\n");
@@ -301,9 +341,11 @@ explain_script(const struct view *v, struct buf *out)
 		buf_add_char(out, '\n');
 	}
 	for (size_t i = 0; i < v->writes.n; i++)
-		buf_printf(out, "writes: %.*s\n", STR_FMT(((const struct path *)v->writes.items)[i].text));
+		buf_printf(out, "writes: %.*s\n",
+			STR_FMT(((const struct path *)v->writes.items)[i].text));
 	if (v->script.opaque)
-		buf_printf(out, "opaque: %s; for allow only Exec and Exec(*) match\n", v->script.why_opaque);
+		buf_printf(out, "opaque: %s; for allow only Exec and Exec(*) match\n",
+			v->script.why_opaque);
 	if (v->error.code != 0)
 		buf_printf(out, "parser: %s\n", v->error.msg);
 }
@@ -315,8 +357,8 @@ policy_explain(const struct policy *p, const struct policy_request *r, struct bu
 	struct verdict verdict = { 0 };
 	struct view v;
 
-	buf_printf(out, "request: %s, tool %.*s, mode %s\n", subject_name(r->subject), STR_FMT(r->tool),
-		mode_name(r->mode));
+	buf_printf(out, "request: %s, tool %.*s, mode %s\n", subject_name(r->subject),
+		STR_FMT(r->tool), mode_name(r->mode));
 	if (view_init(&v, r, a) != 0) {
 		refuse_size(&verdict);
 	} else {
@@ -328,8 +370,8 @@ policy_explain(const struct policy *p, const struct policy_request *r, struct bu
 			decision_name(mode_default(r->mode, r->subject)));
 		decide(p, &v, &verdict);
 	}
-	buf_printf(out, "decision: %s by %s (%s). %s\n", decision_name(verdict.decision), verdict.rule,
-		verdict.origin, verdict.reason);
+	buf_printf(out, "decision: %s by %s (%s). %s\n", decision_name(verdict.decision),
+		verdict.rule, verdict.origin, verdict.reason);
 	arena_free(a);
 }
 
@@ -339,8 +381,8 @@ always_exec(const struct policy_request *r, struct arena *a, struct buf *out)
 	struct shell_script s;
 	struct err e = { 0 };
 
-	if (r->keeps_state || shell_parse(r->target, a, &s, &e) != 0 || s.opaque || s.n != 1 || s.writes_n > 0 ||
-		s.commands[0].dynamic)
+	if (r->keeps_state || shell_parse(r->target, a, &s, &e) != 0 || s.opaque || s.n != 1 ||
+		s.writes_n > 0 || s.commands[0].dynamic)
 		return false;
 	buf_add_z(out, "Exec(");
 	for (size_t i = 0; i < s.commands[0].argc; i++) {
@@ -374,7 +416,7 @@ always_holds(const struct policy_request *r, struct str text, struct arena *a)
 	struct view v;
 
 	return rule_compile(text, a, &rule, &e) == 0 && !rule.is_bare && view_init(&v, r, a) == 0 &&
-		view_parts(&v) == 1 && view_part_is_allowed(&v, 0, &rule);
+	       view_parts(&v) == 1 && view_part_is_allowed(&v, 0, &rule);
 }
 
 bool

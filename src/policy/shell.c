@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * The grammar of POSIX sh, as far as it takes to find every simple command, wherever it stands. It is conservative: what
- * it does not understand makes the script opaque, and it goes on after an error, so that deny rules see the rest. It
- * never evaluates anything. Bounded by SHELL_TEXT_MAX, SHELL_DEPTH_MAX and the caller's arena. */
+ * The grammar of POSIX sh, as far as it takes to find every simple command, wherever it stands. It
+ * is conservative: what it does not understand makes the script opaque, and it goes on after an
+ * error, so that deny rules see the rest. It never evaluates anything. Bounded by SHELL_TEXT_MAX,
+ * SHELL_DEPTH_MAX and the caller's arena. */
 #include "policy/shell.h"
 
 #include "base/limits.h"
@@ -62,8 +63,9 @@ unexpected(struct shell *sh, const char *wanted)
 
 	shell_opaque(sh, "it is not valid shell");
 	if (sh->error.code == 0)
-		err_set(&sh->error, ERR_INVALID, ERR_TO_MODEL, "shell script: %.*s where %s was expected",
-			STR_FMT(str_sub(t, 0, 40)), wanted);
+		err_set(&sh->error, ERR_INVALID, ERR_TO_MODEL,
+			"shell script: %.*s where %s was expected", STR_FMT(str_sub(t, 0, 40)),
+			wanted);
 }
 
 static bool
@@ -101,10 +103,11 @@ skip_newlines(struct shell *sh)
 static bool
 is_end_of_list(const struct shell *sh)
 {
-	static const char *const ends[] = { "then", "elif", "else", "fi", "do", "done", "esac", "}", NULL };
+	static const char *const ends[] = { "then", "elif", "else", "fi", "do", "done", "esac", "}",
+		NULL };
 
-	return sh->cur.type == TOKEN_EOF || sh->cur.type == TOKEN_CLOSE || sh->cur.type == TOKEN_CASE_END ||
-		is_one_of(sh, ends);
+	return sh->cur.type == TOKEN_EOF || sh->cur.type == TOKEN_CLOSE ||
+	       sh->cur.type == TOKEN_CASE_END || is_one_of(sh, ends);
 }
 
 /* Commands up to `end`, stepping over what does not belong there. */
@@ -196,12 +199,15 @@ parse_redirect(struct shell *sh)
 	if (kind == REDIRECT_HERE || kind == REDIRECT_HERE_TABS) {
 		here = shell_push(sh, &sh->heres, sizeof(*here));
 		if (here != NULL)
-			*here = (struct here){ sh->cur.text, sh->cur.is_quoted, kind == REDIRECT_HERE_TABS };
+			*here = (struct here){ sh->cur.text, sh->cur.is_quoted,
+				kind == REDIRECT_HERE_TABS };
 	} else if (kind == REDIRECT_STRING) {
 		push_str(sh, &sh->inputs, sh->cur.text);
 	} else if (kind != REDIRECT_DUP || !is_number_or_dash(sh->cur.text)) {
-		if (sh->cur.is_dynamic)
+		if (sh->cur.is_dynamic) {
 			shell_opaque(sh, "a redirection goes to a computed name");
+			sh->writes_computed = sh->writes_computed || kind == REDIRECT_OUT || out;
+		}
 		push_str(sh, kind == REDIRECT_OUT || out ? &sh->writes : &sh->reads, sh->cur.text);
 	}
 	shell_next(sh); /* only now: it may read the body of a here-document */
@@ -229,17 +235,22 @@ parse_function(struct shell *sh)
 }
 
 static void
-command_done(struct shell *sh, const struct shell_vec *words, size_t fixed)
+command_done(struct shell *sh, const struct shell_vec *words, const struct shell_vec *known,
+	size_t fixed)
 {
 	struct shell_command *c;
 	const char *why;
 
-	if (words->n == 0)
+	if (words->n == 0 ||
+		known->n < words->n) /* less only when there is no room, which is an error */
 		return;
 	c = shell_push(sh, &sh->commands, sizeof(*c));
 	if (c == NULL)
 		return;
-	*c = (struct shell_command){ .argv = words->items, .argc = words->n, .fixed = fixed,
+	*c = (struct shell_command){ .argv = words->items,
+		.known = known->items,
+		.argc = words->n,
+		.fixed = fixed,
 		.dynamic = fixed < words->n };
 	if (fixed == 0)
 		shell_opaque(sh, "the name of a command is computed");
@@ -251,8 +262,8 @@ command_done(struct shell *sh, const struct shell_vec *words, size_t fixed)
 static void
 parse_simple(struct shell *sh)
 {
-	struct shell_vec words = { 0 };
-	size_t fixed = 0;
+	struct shell_vec words = { 0 }, known = { 0 };
+	size_t fixed = 0, *n;
 	bool is_fixed = true;
 
 	for (;;) {
@@ -267,15 +278,19 @@ parse_simple(struct shell *sh)
 		if (sh->cur.type != TOKEN_WORD)
 			break;
 		if (words.n == 0 && sh->cur.is_assignment) {
-			shell_opaque(sh, "it assigns a variable, which may change what a command does");
+			shell_opaque(
+				sh, "it assigns a variable, which may change what a command does");
 		} else {
 			is_fixed = is_fixed && !sh->cur.is_dynamic;
 			fixed += is_fixed;
 			push_str(sh, &words, sh->cur.text);
+			n = shell_push(sh, &known, sizeof(*n));
+			if (n != NULL)
+				*n = sh->cur.known;
 		}
 		shell_next(sh);
 	}
-	command_done(sh, &words, fixed);
+	command_done(sh, &words, &known, fixed);
 }
 
 static void
@@ -406,8 +421,12 @@ parse_command(struct shell *sh)
 		const char *word;
 		void (*parse)(struct shell *sh);
 	} compounds[] = {
-		{ "if", parse_if }, { "for", parse_for }, { "case", parse_case }, { "while", parse_while },
-		{ "until", parse_while }, { "{", parse_group },
+		{ "if", parse_if },
+		{ "for", parse_for },
+		{ "case", parse_case },
+		{ "while", parse_while },
+		{ "until", parse_while },
+		{ "{", parse_group },
 	};
 	void (*parse)(struct shell *) = NULL;
 
@@ -421,7 +440,8 @@ parse_command(struct shell *sh)
 	if (parse != NULL) {
 		parse(sh);
 		parse_redirects(sh);
-	} else if ((sh->cur.type == TOKEN_WORD && !is_end_of_list(sh)) || sh->cur.type == TOKEN_REDIRECT) {
+	} else if ((sh->cur.type == TOKEN_WORD && !is_end_of_list(sh)) ||
+		   sh->cur.type == TOKEN_REDIRECT) {
 		parse_simple(sh);
 	} else {
 		unexpected(sh, "a command");
@@ -445,7 +465,7 @@ parse_list(struct shell *sh)
 			if (is_end_of_list(sh))
 				unexpected(sh, "a command");
 		} else if (sh->cur.type == TOKEN_SEMI || sh->cur.type == TOKEN_AMP ||
-			sh->cur.type == TOKEN_NEWLINE) {
+			   sh->cur.type == TOKEN_NEWLINE) {
 			shell_next(sh);
 			skip_newlines(sh);
 		} else if (!is_end_of_list(sh)) {
@@ -468,11 +488,17 @@ shell_scan(struct str script, struct arena *a, struct shell_script *out, struct 
 	else
 		shell_nested(&sh, script);
 	*out = (struct shell_script){
-		.commands = sh.commands.items, .n = sh.commands.n,
-		.writes = sh.writes.items, .writes_n = sh.writes.n,
-		.reads = sh.reads.items, .reads_n = sh.reads.n,
-		.inputs = sh.inputs.items, .inputs_n = sh.inputs.n,
-		.opaque = sh.why_opaque != NULL, .why_opaque = sh.why_opaque,
+		.commands = sh.commands.items,
+		.n = sh.commands.n,
+		.writes = sh.writes.items,
+		.writes_n = sh.writes.n,
+		.writes_computed = sh.writes_computed,
+		.reads = sh.reads.items,
+		.reads_n = sh.reads.n,
+		.inputs = sh.inputs.items,
+		.inputs_n = sh.inputs.n,
+		.opaque = sh.why_opaque != NULL,
+		.why_opaque = sh.why_opaque,
 	};
 	return sh.error.code == 0 ? 0 : err_copy(e, &sh.error);
 }

@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: MIT
- * The words and operators of POSIX sh. It removes quoting, keeps expansions as they are written and marks what depends
- * on them. Where bash and POSIX read the same bytes differently the script becomes opaque, so that no rule can be
- * satisfied by a reading that the shell does not share. Every loop takes at least one byte: the text bounds it. */
+ * The words and operators of POSIX sh. It removes quoting, keeps expansions as they are written and
+ * marks what depends on them. Where bash and POSIX read the same bytes differently the script
+ * becomes opaque, so that no rule can be satisfied by a reading that the shell does not share.
+ * Every loop takes at least one byte: the text bounds it. */
 #include "policy/shell.h"
 
 #include "base/limits.h"
+#include "base/utf8.h"
 
 /* A word while it is read. */
 struct word {
 	struct shell *sh;
 	struct buf b;
 	bool is_quoted, is_dynamic, is_assignment;
-	bool is_name; /* all of it so far may be a variable's name */
+	bool is_name;                /* all of it so far may be a variable's name */
 	bool has_brace, has_bracket; /* an unquoted { or [ was seen */
+	bool has_subscript;          /* a name and its [ were seen */
+	bool may_vary; /* something was seen that an expansion may begin with, at `known` */
+	size_t known;
 };
 
 static int
@@ -24,14 +29,25 @@ peek(const struct shell *sh, size_t ahead)
 static bool
 is_name_char(int c, bool first)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (!first && c >= '0' && c <= '9');
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+	       (!first && c >= '0' && c <= '9');
 }
 
-/* Adding to a word cannot overflow: its maximum is the script's size, and no word is longer than how it is written. */
+/* Adding to a word cannot overflow: its maximum is the script's size, and no word is longer than
+ * how it is written. */
 static void
 put(struct word *w, int c)
 {
 	(void)buf_add_char(&w->b, (char)c);
+}
+
+/* From here on the value may depend on an expansion. */
+static void
+varies(struct word *w)
+{
+	if (!w->may_vary)
+		w->known = w->b.n;
+	w->may_vary = true;
 }
 
 /* Copies script bytes from..at as they are written. */
@@ -59,6 +75,18 @@ scan_single(struct shell *sh)
 		sh->at++;
 	if (peek(sh, 0) < 0)
 		shell_error(sh, ERR_INVALID, "a ' is not closed");
+	else
+		sh->at++;
+}
+
+/* As scan_single for $'...', where a backslash takes the next character along. */
+static void
+scan_ansi(struct shell *sh)
+{
+	while (peek(sh, 0) >= 0 && peek(sh, 0) != '\'')
+		sh->at += peek(sh, 0) == '\\' && peek(sh, 1) >= 0 ? 2 : 1;
+	if (peek(sh, 0) < 0)
+		shell_error(sh, ERR_INVALID, "a $' is not closed");
 	else
 		sh->at++;
 }
@@ -100,8 +128,9 @@ enter(struct shell *sh)
 	return true;
 }
 
-/* What stands after "${" and is read alike everywhere and changes nothing: a name or number, or its length, then the end
- * or one of `- ? + % #`. The rest assigns, or bash alone knows it and may run what a value holds: ${!x}, ${x@P}, ${x:x}. */
+/* What stands after "${" and is read alike everywhere and changes nothing: a name or number, or its
+ * length, then the end or one of `- ? + % #`. The rest assigns, or bash alone knows it and may run
+ * what a value holds: ${!x}, ${x@P}, ${x:x}. */
 static bool
 is_plain_parameter(const struct shell *sh)
 {
@@ -109,7 +138,8 @@ is_plain_parameter(const struct shell *sh)
 
 	while (is_name_char(peek(sh, n), false))
 		n++;
-	if (n == from && peek(sh, n) > 0 && strchr("@*#?-$!", peek(sh, n)) != NULL && (peek(sh, n) != '!' || peek(sh, n + 1) == '}'))
+	if (n == from && peek(sh, n) > 0 && strchr("@*#?-$!", peek(sh, n)) != NULL &&
+		(peek(sh, n) != '!' || peek(sh, n + 1) == '}'))
 		n++;
 	if (n == from)
 		return false;
@@ -125,7 +155,8 @@ scan_braces(struct shell *sh, bool in_quotes)
 	if (!enter(sh))
 		return;
 	if (!is_plain_parameter(sh))
-		shell_opaque(sh, "it has an expansion that assigns or that shells read differently");
+		shell_opaque(
+			sh, "it has an expansion that assigns or that shells read differently");
 	while (peek(sh, 0) >= 0 && peek(sh, 0) != '}') {
 		if (in_quotes && strchr("'\"", peek(sh, 0)) != NULL)
 			shell_opaque(sh, "it has quotes inside a quoted ${...}");
@@ -138,8 +169,8 @@ scan_braces(struct shell *sh, bool in_quotes)
 	sh->depth--;
 }
 
-/* Does the text after "$((" close as arithmetic, with "))" where the nesting first ends? Otherwise it is a command
- * substitution that begins with a subshell. */
+/* Does the text after "$((" close as arithmetic, with "))" where the nesting first ends? Otherwise
+ * it is a command substitution that begins with a subshell. */
 static bool
 is_arithmetic(const struct shell *sh)
 {
@@ -172,7 +203,9 @@ scan_arithmetic(struct shell *sh)
 		else if (strchr("'\"\\", peek(sh, 0)) != NULL)
 			shell_opaque(sh, "it has quotes inside $((...))");
 		else if (peek(sh, 0) == '$' || is_name_char(peek(sh, 0), true))
-			shell_opaque(sh, "it computes with a variable, whose value bash may run"); /* a[$(x)] */
+			shell_opaque(
+				sh, "it computes with a variable, whose value bash may run"); /* a[$(x)]
+											       */
 		scan_element(sh, true);
 	}
 	if (peek(sh, 0) == ')' && peek(sh, 1) == ')')
@@ -211,11 +244,15 @@ scan_dollar(struct shell *sh, bool in_quotes)
 		sh->at++;
 	} else if ((c == '\'' || c == '"') && !in_quotes) {
 		shell_opaque(sh, "it has a $ before a quote, which shells read differently");
+		if (c == '\'') {
+			sh->at++;
+			scan_ansi(sh);
+		}
 	}
 }
 
-/* From after the opening backquote to after the closing one. The body is a script of its own, after one level of
- * backslashes is taken off. */
+/* From after the opening backquote to after the closing one. The body is a script of its own, after
+ * one level of backslashes is taken off. */
 static void
 scan_backquote(struct shell *sh)
 {
@@ -250,6 +287,7 @@ word_expansion(struct word *w, bool in_quotes)
 	size_t from = sh->at;
 	int c = peek(sh, 0);
 
+	varies(w);
 	sh->at++;
 	if (c == '`')
 		scan_backquote(sh);
@@ -312,15 +350,119 @@ word_quoted(struct word *w)
 	}
 }
 
+/* The number in base 8 or 16 at sh->at, of at most so many digits. */
+static uint32_t
+ansi_number(struct shell *sh, unsigned base, size_t most)
+{
+	static const char digits[] = "0123456789abcdef";
+	uint32_t value = 0;
+	size_t n = 0;
+
+	for (; n < most && peek(sh, 0) > 0; n++, sh->at++) {
+		int c = peek(sh, 0) >= 'A' && peek(sh, 0) <= 'F' ? peek(sh, 0) - 'A' + 'a'
+								 : peek(sh, 0);
+		const char *at = strchr(digits, c);
+
+		if (at == NULL || (unsigned)(at - digits) >= base)
+			break;
+		value = value * base + (uint32_t)(at - digits);
+	}
+	return value;
+}
+
+/* From after the backslash: puts what bash makes of it. It is never longer than how it is written.
+ */
+static void
+ansi_escape(struct word *w)
+{
+	static const char names[] = "abeEfnrtv", values[] = "\a\b\033\033\f\n\r\t\v";
+	struct shell *sh = w->sh;
+	int c = peek(sh, 0);
+	const char *at = strchr(names, c);
+	char utf8[4];
+
+	if (c >= '0' && c <= '7') {
+		put(w, (int)(ansi_number(sh, 8, 3) & 0xff));
+		return;
+	}
+	sh->at++;
+	if (c == 'x')
+		put(w, (int)ansi_number(sh, 16, 2));
+	else if (c == 'u' || c == 'U')
+		(void)buf_add(
+			&w->b, utf8, utf8_encode(ansi_number(sh, 16, c == 'u' ? 4 : 8), utf8));
+	else if (c == 'c' && peek(sh, 0) >= 0)
+		put(w, w->sh->s.p[sh->at++] & 0x1f);
+	else
+		put(w, at != NULL ? values[at - names] : c);
+}
+
+/* $'...' as bash reads it, so that deny rules see the words. What shells disagree on is opaque. */
+static void
+word_ansi(struct word *w)
+{
+	struct shell *sh = w->sh;
+	size_t from = sh->at, end;
+
+	scan_dollar(sh, false); /* over it */
+	end = sh->at;
+	sh->at = from + 1;
+	w->is_quoted = true;
+	w->is_name = false;
+	while (sh->at < end && peek(sh, 0) != '\'') {
+		int c = peek(sh, 0);
+
+		sh->at++;
+		if (c == '\\' && sh->at < end)
+			ansi_escape(w);
+		else
+			put(w, c);
+		if (w->b.n > 0 && w->b.p[w->b.n - 1] == '\0') { /* bash drops it and the rest */
+			buf_truncate(&w->b, w->b.n - 1);
+			break;
+		}
+	}
+	sh->at = end;
+}
+
+/* '$' outside of quotes. */
+static void
+word_dollar(struct word *w)
+{
+	struct shell *sh = w->sh;
+
+	if (peek(sh, 1) == '\'') {
+		sh->at++;
+		word_ansi(w);
+	} else if (peek(sh, 1) == '"') { /* a text to be translated: itself */
+		sh->at++;
+		scan_dollar(sh, false);
+	} else {
+		word_expansion(w, false);
+	}
+}
+
+/* Does this '=' or '+=' make the word an assignment? Bash takes `a[1]=x cmd` as one too. */
+static bool
+assigns(const struct word *w, int c)
+{
+	bool has_name =
+		w->b.n > 0 && (w->is_name || (w->has_subscript && w->b.p[w->b.n - 1] == ']'));
+
+	return has_name && (c == '=' || (c == '+' && peek(w->sh, 1) == '='));
+}
+
 static void
 word_plain(struct word *w, int c)
 {
 	struct shell *sh = w->sh;
 
-	if (c == '=' && w->is_name && w->b.n > 0)
+	if (assigns(w, c))
 		w->is_assignment = true;
-	else if (c == '+' && w->is_name && w->b.n > 0 && peek(sh, 1) == '=')
-		w->is_assignment = true;
+	if (strchr("*?~[{", c) != NULL && c != 0)
+		varies(w);
+	if (c == '[' && w->is_name && w->b.n > 0)
+		w->has_subscript = true;
 	if (c == '*' || c == '?' || (c == '~' && (w->b.n == 0 || w->is_assignment)))
 		w->is_dynamic = true;
 	if (c == '[')
@@ -342,6 +484,7 @@ word_process(struct word *w)
 {
 	size_t from = w->sh->at;
 
+	varies(w);
 	w->sh->at += 2;
 	shell_substitution(w->sh);
 	put_raw(w, from);
@@ -369,7 +512,9 @@ word_read(struct shell *sh)
 			break;
 		else if (c == '\\' || c == '\'' || c == '"')
 			word_quoted(&w);
-		else if (c == '$' || c == '`')
+		else if (c == '$')
+			word_dollar(&w);
+		else if (c == '`')
 			word_expansion(&w, false);
 		else
 			word_plain(&w, c);
@@ -379,13 +524,20 @@ word_read(struct shell *sh)
 		shell_error(sh, ERR_LIMIT, "it is too large");
 	else if (w.b.n > 0)
 		memcpy(text, w.b.p, w.b.n);
-	sh->cur = (struct token){ .type = TOKEN_WORD, .text = { text, text == NULL ? 0 : w.b.n },
-		.is_quoted = w.is_quoted, .is_dynamic = w.is_dynamic, .is_assignment = w.is_assignment };
+	sh->cur = (struct token){ .type = TOKEN_WORD,
+		.text = { text, text == NULL ? 0 : w.b.n },
+		.known = text == NULL   ? 0
+			 : w.is_dynamic ? w.known
+					: w.b.n,
+		.is_quoted = w.is_quoted,
+		.is_dynamic = w.is_dynamic,
+		.is_assignment = w.is_assignment };
 	buf_fini(&w.b);
 	return sh->at > from;
 }
 
-struct operator {
+struct operator
+{
 	const char *text;
 	enum token_type type;
 	enum redirect redirect;
@@ -438,11 +590,13 @@ static bool
 operator_read(struct shell *sh)
 {
 	for (size_t i = 0; i < ARRAY_LEN(operators); i++) {
-		const struct operator *o = &operators[i];
+		const struct operator* o = & operators[i];
 
 		if (!operator_at(sh, o->text))
 			continue;
-		sh->cur = (struct token){ .type = o->type, .redirect = o->redirect, .text = str_of(o->text) };
+		sh->cur = (struct token){
+			.type = o->type, .redirect = o->redirect, .text = str_of(o->text)
+		};
 		if (o->why_opaque != NULL)
 			shell_opaque(sh, o->why_opaque);
 		return true;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * Commands whose arguments are commands, or that change what later commands mean. They make a script opaque for allow
- * rules, and deny rules look through them. The table holds what is common, not everything that can start a program. */
+ * Commands whose arguments are commands, or that change what later commands mean. They make a
+ * script opaque for allow rules, and deny rules look through them. The table holds what is common,
+ * not everything that can start a program. */
 #include "policy/shell.h"
 
 struct wrapper {
-	const char *name; /* of the program, without its directory */
+	const char *name;             /* of the program, without its directory */
 	const char *const *only_with; /* an argument that begins so is needed; NULL: always */
 	const char *why;
 };
@@ -16,44 +17,101 @@ static const char only_bash[] = "it uses [[, which only bash knows";
 
 static const char *const find_runs[] = { "-exec", "-ok", NULL };
 static const char *const any_option[] = { "-", NULL };
-static const char *const names_variable[] = { "-v", "-R", NULL }; /* bash runs the subscript in a[$(x)] */
+static const char *const names_variable[] = { "-v", "-R",
+	NULL }; /* bash runs the subscript in a[$(x)] */
 
 static const struct wrapper wrappers[] = {
-	{ "env", NULL, runs_arguments },      { "sudo", NULL, runs_arguments },
-	{ "doas", NULL, runs_arguments },     { "su", NULL, runs_arguments },
-	{ "runuser", NULL, runs_arguments },  { "setpriv", NULL, runs_arguments },
-	{ "nohup", NULL, runs_arguments },    { "nice", NULL, runs_arguments },
-	{ "ionice", NULL, runs_arguments },   { "chrt", NULL, runs_arguments },
-	{ "taskset", NULL, runs_arguments },  { "time", NULL, runs_arguments },
-	{ "timeout", NULL, runs_arguments },  { "xargs", NULL, runs_arguments },
-	{ "parallel", NULL, runs_arguments }, { "setsid", NULL, runs_arguments },
-	{ "stdbuf", NULL, runs_arguments },   { "unbuffer", NULL, runs_arguments },
-	{ "watch", NULL, runs_arguments },    { "strace", NULL, runs_arguments },
-	{ "ltrace", NULL, runs_arguments },   { "flock", NULL, runs_arguments },
-	{ "unshare", NULL, runs_arguments },  { "nsenter", NULL, runs_arguments },
-	{ "chroot", NULL, runs_arguments },   { "script", NULL, runs_arguments },
-	{ "busybox", NULL, runs_arguments },  { "toybox", NULL, runs_arguments },
-	{ "exec", NULL, runs_arguments },     { "command", NULL, runs_arguments },
-	{ "builtin", NULL, runs_arguments },  { "coproc", NULL, runs_arguments },
-	{ "find", find_runs, runs_arguments },{ "jobs", any_option, runs_arguments },
-	{ "mapfile", NULL, runs_text },       { "readarray", NULL, runs_text },
-	{ "compgen", NULL, runs_text },       { "let", NULL, runs_text },
+	{ "env", NULL, runs_arguments },
+	{ "sudo", NULL, runs_arguments },
+	{ "doas", NULL, runs_arguments },
+	{ "su", NULL, runs_arguments },
+	{ "runuser", NULL, runs_arguments },
+	{ "setpriv", NULL, runs_arguments },
+	{ "nohup", NULL, runs_arguments },
+	{ "nice", NULL, runs_arguments },
+	{ "ionice", NULL, runs_arguments },
+	{ "chrt", NULL, runs_arguments },
+	{ "taskset", NULL, runs_arguments },
+	{ "time", NULL, runs_arguments },
+	{ "timeout", NULL, runs_arguments },
+	{ "xargs", NULL, runs_arguments },
+	{ "parallel", NULL, runs_arguments },
+	{ "setsid", NULL, runs_arguments },
+	{ "stdbuf", NULL, runs_arguments },
+	{ "unbuffer", NULL, runs_arguments },
+	{ "watch", NULL, runs_arguments },
+	{ "strace", NULL, runs_arguments },
+	{ "ltrace", NULL, runs_arguments },
+	{ "flock", NULL, runs_arguments },
+	{ "unshare", NULL, runs_arguments },
+	{ "nsenter", NULL, runs_arguments },
+	{ "chroot", NULL, runs_arguments },
+	{ "script", NULL, runs_arguments },
+	{ "busybox", NULL, runs_arguments },
+	{ "toybox", NULL, runs_arguments },
+	{ "setarch", NULL, runs_arguments },
+	{ "linux32", NULL, runs_arguments },
+	{ "linux64", NULL, runs_arguments },
+	{ "i386", NULL, runs_arguments },
+	{ "x86_64", NULL, runs_arguments },
+	{ "prlimit", NULL, runs_arguments },
+	{ "choom", NULL, runs_arguments },
+	{ "uclampset", NULL, runs_arguments },
+	{ "pkexec", NULL, runs_arguments },
+	{ "runcon", NULL, runs_arguments },
+	{ "capsh", NULL, runs_arguments },
+	{ "gosu", NULL, runs_arguments },
+	{ "fakeroot", NULL, runs_arguments },
+	{ "bwrap", NULL, runs_arguments },
+	{ "systemd-run", NULL, runs_arguments },
+	{ "start-stop-daemon", NULL, runs_arguments },
+	{ "run-parts", NULL, runs_arguments },
+	{ "ssh", NULL, runs_arguments },
+	{ "gdb", NULL, runs_arguments },
+	{ "valgrind", NULL, runs_arguments },
+	{ "perf", NULL, runs_arguments },
+	{ "expect", NULL, runs_arguments },
+	{ "exec", NULL, runs_arguments },
+	{ "command", NULL, runs_arguments },
+	{ "builtin", NULL, runs_arguments },
+	{ "coproc", NULL, runs_arguments },
+	{ "find", find_runs, runs_arguments },
+	{ "jobs", any_option, runs_arguments },
+	{ "mapfile", NULL, runs_text },
+	{ "readarray", NULL, runs_text },
+	{ "compgen", NULL, runs_text },
+	{ "let", NULL, runs_text },
 	{ "printf", names_variable, changes_meaning },
 	{ "test", names_variable, changes_meaning },
 	{ "[", names_variable, changes_meaning },
-	{ "unset", NULL, changes_meaning },   { "getopts", NULL, changes_meaning },
-	{ "shopt", NULL, changes_meaning },   { "wait", any_option, changes_meaning },
-	{ "eval", NULL, runs_text },          { "trap", NULL, runs_text },
-	{ ".", NULL, runs_text },             { "source", NULL, runs_text },
-	{ "sh", NULL, runs_text },            { "bash", NULL, runs_text },
-	{ "dash", NULL, runs_text },          { "ash", NULL, runs_text },
-	{ "zsh", NULL, runs_text },           { "ksh", NULL, runs_text },
-	{ "mksh", NULL, runs_text },          { "fish", NULL, runs_text },
-	{ "alias", NULL, changes_meaning },   { "export", NULL, changes_meaning },
-	{ "declare", NULL, changes_meaning }, { "typeset", NULL, changes_meaning },
-	{ "readonly", NULL, changes_meaning },{ "local", NULL, changes_meaning },
-	{ "read", NULL, changes_meaning },    { "hash", NULL, changes_meaning },
-	{ "enable", NULL, changes_meaning },  { "function", NULL, changes_meaning },
+	{ "unset", NULL, changes_meaning },
+	{ "getopts", NULL, changes_meaning },
+	{ "shopt", NULL, changes_meaning },
+	{ "wait", any_option, changes_meaning },
+	{ "eval", NULL, runs_text },
+	{ "trap", NULL, runs_text },
+	{ ".", NULL, runs_text },
+	{ "source", NULL, runs_text },
+	{ "sh", NULL, runs_text },
+	{ "bash", NULL, runs_text },
+	{ "dash", NULL, runs_text },
+	{ "ash", NULL, runs_text },
+	{ "zsh", NULL, runs_text },
+	{ "ksh", NULL, runs_text },
+	{ "mksh", NULL, runs_text },
+	{ "fish", NULL, runs_text },
+	{ "rbash", NULL, runs_text },
+	{ "yash", NULL, runs_text },
+	{ "alias", NULL, changes_meaning },
+	{ "export", NULL, changes_meaning },
+	{ "declare", NULL, changes_meaning },
+	{ "typeset", NULL, changes_meaning },
+	{ "readonly", NULL, changes_meaning },
+	{ "local", NULL, changes_meaning },
+	{ "read", NULL, changes_meaning },
+	{ "hash", NULL, changes_meaning },
+	{ "enable", NULL, changes_meaning },
+	{ "function", NULL, changes_meaning },
 	{ "[[", NULL, only_bash },
 };
 
@@ -68,21 +126,55 @@ may_have_argument(const struct shell_command *c, const char *const *wanted)
 	return c->dynamic;
 }
 
+bool
+shell_is_program(struct str word, const char *name)
+{
+	for (size_t i = word.n; i > 0; i--)
+		if (word.p[i - 1] == '/')
+			return str_is(str_sub(word, i, word.n), name);
+	return str_is(word, name);
+}
+
+bool
+shell_is_shell(struct str word)
+{
+	for (size_t i = 0; i < ARRAY_LEN(wrappers); i++)
+		if (wrappers[i].why == runs_text && shell_is_program(word, wrappers[i].name))
+			return true;
+	return false;
+}
+
+bool
+shell_runs_input(const struct shell_command *c)
+{
+	static const char *const others[] = { "eval", "trap", "let", "mapfile", "readarray",
+		"compgen" };
+
+	if (!shell_is_shell(c->argv[0]))
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(others); i++)
+		if (shell_is_program(c->argv[0], others[i]))
+			return false;
+	for (size_t i = 1; i < c->argc; i++) {
+		struct str word = c->argv[i];
+
+		if (str_starts(word, "/dev/") || str_starts(word, "/proc/") || str_is(word, "-") ||
+			str_is(word, "-s"))
+			return true;
+		if (!str_starts(word, "-") && !str_starts(word, "+"))
+			return false;
+	}
+	return true;
+}
+
 const char *
 shell_wrapper(const struct shell_command *c)
 {
-	struct str name = c->argv[0];
-
-	for (size_t i = name.n; i > 0; i--) {
-		if (name.p[i - 1] == '/') {
-			name = str_sub(name, i, name.n);
-			break;
-		}
-	}
 	for (size_t i = 0; i < ARRAY_LEN(wrappers); i++) {
 		const struct wrapper *w = &wrappers[i];
 
-		if (str_is(name, w->name) && (w->only_with == NULL || may_have_argument(c, w->only_with)))
+		if (shell_is_program(c->argv[0], w->name) &&
+			(w->only_with == NULL || may_have_argument(c, w->only_with)))
 			return w->why;
 	}
 	return NULL;

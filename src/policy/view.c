@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * A request taken apart: the commands of a script (for deny and ask also those that env, sudo, sh -c and their like
- * would run), the files it writes, or the one or two targets of another tool. Allow rules see only what is certain, deny
- * and ask rules all that could be found. */
+ * A request taken apart: the commands of a script (for deny and ask also those that env, sudo, sh
+ * -c and their like would run), the files it writes, or the one or two targets of another tool.
+ * Allow rules see only what is certain, deny and ask rules all that could be found. */
 #include "policy/internal.h"
 
 #include "base/limits.h"
@@ -10,7 +10,8 @@
 static bool
 is_device(struct str path)
 {
-	static const char *const devices[] = { "/dev/null", "/dev/stdout", "/dev/stderr", "/dev/stdin", "/dev/tty" };
+	static const char *const devices[] = { "/dev/null", "/dev/stdout", "/dev/stderr",
+		"/dev/stdin", "/dev/tty" };
 
 	for (size_t i = 0; i < ARRAY_LEN(devices); i++)
 		if (str_is(path, devices[i]))
@@ -27,6 +28,10 @@ add_path(struct view *v, struct shell_vec *paths, struct str text)
 	return p == NULL ? -1 : path_split(p, text, v->a);
 }
 
+/* Words whose value nobody knows before they run. */
+static const size_t none_known;
+static const struct str any_word = { "(computed)", 10 };
+
 /* A word may be a file, and so may what follows its '=' (--file=x, if=x). */
 static int
 add_words(struct view *v, const struct shell_command *c)
@@ -36,27 +41,74 @@ add_words(struct view *v, const struct shell_command *c)
 
 		if (add_path(v, &v->words, c->argv[i]) != 0)
 			return -1;
-		if (eq >= 0 && add_path(v, &v->words, str_sub(c->argv[i], (size_t)eq + 1, SIZE_MAX)) != 0)
+		if (eq >= 0 &&
+			add_path(v, &v->words, str_sub(c->argv[i], (size_t)eq + 1, SIZE_MAX)) != 0)
 			return -1;
 	}
 	return 0;
 }
 
+/* Does it run further commands than those among its words: from standard input, or with arguments
+ * from there? */
+static bool
+takes_arguments(const struct shell_command *c)
+{
+	for (size_t i = 0; i < c->argc; i++)
+		if (shell_is_program(c->argv[i], "xargs") ||
+			shell_is_program(c->argv[i], "parallel"))
+			return true;
+	return false;
+}
+
+static struct unit *
+push_unit(struct view *v)
+{
+	struct shell sh = { .a = v->a };
+
+	return shell_push(&sh, &v->units, sizeof(struct unit));
+}
+
 static int
 add_unit(struct view *v, const struct shell_command *c, bool is_through)
 {
-	struct shell sh = { .a = v->a };
-	struct unit *u = shell_push(&sh, &v->units, sizeof(*u));
+	struct unit *u = push_unit(v);
 
 	if (u == NULL)
 		return -1;
-	*u = (struct unit){ .argv = c->argv, .argc = c->argc, .is_through = is_through };
+	*u = (struct unit){ .argv = c->argv,
+		.known = c->known,
+		.argc = c->argc,
+		.is_through = is_through,
+		.is_open = is_through && takes_arguments(c),
+		.is_guess = v->is_guess };
 	return add_words(v, c);
+}
+
+/* A command that is known by no word of it: what a shell reads from a pipe. */
+static int
+add_unknown(struct view *v)
+{
+	struct unit *u = push_unit(v);
+
+	if (u == NULL)
+		return -1;
+	*u = (struct unit){ .argv = &any_word, .known = &none_known, .argc = 1 };
+	return 0;
+}
+
+static int
+add_files(struct view *v, struct shell_vec *paths, const struct str *files, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!is_device(files[i]) && add_path(v, paths, files[i]) != 0)
+			return -1;
+	return 0;
 }
 
 static int add_script(struct view *v, const struct shell_script *script, unsigned depth);
 
-/* A text that some command may run as a script. What is not valid shell adds what was understood of it. */
+/* A text that some command may run as a script. What is not valid shell adds what was understood of
+ * it. */
 static int
 add_text(struct view *v, struct str text, unsigned depth)
 {
@@ -67,7 +119,30 @@ add_text(struct view *v, struct str text, unsigned depth)
 		return -1;
 	if (shell_scan(text, v->a, &inner, &e) == ERR_LIMIT)
 		return -1;
+	v->writes_computed = v->writes_computed || inner.writes_computed;
+	if (add_files(v, &v->inner_writes, inner.writes, inner.writes_n) != 0 ||
+		add_files(v, &v->inner_reads, inner.reads, inner.reads_n) != 0)
+		return -1;
 	return add_script(v, &inner, depth + 1);
+}
+
+/* Does any word of it name what runs a text? */
+static bool
+runs_text(const struct shell_command *c)
+{
+	for (size_t i = 0; i < c->argc; i++)
+		if (shell_is_shell(c->argv[i]))
+			return true;
+	return false;
+}
+
+static bool
+has_blank(struct str word)
+{
+	for (size_t i = 0; i < word.n; i++)
+		if (strchr(" \t\n", word.p[i]) != NULL && word.p[i] != 0)
+			return true;
+	return false;
 }
 
 static bool
@@ -79,7 +154,8 @@ may_be_script(struct str word)
 	return false;
 }
 
-/* The whole of it, or what follows an '=' (alias x='git push') or the letter of an option (env -S'git push'). */
+/* The whole of it, or what follows an '=' (alias x='git push') or the letter of an option (env
+ * -S'git push'). */
 static int
 add_argument(struct view *v, struct str word, unsigned depth)
 {
@@ -89,7 +165,8 @@ add_argument(struct view *v, struct str word, unsigned depth)
 		return -1;
 	if (eq > 0 && add_text(v, str_sub(word, (size_t)eq + 1, SIZE_MAX), depth) != 0)
 		return -1;
-	return str_starts(word, "-") ? add_text(v, str_sub(word, MIN(2, word.n), SIZE_MAX), depth) : 0;
+	return str_starts(word, "-") ? add_text(v, str_sub(word, MIN(2, word.n), SIZE_MAX), depth)
+				     : 0;
 }
 
 static int
@@ -111,7 +188,7 @@ add_joined(struct view *v, const struct shell_command *c, unsigned depth)
 static int
 add_script(struct view *v, const struct shell_script *script, unsigned depth)
 {
-	bool runs_input = false;
+	bool runs_input = false, was_guess = v->is_guess;
 
 	for (size_t i = 0; i < script->n; i++) {
 		const struct shell_command *c = &script->commands[i];
@@ -121,24 +198,20 @@ add_script(struct view *v, const struct shell_script *script, unsigned depth)
 			return -1;
 		if (!is_through)
 			continue;
+		if (shell_runs_input(c) && script->inputs_n == 0 && add_unknown(v) != 0)
+			return -1;
 		runs_input = true;
-		for (size_t k = 1; k < c->argc; k++)
+		for (size_t k = 1; k < c->argc; k++) {
+			v->is_guess = was_guess || !(runs_text(c) || has_blank(c->argv[k]));
 			if (may_be_script(c->argv[k]) && add_argument(v, c->argv[k], depth) != 0)
 				return -1;
+		}
+		v->is_guess = was_guess;
 		if (str_is(c->argv[0], "eval") && add_joined(v, c, depth) != 0)
 			return -1;
 	}
 	for (size_t i = 0; runs_input && i < script->inputs_n; i++)
 		if (add_text(v, script->inputs[i], depth) != 0)
-			return -1;
-	return 0;
-}
-
-static int
-add_files(struct view *v, struct shell_vec *paths, const struct str *files, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (!is_device(files[i]) && add_path(v, paths, files[i]) != 0)
 			return -1;
 	return 0;
 }
@@ -162,6 +235,7 @@ view_init(struct view *v, const struct policy_request *r, struct arena *a)
 		v->script.opaque = true;
 		v->script.why_opaque = "its shell keeps functions and aliases of earlier commands";
 	}
+	v->writes_computed = s->writes_computed;
 	if (add_files(v, &v->writes, s->writes, s->writes_n) != 0 ||
 		add_files(v, &v->reads, s->reads, s->reads_n) != 0)
 		return -1;
@@ -187,7 +261,7 @@ path_is_matched(const struct rule *rule, const struct path *path, bool is_tree)
 	if (rule->is_bare)
 		return true;
 	return rule->form == PATTERN_PATH &&
-		(path_match(rule, path) || (is_tree && path_is_inside(rule, path)));
+	       (path_match(rule, path) || (is_tree && path_is_inside(rule, path)));
 }
 
 static bool
@@ -204,6 +278,12 @@ any_path(const struct rule *rule, const struct shell_vec *paths, bool is_tree, s
 	return false;
 }
 
+static struct words
+words_of(const struct unit *u)
+{
+	return (struct words){ u->argv, u->known, u->argc, true, u->is_through, u->is_open };
+}
+
 static bool
 any_command(const struct view *v, const struct rule *rule, struct str *what)
 {
@@ -212,7 +292,7 @@ any_command(const struct view *v, const struct rule *rule, struct str *what)
 	if (rule->is_bare)
 		return true;
 	for (size_t i = 0; i < v->units.n && rule->form == PATTERN_WORDS; i++) {
-		struct words w = { units[i].argv, units[i].argc, true, units[i].is_through };
+		struct words w = words_of(&units[i]);
 
 		if (words_match(rule, &w)) {
 			*what = units[i].argv[0];
@@ -228,10 +308,13 @@ exec_is_covered(const struct view *v, const struct rule *rule, struct str *what)
 	if (is_about(v, rule) && any_command(v, rule, what))
 		return true;
 	if (rule_names(rule, SUBJECT_WRITE))
-		return any_path(rule, &v->writes, false, what);
+		return any_path(rule, &v->writes, false, what) ||
+		       any_path(rule, &v->inner_writes, false, what);
 	/* A command that names a file which a rule keeps from being read is covered too. */
-	return rule_names(rule, SUBJECT_READ) && (any_path(rule, &v->reads, false, what) ||
-		(!rule->is_bare && any_path(rule, &v->words, false, what)));
+	return rule_names(rule, SUBJECT_READ) &&
+	       (any_path(rule, &v->reads, false, what) ||
+		       any_path(rule, &v->inner_reads, false, what) ||
+		       (!rule->is_bare && any_path(rule, &v->words, false, what)));
 }
 
 static bool
@@ -273,6 +356,28 @@ view_is_covered(const struct view *v, const struct rule *rule, struct str *what)
 	}
 }
 
+bool
+view_may_be_covered(const struct view *v, const struct rule *rule, struct str *what)
+{
+	const struct unit *units = v->units.items;
+
+	*what = v->r->target;
+	if (v->r->subject != SUBJECT_EXEC)
+		return false;
+	if (rule_names(rule, SUBJECT_WRITE) && v->writes_computed)
+		return true;
+	for (size_t i = 0; i < v->units.n && is_about(v, rule) && rule->form == PATTERN_WORDS;
+		i++) {
+		struct words w = words_of(&units[i]);
+
+		if (!units[i].is_guess && words_may_match(rule, &w)) {
+			*what = units[i].argv[0];
+			return true;
+		}
+	}
+	return false;
+}
+
 /* An opaque or empty script is one part: the whole of it. */
 static size_t
 commands_of(const struct view *v)
@@ -312,7 +417,7 @@ command_is_allowed(const struct view *v, size_t i, const struct rule *rule)
 	c = &v->script.commands[i];
 	if (c->dynamic && !str_is(rule->parts[rule->n - 1], "*"))
 		return false;
-	w = (struct words){ c->argv, c->fixed, false, false };
+	w = (struct words){ .argv = c->argv, .argc = c->fixed };
 	return words_match(rule, &w);
 }
 
@@ -325,7 +430,7 @@ view_part_is_allowed(const struct view *v, size_t i, const struct rule *rule)
 	case SUBJECT_EXEC:
 		if (i >= commands_of(v))
 			return rule_names(rule, SUBJECT_WRITE) &&
-				path_is_matched(rule, &writes[i - commands_of(v)], false);
+			       path_is_matched(rule, &writes[i - commands_of(v)], false);
 		return is_about(v, rule) && command_is_allowed(v, i, rule);
 	case SUBJECT_READ:
 	case SUBJECT_WRITE:

@@ -42,6 +42,17 @@ class Rules(Case):
         self.rules(allow=["Exec(*)"], mode="danger_full_access")
         self.assertEqual(self.decision("exec", "eval ls")["decision"], "allow")
 
+    def test_what_a_rule_may_be_about_asks(self):
+        self.rules(deny=["Exec(touch made *)"])
+        for script in ("x=made; touch $x", "touch -d now made", "echo made | xargs touch", "echo touch made | sh"):
+            self.assertEqual(self.decision("exec", script)["decision"], "ask", script)
+        self.assertEqual(self.decision("exec", "touch other $x")["decision"], "allow")
+        self.assertIn("may match 'touch'", self.ithaca("why", "exec", "touch $x", check=0).stdout)
+        self.run_json("run x=made; touch $x", check=3)
+        r = self.run_json("--yes", "run x=made; touch $x")
+        self.assertEqual(r["effects"][0]["status"], "denied")
+        self.assertFalse(self.exists("made"))
+
     def test_modes(self):
         self.assertEqual(self.decision("exec", "ls", mode="danger_full_access")["decision"], "ask")
         self.assertEqual(self.decision("exec", "ls", mode="workspace_write")["decision"], "allow")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Rules and decisions: what each form matches and never matches, that deny wins whatever the order, that no rule is
- * silently dead, what the modes decide alone, "always", and the explanation. */
+ * Rules and decisions: what each form matches and never matches, that deny wins whatever the order,
+ * that no rule is silently dead, what the modes decide alone, "always", and the explanation. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +14,8 @@
 
 /* Rules as YAML flow lists; NULL: none. */
 static int
-make(const char *allow, const char *ask, const char *deny, struct config **c, struct policy **p, struct err *e)
+make(const char *allow, const char *ask, const char *deny, struct config **c, struct policy **p,
+	struct err *e)
 {
 	static const char *const names[] = { "allow", "ask", "deny" };
 	const char *lists[] = { allow, ask, deny };
@@ -50,9 +51,12 @@ must_make(const char *allow, const char *ask, const char *deny)
 }
 
 static enum decision
-ask_policy(const struct policy *p, enum mode mode, enum subject s, const char *tool, const char *target)
+ask_policy(const struct policy *p, enum mode mode, enum subject s, const char *tool,
+	const char *target)
 {
-	const struct policy_request r = { .subject = s, .tool = str_of(tool), .target = str_of(target), .mode = mode };
+	const struct policy_request r = {
+		.subject = s, .tool = str_of(tool), .target = str_of(target), .mode = mode
+	};
 	struct verdict v;
 
 	policy_decide(p, &r, &v);
@@ -167,7 +171,8 @@ test_exec_allow(void **state)
 {
 	for (size_t i = 0; i < ARRAY_LEN(allows); i++)
 		if (exec_allowed(allows[i].rule, allows[i].script) != allows[i].expected)
-			fail_msg("%s on '%s' should be %d", allows[i].rule, allows[i].script, allows[i].expected);
+			fail_msg("%s on '%s' should be %d", allows[i].rule, allows[i].script,
+				allows[i].expected);
 }
 
 static const struct pair denies[] = {
@@ -237,14 +242,113 @@ static const struct pair denies[] = {
 	{ "[Read(/shared/secret/**)]", "ls", false },
 	{ "[Read]", "ls", false },
 	{ "[exec(git push *)]", "git push", true },
+	/* what bash reads otherwise than it looks */
+	{ "[Exec(git push *)]", "a[0]=1 git push", true },
+	{ "[Exec(git push *)]", "$'git' push", true },
+	{ "[Exec(git push *)]", "$'\\x67it' $\"push\"", true },
+	{ "[Exec(git push *)]", "$'git\\0x' push", true },
+	{ "[Exec(git push *)]", "echo $'\\''; git push #'", true },
+	{ "[Exec(git push *)]", "echo ${x:-$'\\''}; git push #'", true },
+	{ "[Exec(git push *)]", "setarch x86_64 git push", true },
+	{ "[Exec(git push *)]", "prlimit --nofile=9 git push", true },
+	/* redirections of a script inside an argument */
+	{ "[Write(/shared/keep/**)]", "sh -c 'echo x > keep/a'", true },
+	{ "[Write(/shared/keep/**)]", "sh -c 'echo x > other/a'", false },
+	{ "[Read(/shared/secret/**)]", "sh -c 'cat < secret/a'", true },
 };
 
 static void
 test_exec_deny(void **state)
 {
 	for (size_t i = 0; i < ARRAY_LEN(denies); i++)
-		if (denied(denies[i].rule, SUBJECT_EXEC, "exec", denies[i].script) != denies[i].expected)
-			fail_msg("%s on '%s' should be %d", denies[i].rule, denies[i].script, denies[i].expected);
+		if (denied(denies[i].rule, SUBJECT_EXEC, "exec", denies[i].script) !=
+			denies[i].expected)
+			fail_msg("%s on '%s' should be %d", denies[i].rule, denies[i].script,
+				denies[i].expected);
+}
+
+/* Words that are known only when it runs, and options that stand between the words of a rule. */
+static const struct pair possibles[] = {
+	{ "[Exec(git push *)]", "git $x", true },
+	{ "[Exec(git push *)]", "git \"$x\"", true },
+	{ "[Exec(git push *)]", "$x", true },
+	{ "[Exec(git push *)]", "$x push", true },
+	{ "[Exec(git push *)]", "git p$x origin", true },
+	{ "[Exec(git push *)]", "git pus*", true },
+	{ "[Exec(git push *)]", "/usr/bin/g?t push", true },
+	{ "[Exec(git push *)]", "git {push,origin}", true },
+	{ "[Exec(git push *)]", "g{it,} push", true },
+	{ "[Exec(git push *)]", "git $(cat x)", true },
+	{ "[Exec(git push *)]", "g() { git \"$@\"; }; g x", true },
+	{ "[Exec(git push *)]", "git q$x", false },
+	{ "[Exec(git push *)]", "git pull $x", false },
+	{ "[Exec(git push *)]", "ls $x *.c {a,b}", false },
+	{ "[Exec(git push *)]", "gcc -c *.c", false },
+	{ "[Exec(id)]", "i$x", true },
+	{ "[Exec(id)]", "id x$y", false },
+	{ "[Exec(* --force *)]", "git push $x", true },
+	{ "[\"Exec(a \\\\* b)\"]", "a $x b", true },
+	{ "[\"Exec(a \\\\* b)\"]", "a c$x b", false },
+	/* through what runs its arguments */
+	{ "[Exec(git push *)]", "sudo $x", true },
+	{ "[Exec(git push *)]", "timeout 5 git $x", true },
+	{ "[Exec(git push *)]", "timeout 5 python3 $x", false },
+	{ "[Exec(git push *)]", "time make -j$(nproc)", false },
+	{ "[Exec(git push *)]", "eval \"$x\"", true },
+	{ "[Exec(git push *)]", "timeout 5 sh -c \"$x\"", true },
+	{ "[Exec(git push *)]", "sh -c 'git $x'", true },
+	/* words and scripts that come from elsewhere */
+	{ "[Exec(git push *)]", "echo push | xargs git", true },
+	{ "[Exec(git push *)]", "cat x | xargs", true },
+	{ "[Exec(git push *)]", "cat x | xargs grep y", false },
+	{ "[Exec(git push *)]", "cat x | sh", true },
+	{ "[Exec(git push *)]", "cat x | bash -s", true },
+	{ "[Exec(git push *)]", "cat x | . /dev/stdin", true },
+	{ "[Exec(git push *)]", "sh x", false },
+	{ "[Exec(git push *)]", ". venv/bin/activate", false },
+	{ "[Exec(git push *)]", "sh <<E\nls\nE", false },
+	/* options between the words */
+	{ "[Exec(git push *)]", "git -C x push", true },
+	{ "[Exec(git push *)]", "git --git-dir=x --work-tree y push z", true },
+	{ "[Exec(git push *)]", "git -c a=b commit -m push", false },
+	{ "[Exec(git push *)]", "git commit -m push", false },
+	{ "[Exec(git push *)]", "-x git push", false },
+	/* files */
+	{ "[Write(keep/**)]", "echo x > $f", true },
+	{ "[Write(keep/**)]", "echo x > ke*/a", true },
+	{ "[Write(keep/**)]", "sh -c 'echo x > $f'", true },
+	{ "[Write(keep/**)]", "cat < $f", false },
+	{ "[Write(keep/**)]", "echo x > a", false },
+};
+
+static void
+test_exec_possible(void **state)
+{
+	for (size_t i = 0; i < ARRAY_LEN(possibles); i++) {
+		const struct pair *c = &possibles[i];
+		struct policy *deny = must_make("[Exec, Write]", NULL, c->rule),
+			      *ask = must_make("[Exec, Write]", c->rule, NULL);
+		struct policy_request r = { .subject = SUBJECT_EXEC,
+			.tool = STR("exec"),
+			.target = str_of(c->script),
+			.mode = MODE_WORKSPACE_WRITE };
+		struct verdict v;
+
+		policy_decide(deny, &r, &v);
+		if (v.decision != (c->expected ? DECIDE_ASK : DECIDE_ALLOW))
+			fail_msg("%s on '%s' gave %s", c->rule, c->script,
+				decision_name(v.decision));
+		policy_decide(ask, &r, &v);
+		assert_int_equal(v.decision, c->expected ? DECIDE_ASK : DECIDE_ALLOW);
+		/* --yes answers what is asked, and never what may be denied. */
+		r.yes = true;
+		policy_decide(deny, &r, &v);
+		assert_int_equal(v.decision, c->expected ? DECIDE_DENY : DECIDE_ALLOW);
+		policy_decide(ask, &r, &v);
+		assert_int_equal(v.decision, DECIDE_ALLOW);
+		policy_free(deny);
+		policy_free(ask);
+	}
 }
 
 struct path_sample {
@@ -306,8 +410,10 @@ test_paths(void **state)
 		const struct path_sample *s = &paths[i];
 		struct policy *p = must_make("[Exec, Fetch, Mcp]", NULL, s->rule);
 
-		if ((ask_policy(p, MODE_WORKSPACE_WRITE, s->subject, s->tool, s->path) == DECIDE_DENY) != s->expected)
-			fail_msg("%s on %s '%s' should be %d", s->rule, s->tool, s->path, s->expected);
+		if ((ask_policy(p, MODE_WORKSPACE_WRITE, s->subject, s->tool, s->path) ==
+			    DECIDE_DENY) != s->expected)
+			fail_msg("%s on %s '%s' should be %d", s->rule, s->tool, s->path,
+				s->expected);
 		policy_free(p);
 	}
 }
@@ -316,13 +422,18 @@ static void
 test_move(void **state)
 {
 	struct policy *p = must_make(NULL, NULL, "[Read(secret/**), Write(keep/**)]");
-	struct policy_request r = { .subject = SUBJECT_WRITE, .tool = STR("move"), .mode = MODE_WORKSPACE_WRITE };
+	struct policy_request r = {
+		.subject = SUBJECT_WRITE, .tool = STR("move"), .mode = MODE_WORKSPACE_WRITE
+	};
 	static const struct {
 		const char *from, *to;
 		enum decision d;
 	} rows[] = {
-		{ "a", "b", DECIDE_ALLOW }, { "secret/a", "b", DECIDE_DENY }, { "keep/a", "b", DECIDE_DENY },
-		{ "a", "keep/b", DECIDE_DENY }, { "/shared", "b", DECIDE_DENY },
+		{ "a", "b", DECIDE_ALLOW },
+		{ "secret/a", "b", DECIDE_DENY },
+		{ "keep/a", "b", DECIDE_DENY },
+		{ "a", "keep/b", DECIDE_DENY },
+		{ "/shared", "b", DECIDE_DENY },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -355,20 +466,29 @@ test_precedence(void **state)
 {
 	struct policy *p = must_make("[Exec(ls *), Exec(git push origin main)]", NULL, "[Exec]");
 
-	assert_int_equal(ask_policy(p, MODE_WORKSPACE_WRITE, SUBJECT_EXEC, "exec", "ls -la"), DECIDE_DENY);
+	assert_int_equal(
+		ask_policy(p, MODE_WORKSPACE_WRITE, SUBJECT_EXEC, "exec", "ls -la"), DECIDE_DENY);
 	policy_free(p);
-	p = must_make("[Exec(git push origin main)]", "[Exec(git push *)]", "[Exec(git push * --force *)]");
-	assert_int_equal(ask_policy(p, MODE_WORKSPACE_WRITE, SUBJECT_EXEC, "exec", "git push origin main"), DECIDE_ASK);
-	assert_int_equal(ask_policy(p, MODE_WORKSPACE_WRITE, SUBJECT_EXEC, "exec", "git push --force"), DECIDE_DENY);
-	assert_int_equal(ask_policy(p, MODE_WORKSPACE_WRITE, SUBJECT_EXEC, "exec", "ls; git push"), DECIDE_ASK);
-	assert_int_equal(ask_policy(p, MODE_WORKSPACE_WRITE, SUBJECT_EXEC, "exec", "ls"), DECIDE_ALLOW);
+	p = must_make("[Exec(git push origin main)]", "[Exec(git push *)]",
+		"[Exec(git push * --force *)]");
+	assert_int_equal(
+		ask_policy(p, MODE_WORKSPACE_WRITE, SUBJECT_EXEC, "exec", "git push origin main"),
+		DECIDE_ASK);
+	assert_int_equal(
+		ask_policy(p, MODE_WORKSPACE_WRITE, SUBJECT_EXEC, "exec", "git push --force"),
+		DECIDE_DENY);
+	assert_int_equal(ask_policy(p, MODE_WORKSPACE_WRITE, SUBJECT_EXEC, "exec", "ls; git push"),
+		DECIDE_ASK);
+	assert_int_equal(
+		ask_policy(p, MODE_WORKSPACE_WRITE, SUBJECT_EXEC, "exec", "ls"), DECIDE_ALLOW);
 	policy_free(p);
 }
 
 static void
 test_modes(void **state)
 {
-	struct policy *none = must_make(NULL, NULL, NULL), *all = must_make("[Read, Write, Exec, Fetch]", NULL, NULL);
+	struct policy *none = must_make(NULL, NULL, NULL),
+		      *all = must_make("[Read, Write, Exec, Fetch]", NULL, NULL);
 	const enum decision A = DECIDE_ALLOW, Q = DECIDE_ASK, D = DECIDE_DENY;
 	const struct {
 		enum mode m;
@@ -376,20 +496,29 @@ test_modes(void **state)
 		const char *target;
 		enum decision without, with;
 	} rows[] = {
-		{ MODE_READ_ONLY, SUBJECT_READ, "x", A, A }, { MODE_READ_ONLY, SUBJECT_WRITE, "x", D, D },
-		{ MODE_READ_ONLY, SUBJECT_EXEC, "ls > /tmp/x", A, A }, { MODE_READ_ONLY, SUBJECT_FETCH, "x", Q, A },
-		{ MODE_WORKSPACE_WRITE, SUBJECT_READ, "x", A, A }, { MODE_WORKSPACE_WRITE, SUBJECT_WRITE, "x", A, A },
+		{ MODE_READ_ONLY, SUBJECT_READ, "x", A, A },
+		{ MODE_READ_ONLY, SUBJECT_WRITE, "x", D, D },
+		{ MODE_READ_ONLY, SUBJECT_EXEC, "ls > /tmp/x", A, A },
+		{ MODE_READ_ONLY, SUBJECT_FETCH, "x", Q, A },
+		{ MODE_WORKSPACE_WRITE, SUBJECT_READ, "x", A, A },
+		{ MODE_WORKSPACE_WRITE, SUBJECT_WRITE, "x", A, A },
 		{ MODE_WORKSPACE_WRITE, SUBJECT_EXEC, "eval $(x) > y", A, A },
-		{ MODE_WORKSPACE_WRITE, SUBJECT_FETCH, "x", Q, A }, { MODE_WORKSPACE_WRITE, SUBJECT_SEND, "x", Q, Q },
-		{ MODE_WORKSPACE_WRITE, SUBJECT_SCHEDULE, "x", Q, Q }, { MODE_WORKSPACE_WRITE, SUBJECT_MCP, "x", Q, Q },
-		{ MODE_WORKSPACE_WRITE, SUBJECT_MEMORY, "x", A, A }, { MODE_WORKSPACE_WRITE, SUBJECT_DELEGATE, "x", A, A },
-		{ MODE_DANGER_FULL_ACCESS, SUBJECT_READ, "x", A, A }, { MODE_DANGER_FULL_ACCESS, SUBJECT_WRITE, "x", Q, A },
+		{ MODE_WORKSPACE_WRITE, SUBJECT_FETCH, "x", Q, A },
+		{ MODE_WORKSPACE_WRITE, SUBJECT_SEND, "x", Q, Q },
+		{ MODE_WORKSPACE_WRITE, SUBJECT_SCHEDULE, "x", Q, Q },
+		{ MODE_WORKSPACE_WRITE, SUBJECT_MCP, "x", Q, Q },
+		{ MODE_WORKSPACE_WRITE, SUBJECT_MEMORY, "x", A, A },
+		{ MODE_WORKSPACE_WRITE, SUBJECT_DELEGATE, "x", A, A },
+		{ MODE_DANGER_FULL_ACCESS, SUBJECT_READ, "x", A, A },
+		{ MODE_DANGER_FULL_ACCESS, SUBJECT_WRITE, "x", Q, A },
 		{ MODE_DANGER_FULL_ACCESS, SUBJECT_EXEC, "ls", Q, A },
-		{ MODE_COUNT, SUBJECT_READ, "x", D, D }, { MODE_READ_ONLY, SUBJECT_COUNT, "x", D, D },
+		{ MODE_COUNT, SUBJECT_READ, "x", D, D },
+		{ MODE_READ_ONLY, SUBJECT_COUNT, "x", D, D },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		if (ask_policy(none, rows[i].m, rows[i].s, "t", rows[i].target) != rows[i].without ||
+		if (ask_policy(none, rows[i].m, rows[i].s, "t", rows[i].target) !=
+				rows[i].without ||
 			ask_policy(all, rows[i].m, rows[i].s, "t", rows[i].target) != rows[i].with)
 			fail_msg("mode %s, %s", mode_name(rows[i].m), subject_name(rows[i].s));
 	}
@@ -401,7 +530,10 @@ static void
 test_yes(void **state)
 {
 	struct policy *p = must_make(NULL, "[Exec(make *)]", "[Exec(rm *)]");
-	struct policy_request r = { .subject = SUBJECT_EXEC, .tool = STR("exec"), .mode = MODE_WORKSPACE_WRITE, .yes = true };
+	struct policy_request r = { .subject = SUBJECT_EXEC,
+		.tool = STR("exec"),
+		.mode = MODE_WORKSPACE_WRITE,
+		.yes = true };
 	struct verdict v;
 
 	r.target = STR("make x");
@@ -411,7 +543,10 @@ test_yes(void **state)
 	r.target = STR("make x; rm y");
 	policy_decide(p, &r, &v);
 	assert_int_equal(v.decision, DECIDE_DENY);
-	r = (struct policy_request){ .subject = SUBJECT_WRITE, .tool = STR("write"), .target = STR("x"), .yes = true,
+	r = (struct policy_request){ .subject = SUBJECT_WRITE,
+		.tool = STR("write"),
+		.target = STR("x"),
+		.yes = true,
 		.mode = MODE_READ_ONLY };
 	policy_decide(p, &r, &v);
 	assert_int_equal(v.decision, DECIDE_DENY); /* only inside the mode */
@@ -422,7 +557,9 @@ static void
 test_verdict(void **state)
 {
 	struct policy *p = must_make(NULL, NULL, "[Exec(rm *)]");
-	struct policy_request r = { .subject = SUBJECT_EXEC, .tool = STR("exec"), .target = STR("ls; rm x"),
+	struct policy_request r = { .subject = SUBJECT_EXEC,
+		.tool = STR("exec"),
+		.target = STR("ls; rm x"),
 		.mode = MODE_WORKSPACE_WRITE };
 	struct verdict v;
 	struct buf b;
@@ -446,7 +583,8 @@ test_verdict(void **state)
 	assert_non_null(strstr(buf_z(&b), "writes: out\n"));
 	assert_non_null(strstr(buf_z(&b), "opaque: it has a command substitution"));
 	assert_non_null(strstr(buf_z(&b), "parser: shell script: a ' is not closed\n"));
-	assert_non_null(strstr(buf_z(&b), "decision: allow by mode workspace_write: default (built in)"));
+	assert_non_null(
+		strstr(buf_z(&b), "decision: allow by mode workspace_write: default (built in)"));
 	buf_fini(&b);
 	policy_free(p);
 }
@@ -456,24 +594,31 @@ static void
 test_origin(void **state)
 {
 	struct config_sources src = { .system_file = "/nonexistent/config.yaml" };
-	struct policy_request r = { .subject = SUBJECT_EXEC, .tool = STR("exec"), .target = STR("rm x") };
+	struct policy_request r = {
+		.subject = SUBJECT_EXEC, .tool = STR("exec"), .target = STR("rm x")
+	};
 	struct config *base, *c;
 	struct policy *p;
 	struct verdict v;
 	struct err e = { 0 };
 
 	assert_int_equal(config_load(&src, &base, &e), 0);
-	assert_int_equal(config_narrow(base, "ws/.ithaca.yaml", STR("permissions:\n  deny:\n    - Exec(a)\n    - Exec(rm *)\n"),
-		NULL, NULL, &c, &e), 0);
+	assert_int_equal(config_narrow(base, "ws/.ithaca.yaml",
+				 STR("permissions:\n  deny:\n    - Exec(a)\n    - Exec(rm *)\n"),
+				 NULL, NULL, &c, &e),
+		0);
 	assert_int_equal(policy_new(c, &p, &e), 0);
 	policy_decide(p, &r, &v);
 	assert_string_equal(v.origin, "ws/.ithaca.yaml line 4");
 	policy_free(p);
 	config_unref(c);
-	assert_int_equal(config_narrow(base, "ws/.ithaca.yaml", STR("permissions:\n  deny:\n    - Exec(a\n"), NULL, NULL, &c, &e), 0);
+	assert_int_equal(config_narrow(base, "ws/.ithaca.yaml",
+				 STR("permissions:\n  deny:\n    - Exec(a\n"), NULL, NULL, &c, &e),
+		0);
 	assert_int_equal(policy_new(c, &p, &e), ERR_CONFIG);
-	assert_string_equal(e.msg, "config (ws/.ithaca.yaml line 3): permissions.deny: rule 'Exec(a': the closing ) is missing at "
-		"its end (expected Tool(pattern))");
+	assert_string_equal(e.msg, "config (ws/.ithaca.yaml line 3): permissions.deny: rule "
+				   "'Exec(a': the closing ) is missing at "
+				   "its end (expected Tool(pattern))");
 	config_unref(c);
 	config_unref(base);
 }
@@ -484,18 +629,35 @@ test_rule_check(void **state)
 	static const struct {
 		const char *rule, *message; /* NULL: fine */
 	} rows[] = {
-		{ "Exec", NULL }, { "Exec(*)", NULL }, { "Exec(git push *)", NULL }, { "read(src/**)", NULL },
-		{ "mcp__server__tool", NULL }, { "Exec(echo ')')", NULL }, { "Exec(echo \\;)", NULL },
-		{ "Send(telegram:*)", NULL }, { "Fetch(127.0.0.1)", NULL },
-		{ "", "has no name" }, { "(x)", "has no name" }, { "Exec()", "its pattern is empty" },
-		{ "Exec( )", "its pattern is empty" }, { "Exec(ls", "closing ) is missing" },
-		{ "Exec(ls) ", "closing ) is missing" }, { "Exec)", "has a ) without a (" },
-		{ "Exce(ls)", "did you mean Exec?" }, { "Reed", "did you mean Read?" }, { "exce(ls)", "did you mean exec?" },
-		{ "Bash(ls *)", "commands are called Exec" }, { "bash(ls *)", "commands are called Exec" },
-		{ "WebSearch", "unknown name 'WebSearch' (expected Read" }, { "*", "unknown name '*'" },
-		{ "Exec(ls:*)", "write Exec(ls *)" }, { "Exec(ls && id)", "names one simple command" },
-		{ "Exec(echo $HOME)", "names one simple command" }, { "Exec(echo 'x)", "a quote is not closed" },
-		{ "Exec(echo x\\)", "ends with a backslash" }, { "Read(~/x)", "~ is not expanded" },
+		{ "Exec", NULL },
+		{ "Exec(*)", NULL },
+		{ "Exec(git push *)", NULL },
+		{ "read(src/**)", NULL },
+		{ "mcp__server__tool", NULL },
+		{ "Exec(echo ')')", NULL },
+		{ "Exec(echo \\;)", NULL },
+		{ "Send(telegram:*)", NULL },
+		{ "Fetch(127.0.0.1)", NULL },
+		{ "", "has no name" },
+		{ "(x)", "has no name" },
+		{ "Exec()", "its pattern is empty" },
+		{ "Exec( )", "its pattern is empty" },
+		{ "Exec(ls", "closing ) is missing" },
+		{ "Exec(ls) ", "closing ) is missing" },
+		{ "Exec)", "has a ) without a (" },
+		{ "Exce(ls)", "did you mean Exec?" },
+		{ "Reed", "did you mean Read?" },
+		{ "exce(ls)", "did you mean exec?" },
+		{ "Bash(ls *)", "commands are called Exec" },
+		{ "bash(ls *)", "commands are called Exec" },
+		{ "WebSearch", "unknown name 'WebSearch' (expected Read" },
+		{ "*", "unknown name '*'" },
+		{ "Exec(ls:*)", "write Exec(ls *)" },
+		{ "Exec(ls && id)", "names one simple command" },
+		{ "Exec(echo $HOME)", "names one simple command" },
+		{ "Exec(echo 'x)", "a quote is not closed" },
+		{ "Exec(echo x\\)", "ends with a backslash" },
+		{ "Read(~/x)", "~ is not expanded" },
 		{ "Write(src/**.c)", "** must be a whole path segment" },
 	};
 	char long_rule[RULE_TEXT_MAX + 2];
@@ -509,7 +671,8 @@ test_rule_check(void **state)
 			fail_msg("'%s': %d %s", rows[i].rule, rc, e.msg);
 	}
 	memset(long_rule, 'a', sizeof(long_rule));
-	assert_int_equal(policy_rule_check((struct str){ long_rule, sizeof(long_rule) }, &e), ERR_CONFIG);
+	assert_int_equal(
+		policy_rule_check((struct str){ long_rule, sizeof(long_rule) }, &e), ERR_CONFIG);
 	assert_int_equal(policy_rule_check((struct str){ "Exec(a\0b)", 9 }, &e), ERR_CONFIG);
 }
 
@@ -521,17 +684,29 @@ test_always(void **state)
 		const char *target, *rule; /* NULL: there is none */
 	} rows[] = {
 		{ SUBJECT_EXEC, "git push origin main", "Exec(git push origin main)" },
-		{ SUBJECT_EXEC, "echo 'a b' \\* \"it's\" ''", "Exec(echo 'a b' '*' 'it'\\''s' '')" },
-		{ SUBJECT_EXEC, "ls && id", NULL }, { SUBJECT_EXEC, "ls $x", NULL }, { SUBJECT_EXEC, "ls > x", NULL },
-		{ SUBJECT_EXEC, "env ls", NULL }, { SUBJECT_EXEC, "", NULL }, { SUBJECT_EXEC, "ls 'x", NULL },
+		{ SUBJECT_EXEC, "echo 'a b' \\* \"it's\" ''",
+			"Exec(echo 'a b' '*' 'it'\\''s' '')" },
+		{ SUBJECT_EXEC, "ls && id", NULL },
+		{ SUBJECT_EXEC, "ls $x", NULL },
+		{ SUBJECT_EXEC, "ls > x", NULL },
+		{ SUBJECT_EXEC, "env ls", NULL },
+		{ SUBJECT_EXEC, "", NULL },
+		{ SUBJECT_EXEC, "ls 'x", NULL },
 		{ SUBJECT_EXEC, "'*'", "Exec('*')" }, /* not everything */
-		{ SUBJECT_WRITE, "/shared/a*b\\c", "Write(/shared/a\\*b\\\\c)" }, { SUBJECT_FETCH, "example.org", "Fetch(example.org)" },
-		{ SUBJECT_WRITE, "a**b", "Write(a\\*\\*b)" }, { SUBJECT_SEND, "", NULL }, { SUBJECT_SEND, "*", "Send(\\*)" },
-		{ SUBJECT_READ, "~x", NULL }, { SUBJECT_MCP, " ", NULL }, { SUBJECT_WRITE, "a ", NULL },
+		{ SUBJECT_WRITE, "/shared/a*b\\c", "Write(/shared/a\\*b\\\\c)" },
+		{ SUBJECT_FETCH, "example.org", "Fetch(example.org)" },
+		{ SUBJECT_WRITE, "a**b", "Write(a\\*\\*b)" },
+		{ SUBJECT_SEND, "", NULL },
+		{ SUBJECT_SEND, "*", "Send(\\*)" },
+		{ SUBJECT_READ, "~x", NULL },
+		{ SUBJECT_MCP, " ", NULL },
+		{ SUBJECT_WRITE, "a ", NULL },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct policy_request r = { .subject = rows[i].s, .tool = STR("t"), .target = str_of(rows[i].target),
+		struct policy_request r = { .subject = rows[i].s,
+			.tool = STR("t"),
+			.target = str_of(rows[i].target),
 			.mode = MODE_DANGER_FULL_ACCESS };
 		struct buf b, list;
 		struct policy *p;
@@ -539,7 +714,8 @@ test_always(void **state)
 
 		buf_init(&b, 4096);
 		made = policy_always_rule(&r, &b);
-		if (made != (rows[i].rule != NULL) || !str_is(buf_str(&b), made ? rows[i].rule : ""))
+		if (made != (rows[i].rule != NULL) ||
+			!str_is(buf_str(&b), made ? rows[i].rule : ""))
 			fail_msg("'%s': %d '%s'", rows[i].target, made, buf_z(&b));
 		if (made && rows[i].s != SUBJECT_READ) { /* the rule does what it is for */
 			struct json j;
@@ -549,8 +725,10 @@ test_always(void **state)
 			json_str(&j, buf_str(&b));
 			json_arr_end(&j);
 			p = must_make(buf_z(&list), NULL, NULL);
-			assert_int_equal(ask_policy(p, r.mode, r.subject, "t", rows[i].target), DECIDE_ALLOW);
-			assert_int_equal(ask_policy(p, r.mode, r.subject, "t", "other"), DECIDE_ASK);
+			assert_int_equal(ask_policy(p, r.mode, r.subject, "t", rows[i].target),
+				DECIDE_ALLOW);
+			assert_int_equal(
+				ask_policy(p, r.mode, r.subject, "t", "other"), DECIDE_ASK);
 			policy_free(p);
 			buf_fini(&list);
 		}
@@ -563,7 +741,10 @@ static void
 test_size(void **state)
 {
 	struct policy *p = must_make("[Exec]", NULL, "[Exec(git push *)]");
-	struct policy_request r = { .subject = SUBJECT_EXEC, .tool = STR("exec"), .mode = MODE_WORKSPACE_WRITE, .yes = true };
+	struct policy_request r = { .subject = SUBJECT_EXEC,
+		.tool = STR("exec"),
+		.mode = MODE_WORKSPACE_WRITE,
+		.yes = true };
 	struct verdict v;
 	struct buf b;
 
@@ -610,7 +791,9 @@ static void
 test_kept_shell(void **state)
 {
 	struct policy *p = must_make("[Exec(ls *)]", "[]", "[Exec(rm *)]");
-	struct policy_request r = { .subject = SUBJECT_EXEC, .tool = STR("exec"), .target = STR("ls /"),
+	struct policy_request r = { .subject = SUBJECT_EXEC,
+		.tool = STR("exec"),
+		.target = STR("ls /"),
 		.mode = MODE_DANGER_FULL_ACCESS };
 	struct verdict v;
 	struct buf rule;
@@ -635,8 +818,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_exec_allow), cmocka_unit_test(test_kept_shell),
+		cmocka_unit_test(test_exec_allow),
+		cmocka_unit_test(test_kept_shell),
 		cmocka_unit_test(test_exec_deny),
+		cmocka_unit_test(test_exec_possible),
 		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_move),
 		cmocka_unit_test(test_precedence),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The shell parser: which commands it finds, what it calls opaque, what it refuses, and that it reads words as sh does. */
+ * The shell parser: which commands it finds, what it calls opaque, what it refuses, and that it
+ * reads words as sh does. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -107,7 +108,13 @@ static const struct sample samples[] = {
 	{ "cat <<EOF", "cat", true },
 	{ "cat <<< word", "cat", true },
 	{ "echo x > $f", "echo,x > $f", true },
-	{ "echo $'a'", "echo,$a", true },
+	{ "echo $'a' $\"b\"", "echo,a,b", true },
+	{ "$'\\x67it' $'p\\165\\x73h\\n' $'\\u0061\\U0001f600\\'\\cA' $'a\\0b'c",
+		"git,push\n,a\xf0\x9f\x98\x80'\x01,ac", true },
+	{ "echo $'\\''; git push #'", "echo,' / git,push", true },
+	{ "echo ${x:-$'\\''}; git push #'", "echo,${x:-$'\\''}? / git,push", true },
+	{ "a[0]=1 git push", "git,push", true },
+	{ "a[x]+=1 b[$(id)]=2 ls", "id / ls", true },
 	{ "[[ -f x ]]", "[[,-f,x,]]", true },
 	{ "((x))", "x", true },
 	{ "a |& b", "a / b", true },
@@ -121,7 +128,8 @@ static const struct sample samples[] = {
 	{ "ls \"${x/a/b}\"", "ls,${x/a/b}?", true },
 	{ ": ${x:=y}", ":,${x:=y}?", true },
 	{ ": ${x=y}", ":,${x=y}?", true },
-	{ "ls ${#x} ${#} ${x%.c} ${x##*/} ${1:-a} ${x:+b} ${x?c} ${@} ${!}", "ls,${#x}?,${#},${x%.c},${x##*/},${1:-a},${x:+b},${x?c},${@},${!}", false },
+	{ "ls ${#x} ${#} ${x%.c} ${x##*/} ${1:-a} ${x:+b} ${x?c} ${@} ${!}",
+		"ls,${#x}?,${#},${x%.c},${x##*/},${1:-a},${x:+b},${x?c},${@},${!}", false },
 	{ "find . $x id", "find,.,$x?,id", true },
 	{ "printf -va x", "printf,-va,x", true },
 	{ "printf %s x", "printf,%s,x", false },
@@ -146,8 +154,8 @@ test_commands(void **state)
 			fail_msg("%s: %s", samples[i].script, e.msg);
 		render(&s, &b);
 		if (!str_is(buf_str(&b), samples[i].found) || s.opaque != samples[i].is_opaque)
-			fail_msg("%s: found '%s', opaque %d (%s)", samples[i].script, buf_z(&b), s.opaque,
-				s.why_opaque ? s.why_opaque : "");
+			fail_msg("%s: found '%s', opaque %d (%s)", samples[i].script, buf_z(&b),
+				s.opaque, s.why_opaque ? s.why_opaque : "");
 		assert_int_equal(s.opaque, s.why_opaque != NULL);
 		arena_free(a);
 	}
@@ -257,11 +265,53 @@ static void
 test_words_as_sh(void **state)
 {
 	static const char *const words[] = {
-		"a b", "'a b' c", "\"a b\" c", "a\\ b", "a''b", "''", "\"\"", "'a'\"b\"c", "\\a\\b", "\"\\a\\\"\\\\\\$\"",
-		"'\\'", "\"'\" '\"'", "a\\\nb", "\"a\\\nb\"", "'a\\\nb'", "a\tb", "a#b", "x '#y'", "\\#", "a=b c=d",
-		"'$x' \\$x \"\\$x\"", "\"\\`\"", "a\\;b", "';'\"|\"\\&", "{} { }", "-- -x --y=z", "'a\nb'", "\"a\nb\"",
-		"a\\", "\\\\", "\\'", "\"a'b'c\"", "!", "a!b", "%s", "if then", "1 2", "a1>/dev/stdout b", "\xc3\xa4 '\xc3\xb6'",
-		"a\rb", "]", "a]b", "=", "==", "a:b", "@ + , ^", "\"$\" $",
+		"a b",
+		"'a b' c",
+		"\"a b\" c",
+		"a\\ b",
+		"a''b",
+		"''",
+		"\"\"",
+		"'a'\"b\"c",
+		"\\a\\b",
+		"\"\\a\\\"\\\\\\$\"",
+		"'\\'",
+		"\"'\" '\"'",
+		"a\\\nb",
+		"\"a\\\nb\"",
+		"'a\\\nb'",
+		"a\tb",
+		"a#b",
+		"x '#y'",
+		"\\#",
+		"a=b c=d",
+		"'$x' \\$x \"\\$x\"",
+		"\"\\`\"",
+		"a\\;b",
+		"';'\"|\"\\&",
+		"{} { }",
+		"-- -x --y=z",
+		"'a\nb'",
+		"\"a\nb\"",
+		"a\\",
+		"\\\\",
+		"\\'",
+		"\"a'b'c\"",
+		"!",
+		"a!b",
+		"%s",
+		"if then",
+		"1 2",
+		"a1>/dev/stdout b",
+		"\xc3\xa4 '\xc3\xb6'",
+		"a\rb",
+		"]",
+		"a]b",
+		"=",
+		"==",
+		"a:b",
+		"@ + , ^",
+		"\"$\" $",
 	};
 	struct buf theirs, ours;
 
