@@ -175,6 +175,8 @@ static const struct field microvm_keys[] = {
 	  .text = "Directories that may be workspaces, beside workspace_root and the one in which Ithaca was started." },
 	{ .name = "memory_mb", .type = FIELD_INT, .flags = FIELD_RESTART, .min = 128, .max = 16777216, .dflt = "1024",
 	  .unit = "MiB", .text = "Memory of the machine." },
+	{ .name = "keep_booted", .type = FIELD_BOOL, .flags = FIELD_RESTART, .dflt = "true",
+	  .text = "Save a machine that has booted (about 100 MB in state/machine), so that the next start does not boot." },
 	{ .type = FIELD_END },
 };
 

@@ -93,6 +93,8 @@ fill_spec(struct guest *g)
 	g->spec.microvm.qemu = arena_strdup(g->a, str_of(config_z(c, "microvm.qemu")));
 	g->spec.microvm.virtiofsd = arena_strdup(g->a, str_of(config_z(c, "microvm.virtiofsd")));
 	g->spec.microvm.kernel = arena_strdup(g->a, str_of(config_z(c, "microvm.kernel")));
+	if (config_bool(c, "microvm.keep_booted"))
+		g->spec.microvm.saved = arena_printf(g->a, "%s/state/machine", g->r->home);
 	g->spec.microvm.allow_emulation = config_bool(c, "microvm.allow_emulation");
 	g->spec.container.socket = arena_strdup(g->a, str_of(config_z(c, "container.socket")));
 	g->spec.container.image = arena_strdup(g->a, str_of(config_z(c, "container.image")));

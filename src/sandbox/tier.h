@@ -31,6 +31,7 @@ struct tier_spec {
 	} container;
 	struct {
 		const char *qemu, *virtiofsd, *kernel; /* NULL or "": found */
+		const char *saved; /* where a machine is saved for the next start; NULL or "": it is not */
 		bool allow_emulation;
 	} microvm;
 	bool (*is_cancelled)(void *arg); /* asked now and then; may be NULL */
@@ -45,6 +46,7 @@ struct tier_run {
 	char id[OCI_ID_SIZE];
 	pid_t machine, share; /* our children, 0: none */
 	char accel[8]; /* of the machine: kvm, tcg */
+	bool is_restored; /* it did not boot */
 	char dir[512]; /* of its sockets */
 };
 

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * ithaca-guest as the first program of a virtual machine: loads what reaches the host, makes the tree that the host shares
- * the root, and carries bytes between serial ports and the socket of shelld. It brings up no network. When shelld ends
- * the machine goes off. Invariant: a port's bytes go to shelld only behind a hello with the token of this start, and each
- * hello begins a new link, whatever an earlier one left on the port. */
+ * ithaca-guest as the first program of a virtual machine, twice. First it loads what reaches the
+ * host and waits for a hello; here the host may save the machine, so until then it knows nothing
+ * secret, and the hello brings time and randomness that are right now. Then it is executed again,
+ * makes the tree that the host shares the root, and carries bytes between serial ports and the
+ * socket of shelld. It brings up no network. When shelld ends the machine goes off. Invariant: a
+ * port's bytes go to shelld only behind a hello with the token of this start, and each hello begins
+ * a new link, whatever an earlier one left on the port. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/random.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
@@ -27,14 +32,14 @@
 #include "sandbox/internal.h"
 #include "sandbox/vm.h"
 
-#define CHUNK        16384
-#define ABSENT_MS    20 /* between two looks at a port that nobody on the host has open */
-#define MODULES_MAX  32
+#define CHUNK       16384
+#define ABSENT_MS   20   /* between two looks at a port that nobody on the host has open */
+#define SHARE_TRIES 6000 /* looks for the share, 5 ms apart */
 
 bool
 vm_is_first(void)
 {
-	return getpid() == 1 && access(VM_CONF, R_OK) == 0;
+	return getpid() == 1 && access(VM_MARK, F_OK) == 0;
 }
 
 static void NORETURN
@@ -80,6 +85,78 @@ load_modules(void)
 	}
 }
 
+/* The console announces its ports when it likes, and has the number that it was found by. */
+static int
+open_port(int number, int flags)
+{
+	char name[32];
+	int fd = -1;
+
+	for (int i = 0; fd < 0 && i < 500; i++) {
+		for (int bus = 0; fd < 0 && bus < 10; bus++) {
+			snprintf(name, sizeof(name), "/dev/vport%dp%d", bus, number);
+			fd = open(name, O_RDWR | O_CLOEXEC | flags);
+		}
+		if (fd < 0)
+			nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+	}
+	must(fd >= 0, "a serial port");
+	return fd;
+}
+
+/* ---- before the host says which start this is ---- */
+
+/* Two machines restored from one state would else draw the same numbers. */
+static void
+reseed(const unsigned char random[VM_RANDOM])
+{
+	union {
+		struct rand_pool_info info;
+		char space[sizeof(struct rand_pool_info) + VM_RANDOM];
+	} pool = { .info = { .entropy_count = 8 * VM_RANDOM, .buf_size = VM_RANDOM } };
+	AUTO_CLOSE int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+
+	memcpy(pool.space + sizeof(pool.info), random, VM_RANDOM);
+	must(fd >= 0 && ioctl(fd, RNDADDENTROPY, &pool) == 0 && ioctl(fd, RNDRESEEDCRNG) == 0,
+		"randomness");
+	explicit_bzero(&pool, sizeof(pool));
+}
+
+static void NORETURN
+wait_for_host(void)
+{
+	static char text[VM_HELLO_MAX]; /* too large for the stack */
+	char *const argv[] = { (char *)(uintptr_t) "/init", NULL };
+	struct vm_hello h;
+	size_t n = 0;
+	struct buf b;
+
+	must(mount("devtmpfs", "/dev", "devtmpfs", 0, NULL) == 0 || errno == EBUSY, "/dev");
+	load_modules();
+	int fd = open_port(VM_PORT_BOOT, 0);
+	must(write(fd, &(char){ VM_ANSWER }, 1) == 1, "no answer to the host");
+	for (int rc = 0; rc == 0;) {
+		ssize_t got = read(fd, text + n, sizeof(text) - n);
+		if (got <= 0) /* the host has it open in a moment */
+			nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+		n += got > 0 ? (size_t)got : 0;
+		rc = vm_hello_parse(text, n, &h);
+		errno = EPROTO;
+		must(rc >= 0, "hello");
+	}
+	must(clock_settime(CLOCK_REALTIME, &(struct timespec){ .tv_sec = h.at_ns / 1000000000,
+						   .tv_nsec = h.at_ns % 1000000000 }) == 0,
+		"the time");
+	reseed(h.random);
+	buf_init(&b, VM_HELLO_MAX);
+	buf_printf(&b, "%s\n%s\n", h.token, h.dir);
+	must(file_write(VM_CONF, buf_str(&b), 0600, NULL) == 0, VM_CONF);
+	execv(argv[0], argv); /* with canaries and addresses of its own */
+	power_off(argv[0], errno);
+}
+
+/* ---- after it ---- */
+
 /* VM_CONF: the token, then the directory of shelld, a line each. */
 static void
 read_conf(char token[DOOR_TOKEN_SIZE], char dir[PLAN_PATH_MAX])
@@ -93,12 +170,34 @@ read_conf(char token[DOOR_TOKEN_SIZE], char dir[PLAN_PATH_MAX])
 	must(str_next(&rest, '\n', &line) && door_token_valid(line), "no token");
 	memcpy(token, line.p, line.n);
 	token[line.n] = '\0';
-	must(str_next(&rest, '\n', &line) && line.n > 1 && line.p[0] == '/' && line.n < PLAN_PATH_MAX, "no directory");
+	must(str_next(&rest, '\n', &line) && line.n > 1 && line.p[0] == '/' &&
+			line.n < PLAN_PATH_MAX,
+		"no directory");
 	memcpy(dir, line.p, line.n);
 	dir[line.n] = '\0';
 	explicit_bzero(text, n);
 	free(text);
 	unlink(VM_CONF);
+}
+
+/* It is plugged in about when the hello comes, before or behind it. */
+static void
+await_share(void)
+{
+	char name[64];
+
+	must(mount("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0, "/sys");
+	for (int i = 0; i < SHARE_TRIES; i++) {
+		for (int device = 0; device < 10; device++) {
+			snprintf(name, sizeof(name), "/sys/bus/virtio/drivers/virtiofs/virtio%d",
+				device);
+			if (access(name, F_OK) == 0)
+				return;
+		}
+		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+	}
+	errno = ENODEV;
+	must(false, "the shared tree");
 }
 
 /* The shared tree becomes the root, with what a running system has over its empty directories. */
@@ -115,17 +214,26 @@ enter_tree(const char *dir)
 	};
 	char path[PLAN_PATH_MAX + 8];
 
-	must(mkdir("/new", 0755) == 0 && mount(VM_TAG, "/new", "virtiofs", MS_NOSUID | MS_NODEV, NULL) == 0, "the shared tree");
+	must(mkdir("/new", 0755) == 0 &&
+			mount(VM_TAG, "/new", "virtiofs", MS_NOSUID | MS_NODEV, NULL) == 0,
+		"the shared tree");
 	for (size_t i = 0; i < ARRAY_LEN(mounts); i++)
-		must(mount(mounts[i].type, mounts[i].path, mounts[i].type, mounts[i].flags, mounts[i].options) == 0, mounts[i].path);
-	(void)mount("cgroup2", "/new/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+		must(mount(mounts[i].type, mounts[i].path, mounts[i].type, mounts[i].flags,
+			     mounts[i].options) == 0,
+			mounts[i].path);
+	(void)mount(
+		"cgroup2", "/new/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	(void)mkdir("/new/dev/shm", 01777);
 	(void)mkdir("/new/dev/pts", 0755);
 	must(mount("tmpfs", "/new/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") == 0 &&
-		mount("devpts", "/new/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "ptmxmode=0666") == 0, "devices");
+			mount("devpts", "/new/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+				"ptmxmode=0666") == 0,
+		"devices");
 	snprintf(path, sizeof(path), "/new%s", dir);
 	must(mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700,size=4m") == 0, path);
-	must(chdir("/new") == 0 && mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 && chdir("/") == 0, "the root");
+	must(chdir("/new") == 0 && mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 &&
+			chdir("/") == 0,
+		"the root");
 }
 
 /* ---- the bridge ---- */
@@ -136,31 +244,21 @@ struct pipe_half {
 };
 
 struct port {
-	int fd, conn; /* conn: to shelld, -1: none */
-	char mark[DOOR_FRAME_MAX]; /* how a hello for this port begins */
-	size_t mark_n, seen; /* of it, in the bytes that came last */
+	int fd, conn;                /* conn: to shelld, -1: none */
+	char mark[DOOR_FRAME_MAX];   /* how a hello for this port begins */
+	size_t mark_n, seen;         /* of it, in the bytes that came last */
 	size_t fail[DOOR_FRAME_MAX]; /* of Knuth, Morris and Pratt */
-	struct pipe_half in, out; /* to shelld, to the host */
+	struct pipe_half in, out;    /* to shelld, to the host */
 	const char *socket;
 };
 
 static void
 port_open(struct port *p, int number, enum role who, const char *token, const char *socket)
 {
-	char name[32], nonce[DOOR_TOKEN_SIZE];
+	char nonce[DOOR_TOKEN_SIZE];
 	struct buf b;
 
-	*p = (struct port){ .conn = -1, .socket = socket, .fd = -1 };
-	/* The console announces its ports when it likes, and has the number that it was found by. */
-	for (int i = 0; p->fd < 0 && i < 500; i++) {
-		for (int bus = 0; p->fd < 0 && bus < 10; bus++) {
-			snprintf(name, sizeof(name), "/dev/vport%dp%d", bus, number);
-			p->fd = open(name, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-		}
-		if (p->fd < 0)
-			nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
-	}
-	must(p->fd >= 0, "a serial port");
+	*p = (struct port){ .conn = -1, .socket = socket, .fd = open_port(number, O_NONBLOCK) };
 	memset(nonce, '0', sizeof(nonce) - 1);
 	nonce[sizeof(nonce) - 1] = '\0';
 	buf_init(&b, DOOR_FRAME_MAX);
@@ -285,12 +383,15 @@ carry(struct port *ports, size_t n, pid_t shelld)
 			struct port *p = &ports[i];
 			struct pollfd look = { .fd = p->fd };
 			(void)poll(&look, 1, 0);
-			bool is_open = (look.revents & POLLHUP) == 0; /* else poll would return at once, for ever */
+			bool is_open = (look.revents & POLLHUP) ==
+				       0; /* else poll would return at once, for ever */
 			timeout = is_open ? timeout : ABSENT_MS;
 			fds[2 * i] = (struct pollfd){ .fd = is_open ? p->fd : -1,
-				.events = (short)((p->in.to == 0 ? POLLIN : 0) | (p->out.to > 0 ? POLLOUT : 0)) };
+				.events = (short)((p->in.to == 0 ? POLLIN : 0) |
+						  (p->out.to > 0 ? POLLOUT : 0)) };
 			fds[2 * i + 1] = (struct pollfd){ .fd = p->conn,
-				.events = (short)((p->out.to == 0 ? POLLIN : 0) | (p->in.to > 0 ? POLLOUT : 0)) };
+				.events = (short)((p->out.to == 0 ? POLLIN : 0) |
+						  (p->in.to > 0 ? POLLOUT : 0)) };
 		}
 		(void)poll(fds, 2 * n, timeout);
 		for (size_t i = 0; i < n; i++)
@@ -309,9 +410,10 @@ vm_split(char dir[PLAN_PATH_MAX])
 	static char socket[PLAN_PATH_MAX + 16];
 	char token[DOOR_TOKEN_SIZE], path[PLAN_PATH_MAX + 16];
 
-	must(mount("devtmpfs", "/dev", "devtmpfs", 0, NULL) == 0 || errno == EBUSY, "/dev");
-	load_modules();
+	if (access(VM_CONF, F_OK) != 0)
+		wait_for_host();
 	read_conf(token, dir);
+	await_share();
 	enter_tree(dir);
 	snprintf(path, sizeof(path), "%s/token", dir);
 	must(file_write(path, str_of(token), 0600, NULL) == 0, path);

@@ -2,7 +2,9 @@
  * The life of a sidecar in the tier RIG_TIER: started, reached, refused what it may not see, lost, started again over what
  * was left, ended; and each reason for which it cannot be used. */
 #include "../unit/sandbox/rig.h"
+#include <sys/mman.h>
 #include "base/json.h"
+#include "sandbox/vm_host.h"
 
 static const struct tier *tier;
 
@@ -221,6 +223,117 @@ test_machine_lost(void **state)
 	end(r);
 }
 
+/* What a machine says of itself; random is what its generator and a new process get. */
+struct told {
+	char random[256];
+	long long at_ms;
+	bool is_restored;
+};
+
+static struct told
+one_start(struct rig *r)
+{
+	static const char facts[] = "head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n'; echo; cat /proc/sys/kernel/random/uuid; "
+				    "od -An -tx1 -N 16 /dev/random; date +%s%3N";
+	struct told t = { 0 };
+	struct outcome o;
+
+	rig_spawn(r);
+	rig_peer(r);
+	t.is_restored = r->tier.is_restored;
+	rig_sh(r, facts, &o);
+	if (o.e.code != 0 || o.out.n >= sizeof(t.random))
+		fail_msg("no facts: %s", o.e.msg);
+	snprintf(t.random, sizeof(t.random), "%s", buf_z(&o.out));
+	t.random[MAX(o.out.n, 1) - 1] = '\0'; /* of the last line */
+	char *last = strrchr(t.random, '\n');
+	assert_non_null(last);
+	t.at_ms = strtoll(last + 1, NULL, 10);
+	*last = '\0';
+	assert_in_range(t.at_ms, clock_wall_ms() - 2000 * rig_slow(), clock_wall_ms() + 100);
+	outcome_fini(&o);
+	wire_begin(r->runner, WIRE_STOP, 0);
+	assert_int_equal(wire_end(r->runner, STR(""), -1), 0);
+	while (!r->guest_ended)
+		rig_wait(r);
+	wire_close(take_ptr(&r->runner));
+	r->tier.tier->stop(&r->tier);
+	return t;
+}
+
+/* No line of one is a line of the other. */
+static void
+expect_other(const struct told *a, const struct told *b)
+{
+	struct str rest = str_of(a->random), line;
+
+	while (str_next(&rest, '\n', &line)) {
+		assert_true(line.n > 30);
+		assert_true(str_find(str_of(b->random), line) < 0);
+	}
+}
+
+static void
+damage(const char *path, off_t at, const char *bytes, size_t n)
+{
+	AUTO_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
+	assert_true(fd >= 0 && pwrite(fd, bytes, n, at) == (ssize_t)n);
+}
+
+/* Saved by the first start, restored by the next ones, which share neither time nor randomness; what does not come up is
+ * replaced, whatever is wrong with it. */
+static void
+test_machine_saved(void **state)
+{
+	struct rig *r = begin();
+	char path[RIG_PATH], *was = getenv("RIG_SAVED") != NULL ? strdup(getenv("RIG_SAVED")) : NULL, head[SAVED_HEADER_MAX];
+	struct saved_header h;
+	struct stat st;
+	struct err e;
+
+	snprintf(path, sizeof(path), "%s/machine", r->dir);
+	setenv("RIG_SAVED", path, 1);
+	struct told first = one_start(r);
+	assert_false(first.is_restored);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	struct told second = one_start(r), third = one_start(r);
+	assert_true(second.is_restored && third.is_restored);
+	expect_other(&first, &second);
+	expect_other(&second, &third);
+	/* QEMU refuses the state of its devices, whose check is right. */
+	int fd = open(path, O_RDWR | O_CLOEXEC), memory = memfd_create("test", MFD_CLOEXEC), none = -1;
+	assert_int_equal(pread(fd, head, sizeof(head), 0), sizeof(head));
+	assert_int_equal(saved_header_parse((struct str){ head, sizeof(head) }, &h, &e), 0);
+	close(fd);
+	assert_int_equal(saved_begin(path, &fd, &e), 0);
+	assert_int_equal(write(fd, "no state of a machine", 21), 21);
+	assert_int_equal(ftruncate(memory, (off_t)h.memory_bytes), 0);
+	assert_int_equal(saved_end(path, h.key, fd, memory, (int64_t)h.memory_bytes, &e), 0);
+	close(fd);
+	assert_int_equal(saved_open(path, h.key, memory, (int64_t)h.memory_bytes, &none, &e), 0);
+	close(none);
+	close(memory);
+	assert_false(one_start(r).is_restored);
+	assert_true(one_start(r).is_restored);
+	/* Damage that QEMU would not see. */
+	damage(path, SAVED_MEMORY_AT + 32 * (off_t)MIB, "damage", 6);
+	assert_false(one_start(r).is_restored);
+	assert_true(one_start(r).is_restored);
+	/* It cannot be saved: the start is none the worse. */
+	setenv("RIG_SAVED", "/proc/none", 1);
+	assert_false(one_start(r).is_restored);
+	if (was != NULL)
+		setenv("RIG_SAVED", was, 1);
+	else
+		unsetenv("RIG_SAVED");
+	free(was);
+	sandbox_free(r->sb);
+	loop_close(r->l);
+	rig_remove(r->dir);
+	free(r);
+}
+
 static void
 test_machine_reasons(void **state)
 {
@@ -261,6 +374,6 @@ main(void)
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_reasons), cmocka_unit_test(test_works),
 		cmocka_unit_test(test_lost), cmocka_unit_test(test_walls) };
 	const struct CMUnitTest machine[] = { cmocka_unit_test(test_machine_reasons), cmocka_unit_test(test_works),
-		cmocka_unit_test(test_machine_lost) };
+		cmocka_unit_test(test_machine_lost), cmocka_unit_test(test_machine_saved) };
 	return tier == &tier_microvm ? cmocka_run_group_tests(machine, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
 }
