@@ -21,6 +21,7 @@
 #define REMOVE_TRIES    10
 #define REMOVE_PAUSE_MS 100
 #define LOG_MAX    (64u * KIB)
+#define WHY_MAX    170 /* of what an engine says, in a message */
 #define STATUS_OK(s) ((s) >= 200 && (s) < 300)
 
 /* ---- one call ---- */
@@ -33,6 +34,23 @@ struct call {
 	int body_fd;
 	int absent; /* a status that is as good as success, 0: none */
 };
+
+/* Engines say what they were about first and the reason last; between them is what can be left out. */
+static void
+shorten(struct str why, char out[WHY_MAX])
+{
+	static const char gap[] = " ... ";
+	size_t head, tail;
+
+	why = str_trim(why);
+	if (why.n < WHY_MAX) {
+		snprintf(out, WHY_MAX, "%.*s", (int)why.n, why.p);
+		return;
+	}
+	head = utf8_cut(why, WHY_MAX / 3);
+	tail = utf8_start(why, why.n - (WHY_MAX - sizeof(gap) - head));
+	snprintf(out, WHY_MAX, "%.*s%s%.*s", (int)head, why.p, gap, (int)(why.n - tail), why.p + tail);
+}
 
 /* *out (may be NULL) is in a, or node_null where the answer is no JSON. */
 static int
@@ -64,9 +82,10 @@ oci_call(const struct oci *g, const struct call *c, struct arena *a, const struc
 	if (json_parse(a, buf_str(&body), &n, &ignored) != 0)
 		n = &node_null;
 	if (!STATUS_OK(status) && status != c->absent) {
-		struct str why = node_str(n, "message", buf_str(&body));
-		rc = err_set(e, status == 404 ? ERR_NOT_FOUND : ERR_FAILED, ERR_TO_USER, "the container engine cannot %s: %.*s (%d)",
-			c->what, (int)MIN(why.n, 160), why.p, status);
+		char why[WHY_MAX];
+		shorten(node_str(n, "message", buf_str(&body)), why);
+		rc = err_set(e, status == 404 ? ERR_NOT_FOUND : ERR_FAILED, ERR_TO_USER, "the container engine cannot %s: %s (%d)",
+			c->what, why, status);
 	}
 	buf_fini(&body);
 	if (rc == 0 && out != NULL)
