@@ -53,12 +53,15 @@ check_root(struct cli *c, const char *root, struct err *e)
 	return 0;
 }
 
-/* tar knows hard links, extended attributes and sparse files; it is part of every system that has such a directory. */
+/* tar knows hard links, extended attributes and sparse files; it is part of every system that has such a directory. What an
+ * ordinary user made belongs to root in the image: his own number may be none there. */
 static int
 tar_start(const char *root, int *out, pid_t *pid, struct err *e)
 {
+	bool is_root = geteuid() == 0;
 	char *const argv[] = { (char *)"tar", (char *)"--create", (char *)"--file=-", (char *)"--one-file-system",
-		(char *)"--numeric-owner", (char *)"--xattrs", (char *)"--directory", (char *)root, (char *)".", NULL };
+		(char *)"--numeric-owner", (char *)"--xattrs", (char *)"--directory", (char *)root,
+		(char *)(is_root ? "." : "--owner=0"), (char *)(is_root ? NULL : "--group=0"), (char *)".", NULL };
 	posix_spawn_file_actions_t actions;
 	int fds[2];
 
