@@ -182,8 +182,9 @@ static void
 write_spec(struct buf *b, const struct tier_spec *s, const struct oci *g, const char *profile)
 {
 	bool has_image = s->container.image != NULL && s->container.image[0] != '\0';
-	/* A rootless docker maps its user to the container's root, podman keeps the number when asked. */
-	bool keeps_id = g->is_rootless && g->kind == OCI_PODMAN;
+	/* A rootless docker maps its user to the container's root, podman keeps the number when asked. Where we are root to our
+	 * own eyes, and the engine is not, it is the user namespace that we are in: there the same user is root. */
+	bool keeps_id = g->is_rootless && g->kind == OCI_PODMAN && geteuid() != 0;
 	bool is_root = geteuid() == 0 || (g->is_rootless && !keeps_id);
 	const char *const command[] = { GUEST_PATH, "--listen", s->run_dir };
 	struct json j;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The container tier on a real podman: a daemon in it, the life of a sidecar, and the whole escape suite inside it with its
-controls."""
+"""The container tier on a real engine: a daemon in it, the life of a sidecar, and the whole escape suite inside it with its
+controls. test_container.py BUILD podman|rootless|docker"""
 import json
 import os
 import shutil
@@ -10,7 +10,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import engine
+from engine import DEADLINE, Docker, Podman, as_ordinary, pause, skip
 
 BIN = os.path.abspath(sys.argv[1])
 
@@ -19,45 +19,46 @@ ITHACA = os.path.join(BIN, "ithaca")
 
 
 class Home:
-    """A real daemon whose cells are in a container of that podman."""
+    """A real daemon whose cells are in a container of that engine."""
 
-    def __init__(self, podman, settings=""):
-        self.podman = podman
-        self.dir = os.path.join(podman.dir, "home%d" % len(os.listdir(podman.dir)))
+    def __init__(self, engine, settings="", **container):
+        self.engine = engine
+        self.dir = os.path.join(engine.dir, "home%d" % len(os.listdir(engine.dir)))
         self.work = self.dir + "-work"
         self.other = self.dir + "-other"
         for d in (self.dir, self.work, self.other):
             os.mkdir(d, 0o700)
         with open(os.path.join(self.dir, "config.yaml"), "w") as f:
-            f.write(settings or "tier: container\ncontainer: { socket: %s }\n" % podman.socket)
+            f.write(settings or json.dumps({"tier": "container", "container": dict(engine.settings, **container)}))
+        self.env = dict(os.environ, **engine.env)
 
     def run(self, *args, cwd=None, **more):
         return subprocess.run([ITHACA, "--home", self.dir] + list(args), cwd=cwd or self.work, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120, **more)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120, env=self.env, **more)
 
     def status(self):
         return json.loads(self.run("status", "--json").stdout)
 
     def containers(self):
-        found = json.loads(self.podman.call("GET", "/v1.40/containers/json?all=1")[1])
+        found = json.loads(self.engine.call("GET", "/v1.40/containers/json?all=1")[1])
         return [c["Id"] for c in found if c["Labels"].get("ithaca.home") == self.dir]
 
     def role(self, name):
         return [r for r in self.status()["roles"] if r["name"] == name][0]
 
     def wait(self, what, is_so):
-        until = time.monotonic() + engine.DEADLINE
+        until = time.monotonic() + DEADLINE
         while not is_so():
             assert time.monotonic() < until, "waited in vain: " + what
-            engine.pause()
+            pause()
 
 
 def check(is_so, what):
     assert is_so, what
 
 
-def daemon(podman):
-    h = Home(podman)
+def daemon(engine):
+    h = Home(engine)
     r = h.run("start")
     check(r.returncode == 0, r.stderr)
     try:
@@ -71,7 +72,7 @@ def daemon(podman):
         # The container dies: its tools go and come back.
         first = h.containers()
         check(len(first) == 1, first)
-        podman.call("POST", "/v1.40/containers/%s/kill" % first[0])
+        engine.call("POST", "/v1.40/containers/%s/kill" % first[0])
         h.wait("a new sidecar", lambda: h.role("shelld")["restarts"] == 1 and h.role("shelld")["state"] == "up")
         check(len(h.containers()) == 1 and h.containers() != first, "the old container is removed")
         r = h.run("run", "run echo back again")
@@ -87,17 +88,123 @@ def daemon(podman):
     check(r.returncode == 0 and h.containers() == [], "stop leaves no container")
 
 
-def doctor(podman):
-    h = Home(podman)
+def files(engine):
+    """The file tools act inside as well, on the same files."""
+    h = Home(engine)
+    try:
+        with open(os.path.join(h.work, "seen"), "w") as f:
+            f.write("from outside\n")
+        r = h.run("run", "read seen; write inside.txt with from the tool")
+        check("from outside" in r.stdout and r.returncode == 0, r.stdout + r.stderr)
+        with open(os.path.join(h.work, "inside.txt")) as f:
+            check("from the tool" in f.read(), "written")
+        check(os.stat(os.path.join(h.work, "inside.txt")).st_uid == os.geteuid(), "it is ours")
+    finally:
+        h.run("stop")
+
+
+def first_line(path):
+    with open(path) as f:
+        return f.readline().strip()
+
+
+def limits_of(pid):
+    """Memory and processes that the kernel lets the groups of a process have; None: as many as it likes."""
+    found = {}
+    with open("/proc/%d/cgroup" % pid) as f:
+        groups = [line.strip().split(":", 2) for line in f]
+    for name, v1, v2 in (("memory", "memory.limit_in_bytes", "memory.max"), ("pids", "pids.max", "pids.max")):
+        for _, controllers, path in groups:
+            for file in ("/sys/fs/cgroup/%s%s/%s" % (name, path, v1) if name in controllers.split(",") else "",
+                         "/sys/fs/cgroup%s/%s" % (path, v2) if controllers == "" else ""):
+                if os.path.exists(file):
+                    text = first_line(file)
+                    found[name] = None if text == "max" or int(text) >= 1 << 60 else int(text)
+    return found
+
+
+def seen_from_outside(pid):
+    """What the kernel of the host says of a process, whatever an engine says."""
+    with open("/proc/%d/status" % pid) as f:
+        status = dict(line.strip().split(":\t", 1) for line in f if ":\t" in line)
+    with open("/proc/%d/mountinfo" % pid) as f:
+        roots = [line.split() for line in f if line.split()[4] == "/"]
+    with open("/proc/%d/net/dev" % pid) as f:
+        interfaces = [line.split(":")[0].strip() for line in f.readlines()[2:]]
+    return {"capabilities": max(int(status[c], 16) for c in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")),
+            "no_new_privileges": status["NoNewPrivs"] == "1", "filtered": status["Seccomp"] == "2",
+            "root_is_read_only": "ro" in roots[-1][5].split(","), "interfaces": interfaces,
+            "network": first_link("/proc/%d/ns/net" % pid), "limits": limits_of(pid)}
+
+
+def first_link(path):
+    try:
+        return os.readlink(path)
+    except PermissionError:  # of a process that nobody but root may look into
+        return None
+
+
+def inside(pid):
+    """A process and all below it."""
+    found = [pid]
+    for p in found:
+        for task in os.listdir("/proc/%d/task" % p):
+            with open("/proc/%d/task/%s/children" % (p, task)) as f:
+                found += [int(c) for c in f.read().split()]
+    return found
+
+
+def walls(engine):
+    """What is around all cells, seen from the host: by the engine's words and by the kernel's. The control is a container of
+    the same engine that asks for none of it."""
+    h = Home(engine, memory_mb=900, processes=700)
+    loose = None
+    try:
+        check(h.run("start").returncode == 0, "starts")
+        said = json.loads(engine.call("GET", "/v1.40/containers/%s/json" % h.containers()[0])[1])
+        host = said["HostConfig"]
+        check((host["NetworkMode"], host["ReadonlyRootfs"], host["Privileged"]) == ("none", True, False), host)
+        check(any(o.startswith("no-new-privileges") for o in host["SecurityOpt"]), host["SecurityOpt"])
+        check(any(o.startswith("seccomp=") for o in host["SecurityOpt"]), host["SecurityOpt"])
+        first = said["State"]["Pid"]
+        allowed = 1 << 31 if os.geteuid() == 0 else 0  # SETFCAP, of root
+        for pid in inside(first)[:3]:  # the first process, shelld, and the zygote
+            f = seen_from_outside(pid)
+            check(f["capabilities"] & ~allowed == 0, "%d: %s" % (pid, f))
+            check(f["no_new_privileges"] and f["filtered"] and f["root_is_read_only"], "%d: %s" % (pid, f))
+            check(f["interfaces"] == ["lo"] and f["network"] != os.readlink("/proc/self/ns/net"), "%d: %s" % (pid, f))
+            if engine.limits:
+                check(f["limits"] == {"memory": 900 << 20, "pids": 700}, "%d: %s" % (pid, f))
+        # The control.
+        spec = {"Image": "localhost/ithaca-host", "Entrypoint": ["/usr/bin/sleep", "100"], "User": "0:0", "HostConfig": {
+            "NetworkMode": "host", "SecurityOpt": ["seccomp=unconfined"], "Binds": ["/usr:/usr:ro"],
+            "Ulimits": [{"Name": "nofile", "Soft": 1024, "Hard": 1024}, {"Name": "nproc", "Soft": 1024, "Hard": 1024}]}}
+        status, body = engine.call("POST", "/v1.40/containers/create", json.dumps(spec))
+        check(status == 201, body)
+        loose = json.loads(body)["Id"]
+        status, body = engine.call("POST", "/v1.40/containers/%s/start" % loose)
+        check(status == 204, body)
+        f = seen_from_outside(json.loads(engine.call("GET", "/v1.40/containers/%s/json" % loose)[1])["State"]["Pid"])
+        check(f["capabilities"] & ~allowed and not f["no_new_privileges"] and not f["filtered"], f)
+        check(not f["root_is_read_only"] and f["network"] == os.readlink("/proc/self/ns/net"), f)
+        check(f["limits"].get("memory") is None and f["limits"].get("pids") != 700, f)
+    finally:
+        if loose:
+            engine.call("DELETE", "/v1.40/containers/%s?force=1" % loose)
+        h.run("stop")
+
+
+def doctor(engine):
+    h = Home(engine)
     r = h.run("doctor", "--json")
     h.run("stop")
     rows = {c["name"]: c for c in json.loads(r.stdout)["checks"]}
     check(rows["cell"]["ok"] == "pass" and "13 of 13 walls hold" in rows["cell"]["text"], r.stdout)
 
 
-def tiers(podman):
+def tiers(engine):
     """doctor --tier all: each tier in a home of its own, with this configuration; the home itself is not touched."""
-    h = Home(podman)
+    h = Home(engine)
     before = sorted(os.listdir(h.dir))
     r = h.run("doctor", "--tier", "all", "--json")
     rows = {t["tier"]: t for t in json.loads(r.stdout)["tiers"]}
@@ -105,28 +212,28 @@ def tiers(podman):
     check(rows["container"]["ok"] == "pass" and "13 of 13 walls hold" in rows["container"]["text"], rows)
     check(rows["process"]["ok"] != "pass", rows)
     check(sorted(os.listdir(h.dir)) == before, "nothing was made in the home")
-    left = json.loads(podman.call("GET", "/v1.40/containers/json?all=1")[1])
+    left = json.loads(engine.call("GET", "/v1.40/containers/json?all=1")[1])
     check(not [c for c in left if "/ithaca-doctor-" in c["Labels"].get("ithaca.home", "")], "its container is gone")
 
 
-def refused(podman):
-    h = Home(podman, "tier: container\ncontainer: { socket: /nonexistent/engine.sock }\n")
+def refused(engine):
+    h = Home(engine, "tier: container\ncontainer: { socket: /nonexistent/engine.sock }\n")
     for command in (["run", "run true"], ["start"]):
         r = h.run(*command)
         check(r.returncode == 2 and "engine_missing: " in r.stderr, r.stderr)
-    h = Home(podman, "tier: container\ncontainer: { socket: %s, image: localhost/none }\n" % podman.socket)
+    h = Home(engine, "tier: container\ncontainer: { socket: %s, image: localhost/none }\n" % engine.socket)
     r = h.run("run", "run true")
     check(r.returncode == 1 and "image_missing: " in r.stderr, "%d %s" % (r.returncode, r.stderr))
     check(h.containers() == [], "nothing was made")
 
 
-def images(podman):
+def images(engine):
     """An image out of a directory: what commands find then is what was in it."""
-    h = Home(podman)
-    s = ["--socket", podman.socket]
+    h = Home(engine)
+    s = ["--socket", engine.socket]
     r = h.run("image", "build", "--root", h.other, *s)
     check(r.returncode == 2 and "usr is missing" in r.stderr, r.stderr)
-    root = os.path.join(podman.dir, "root-dir")
+    root = os.path.join(engine.dir, "root-dir")
     for d in ("usr/bin", "etc", "proc", "sys", "dev", "tmp", "run", "var", "home", "root"):
         os.makedirs(os.path.join(root, d))
     for name in ("bin", "lib", "lib64", "sbin"):
@@ -142,7 +249,7 @@ def images(podman):
     r = h.run("image", "build", "--root", root, "--name", "ithaca-small", *s)
     check(r.returncode == 0 and "localhost/ithaca-small" in r.stdout, r.stdout + r.stderr)
     check("localhost/ithaca-small:latest" in h.run("image", "list", *s).stdout, "it is listed")
-    h = Home(podman, "tier: container\ncontainer: { socket: %s, image: localhost/ithaca-small }\n" % podman.socket)
+    h = Home(engine, "tier: container\ncontainer: { socket: %s, image: localhost/ithaca-small }\n" % engine.socket)
     r = h.run("run", "run cat /usr/only-in-this-image; ls /usr")
     check("yes" in r.stdout and "lib" not in r.stdout, r.stdout + r.stderr)
     h.run("stop")
@@ -150,15 +257,15 @@ def images(podman):
     check(h.run("image", "remove", "ithaca-small", *s).returncode == 1, "once")
 
 
-def rises(podman):
+def rises(engine):
     """tier auto, where no user namespace can be made: the container serves, whose engine is not below that limit."""
     limit = ["unshare", "-Ur", "sh", "-c", 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"', "sh"]
-    h = Home(podman, "tier: auto\ncontainer: { socket: %s }\n" % podman.socket)
+    h = Home(engine, json.dumps({"tier": "auto", "container": engine.settings}))
     if subprocess.call(limit + ["true"], stderr=subprocess.DEVNULL) != 0:
         print("SKIP: user namespaces cannot be limited here")
         return
     r = subprocess.run(limit + [ITHACA, "--home", h.dir, "start"], cwd=h.work, stdin=subprocess.DEVNULL,
-                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, env=h.env)
     try:
         s = h.status()
         check((s["tier"], s["tier_asked"]) == ("container", "auto"), r.stdout + json.dumps(s))
@@ -169,26 +276,31 @@ def rises(podman):
 
 
 def main():
-    podman = engine.Podman()
+    which = sys.argv[2]
+    if which == "rootless":
+        if os.geteuid() != 0:
+            skip("this user's own podman is tried by tiers/container")
+        as_ordinary(BIN)
+    engine = {"podman": Podman, "docker": Docker}[which]()
     failed = []
     try:
-        for step in (daemon, doctor, tiers, refused, images, rises):
+        for step in (daemon, files, walls, doctor, tiers, refused, images, rises):
             print("== " + step.__name__, flush=True)
             try:
-                step(podman)
+                step(engine)
             except Exception as e:
                 failed.append("%s: %s" % (step.__name__, e or type(e).__name__))
-        env = dict(os.environ, RIG_TIER="container", RIG_ENGINE=podman.socket)
+        env = dict(os.environ, RIG_TIER="container", RIG_ENGINE=engine.socket)
         for program in ("tests/tiers/tier", "tests/escape/escape"):
             print("== " + program, flush=True)
             if subprocess.call([os.path.join(BIN, program)], env=env) != 0:
                 failed.append(program)
-        left = json.loads(podman.call("GET", "/v1.40/containers/json?all=1")[1])
+        left = json.loads(engine.call("GET", "/v1.40/containers/json?all=1")[1])
         for c in left:
             failed.append("left behind: %s %s" % (c["Names"], c["State"]))
-            podman.call("DELETE", "/v1.40/containers/%s?force=1" % c["Id"])
+            engine.call("DELETE", "/v1.40/containers/%s?force=1" % c["Id"])
     finally:
-        podman.stop()
+        failed += ["left behind: " + what for what in engine.stop()]
     for what in failed:
         print("FAILED: " + what)
     sys.exit(1 if failed else 0)

@@ -159,44 +159,6 @@ test_reasons(void **state)
 	free(r);
 }
 
-/* What the engine itself says of a container that runs. */
-static void
-test_walls(void **state)
-{
-	struct rig *r = begin();
-	struct arena *a = arena_new(MIB);
-	const struct node *n, *host;
-	char target[160];
-	struct buf body;
-	struct err e;
-	int status;
-
-	rig_spawn(r);
-	snprintf(target, sizeof(target), "/v1.40/containers/%s/json", r->tier.id);
-	struct local_request q = { .socket = r->tier.oci.socket, .method = "GET", .target = target, .timeout_ms = 20000,
-		.answer_max = MIB };
-	assert_int_equal(local_http(&q, &status, &body, &e), 0);
-	assert_int_equal(json_parse(a, buf_str(&body), &n, &e), 0);
-	host = node_get(n, "HostConfig");
-	assert_string_equal(node_z(host, "NetworkMode", ""), "none");
-	assert_true(node_bool(host, "ReadonlyRootfs", false));
-	assert_false(node_bool(host, "Privileged", true));
-	assert_int_equal(node_int(host, "Memory", 0), 1024 * (int64_t)MIB);
-	assert_int_equal(node_int(host, "PidsLimit", 0), 160);
-	assert_true(node_int(host, "NanoCpus", 0) > 0);
-	bool no_new_privileges = false, has_profile = false;
-	const struct node *opts = node_get(host, "SecurityOpt");
-	for (size_t i = 0; i < node_len(opts); i++) {
-		no_new_privileges = no_new_privileges || str_starts(node_at(opts, i)->s, "no-new-privileges");
-		has_profile = has_profile || str_starts(node_at(opts, i)->s, "seccomp=");
-	}
-	assert_true(no_new_privileges && has_profile);
-	assert_null(strstr(buf_z(&body), r->tier.token)); /* in no argument, variable or label */
-	buf_fini(&body);
-	arena_free(a);
-	end(r);
-}
-
 /* ---- microvm ---- */
 
 static void
@@ -372,7 +334,7 @@ main(void)
 		return 77;
 	}
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_reasons), cmocka_unit_test(test_works),
-		cmocka_unit_test(test_lost), cmocka_unit_test(test_walls) };
+		cmocka_unit_test(test_lost) };
 	const struct CMUnitTest machine[] = { cmocka_unit_test(test_machine_reasons), cmocka_unit_test(test_works),
 		cmocka_unit_test(test_machine_lost), cmocka_unit_test(test_machine_saved) };
 	return tier == &tier_microvm ? cmocka_run_group_tests(machine, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
