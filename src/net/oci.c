@@ -16,7 +16,7 @@
 #define API        "/v1.40"
 #define CALL_MS    30000
 #define IMPORT_MS  1800000 /* of a whole distribution */
-#define PING_MS    3000
+#define PING_MS    10000 /* an engine without root on a busy machine takes seconds */
 #define ANSWER_MAX (4u * MIB)
 #define REMOVE_TRIES    10
 #define REMOVE_PAUSE_MS 100
@@ -158,7 +158,7 @@ oci_open(const char *socket, struct oci *out, struct err *e)
 	static const char *const fixed[] = { "/run/podman/podman.sock", "/run/docker.sock", "/var/run/docker.sock" };
 	const char *host = getenv("DOCKER_HOST"), *runtime = getenv("XDG_RUNTIME_DIR");
 	char own[512] = "";
-	struct err why;
+	struct err why, first = { 0 }; /* of those that are there and do not answer */
 
 	if (socket != NULL && socket[0] != '\0')
 		return ask_named(socket, "container.socket", out, e);
@@ -169,12 +169,18 @@ oci_open(const char *socket, struct oci *out, struct err *e)
 			"container.socket)", host);
 	if (runtime != NULL)
 		snprintf(own, sizeof(own), "%s/podman/podman.sock", runtime);
-	if (own[0] != '\0' && ask(own, out, &why) == 0)
-		return 0;
-	for (size_t i = 0; i < ARRAY_LEN(fixed); i++) {
-		if (access(fixed[i], F_OK) == 0 && ask(fixed[i], out, &why) == 0)
+	for (size_t i = 0; i <= ARRAY_LEN(fixed); i++) {
+		const char *at = i == 0 ? own : fixed[i - 1];
+
+		if (at[0] == '\0' || access(at, F_OK) != 0)
+			continue;
+		if (ask(at, out, &why) == 0)
 			return 0;
+		if (first.code == 0)
+			first = why;
 	}
+	if (first.code != 0)
+		return err_set(e, ERR_NOT_FOUND, ERR_TO_USER, "%s (start docker or podman there, or set container.socket)", first.msg);
 	return err_set(e, ERR_NOT_FOUND, ERR_TO_USER, "no container engine answers (systemctl --user enable --now podman.socket, or set "
 		"container.socket)");
 }
