@@ -145,6 +145,7 @@ struct process {
 	struct guest *guest; /* NULL: never needed */
 	const struct way *way; /* that it came by */
 	pid_t pid;
+	int pidfd; /* of an adopted one; -1: none */
 	struct wire *link;
 	struct timer *restart, *end; /* to be started again; to be killed when it does not stop */
 	int64_t started_ms, since_ms; /* monotonic; wall time of its state */

@@ -11,9 +11,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -259,6 +261,8 @@ process_ended(struct process *p)
 
 	if (is_running(p))
 		return; /* the other half comes */
+	if (p->pidfd >= 0)
+		close(take_fd(&p->pidfd));
 	p->is_ready = false;
 	timer_close(take_ptr(&p->end));
 	if (r->is_stopping) {
@@ -332,6 +336,8 @@ on_end_timer(void *arg)
 	if (p->child != NULL) {
 		child_kill(p->child, SIGKILL);
 	} else if (p->link != NULL) {
+		if (p->pidfd >= 0)
+			(void)pidfd_send_signal(p->pidfd, SIGKILL, NULL, 0);
 		wire_close(take_ptr(&p->link));
 		process_ended(p);
 	}
@@ -492,19 +498,38 @@ way_spawn(struct process *p, struct err *e)
 	return 1;
 }
 
+/* Where a role that outlives its runner listens; owned by caller. */
+static char *
+adopt_path(const struct process *p)
+{
+	return xasprintf("%s/run/%s.sock", p->r->home, role_name(p->role));
+}
+
+/* No child of ours, so its process is held as long as its link lives: a number alone may become another's. */
+static void
+hold(struct process *p, int link)
+{
+	struct pollfd dead = { .fd = link, .events = POLLIN };
+	uid_t uid;
+
+	p->pid = 0;
+	if (unix_peer(link, &uid, &p->pid) == 0 && p->pid > 1)
+		p->pidfd = pidfd_open(p->pid, 0);
+	if (poll(&dead, 1, 0) == 1 && (dead.revents & POLLHUP) != 0 && p->pidfd >= 0)
+		close(take_fd(&p->pidfd));
+}
+
 /* A shelld that outlived its runner still holds the results of commands: it is taken over, and says further things to us. */
 static int
 way_adopt(struct process *p, struct err *e)
 {
-	AUTO_FREE char *path = xasprintf("%s/run/%s.sock", p->r->home, role_name(p->role));
-	uid_t uid;
+	AUTO_FREE char *path = adopt_path(p);
 	int fd = access(path, F_OK) == 0 ? unix_connect(path, e) : -1;
 	AUTO_CLOSE int err = -1;
 
 	if (fd < 0)
 		return 0;
-	if (unix_peer(fd, &uid, &p->pid) != 0)
-		p->pid = 0;
+	hold(p, fd);
 	p->link = wire_open(p->r->loop, fd, ROLE_RUNNER, p->role, &role_handler, p);
 	err = outputs_pipe(p->r->outputs, p->role, "stderr", e);
 	if (err >= 0)
@@ -602,9 +627,21 @@ roles_open(struct runner *r)
 	for (size_t i = 0; i < PROCESSES; i++) {
 		r->processes[i] = rows[i];
 		r->processes[i].r = r;
+		r->processes[i].pidfd = -1;
 	}
 	for (size_t i = 0; i < PROCESSES; i++)
 		process_start(&r->processes[i]);
+}
+
+/* One that was killed could not take its socket away. All have ended, and no other can come while we hold the lock. */
+static void
+remove_socket(const struct process *p)
+{
+	AUTO_FREE char *path = adopt_path(p);
+
+	for (size_t i = 0; p->ways[i] != NULL; i++)
+		if (p->ways[i] == &adopted)
+			(void)unlink(path);
 }
 
 void
@@ -614,5 +651,7 @@ roles_close(struct runner *r)
 		timer_close(r->processes[i].restart);
 		timer_close(r->processes[i].end);
 		guest_free(r->processes[i].guest);
+		if (r->is_stopping)
+			remove_socket(&r->processes[i]);
 	}
 }

@@ -265,6 +265,31 @@ class Roles(DaemonCase):
         self.assertEqual(self.role("runtime")["state"], "up")
         self.assertNotIn("runtime_down", self.codes())
 
+    def test_a_stop_before_shelld_is_back(self):
+        """A shelld that was killed cannot take its socket away."""
+        self.own_bin()
+        self.start()
+        self.run_json("hello")
+        pid = self.role("shelld")["pid"]
+        os.rename(os.path.join(self.bin, "ithaca-guest"), os.path.join(self.bin, "away"))
+        self.kill(pid)
+        self.until(lambda: "shelld_down" in self.codes(), "not told")
+        self.assertIn("shelld.sock", os.listdir(os.path.join(self.home, "run")))
+        self.ithaca("stop", check=0)
+        self.assertEqual(sorted(os.listdir(os.path.join(self.home, "run"))), ["lock", "selftest", "stopped"])
+
+    def test_stop_ends_an_adopted_shelld_that_hangs(self):
+        self.start()
+        pids = self.pids()
+        self.kill(pids["runner"])
+        wait_ends([pids["runtime"], pids["broker"]], 20)
+        self.start()
+        self.assertEqual(self.role("shelld")["pid"], pids["shelld"])
+        os.kill(pids["shelld"], signal.SIGSTOP)
+        self.assertEqual(self.ithaca("stop", check=0).stdout, "stopped; did not end in time and was killed: shelld\n")
+        self.assertEqual(wait_ends([p for p, _, _ in self.mine()], 10), [])
+        self.assertEqual(sorted(os.listdir(os.path.join(self.home, "run"))), ["lock", "selftest", "stopped"])
+
     def test_stop_says_what_was_left(self):
         self.start()
         os.kill(self.role("broker")["pid"], signal.SIGSTOP)
