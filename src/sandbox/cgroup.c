@@ -161,16 +161,17 @@ pid_namespace(void)
 	return stat("/proc/self/ns/pid", &st) == 0 ? (unsigned long)st.st_ino : 0;
 }
 
-/* Groups of a shelld of this namespace that is no more. */
-static void
+/* Groups of a shelld of this namespace that is no more. How many stay. */
+static size_t
 remove_stale(const char *base)
 {
 	unsigned long here = pid_namespace();
 	char *end;
 	char path[CGROUP_PATH_MAX + 256];
+	size_t left = 0;
 	DIR *d = opendir(base);
 	if (d == NULL)
-		return;
+		return 0;
 	for (const struct dirent *x = readdir(d); x != NULL; x = readdir(d)) {
 		if (strncmp(x->d_name, CELL_PREFIX, strlen(CELL_PREFIX)) != 0)
 			continue;
@@ -179,10 +180,11 @@ remove_stale(const char *base)
 		long pid = strtol(end + 1, NULL, 10);
 		if (pid > 0 && !is_alive((pid_t)pid)) {
 			snprintf(path, sizeof(path), "%s/%s", base, x->d_name);
-			rmdir(path);
+			left += rmdir(path) != 0 && errno != ENOENT;
 		}
 	}
 	closedir(d);
+	return left;
 }
 
 /* ---- may they be used ---- */
@@ -301,18 +303,21 @@ cgroups_open(struct cgroups *g, const char *proc_self)
 	if (slurp(proc_self, "mountinfo", &mounts) == 0 && slurp(proc_self, "cgroup", &cgroup) == 0 &&
 		!open_v2(g, buf_str(&mounts), buf_str(&cgroup)) && !open_v1(g, buf_str(&mounts), buf_str(&cgroup)))
 		memset(g, 0, sizeof(*g));
-	cgroups_sweep(g);
+	(void)cgroups_sweep(g);
 	buf_fini(&mounts);
 	buf_fini(&cgroup);
 }
 
-void
+size_t
 cgroups_sweep(const struct cgroups *g)
 {
+	size_t left = 0;
+
 	for (int i = 0; i < CGROUP_DIRS; i++) {
 		if (g->base[i][0] != '\0')
-			remove_stale(g->base[i]);
+			left += remove_stale(g->base[i]);
 	}
+	return left;
 }
 
 enum limit_level

@@ -25,8 +25,9 @@ struct cgroup {
 
 /* Finds out what can be limited; proc_root and so on are "/proc/self" outside tests. */
 void cgroups_open(struct cgroups *g, const char *proc_self);
-/* Removes the groups of a shelld that is no more and whose cells have ended; opening does it as well. */
-void cgroups_sweep(const struct cgroups *g);
+/* Removes the groups of a shelld that is no more and whose cells have ended; opening does it as well. How many of a shelld
+ * that is no more stay, because their cells are still ending. */
+size_t cgroups_sweep(const struct cgroups *g);
 enum limit_level cgroups_level(const struct cgroups *g);
 /* Makes the group of one cell; fds are its cgroup.procs files, for the cell init to write to. Before cgroup_limit it
  * limits nothing. */

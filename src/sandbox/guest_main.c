@@ -14,13 +14,15 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "ithaca-version.h"
+#include "sandbox/cleaner.h"
 #include "sandbox/shelld.h"
 #include "sandbox/vm.h"
 
 #define LINK_FD 3
 
+/* On the host what a killed shelld leaves lies in places that outlive it: argv is of the cleaner then. NULL: there is none. */
 static int
-become(const struct shelld_links *links)
+become(struct shelld_links *links, int argc, char **argv)
 {
 	struct err e = { 0 };
 	int sock, pidfd;
@@ -32,6 +34,7 @@ become(const struct shelld_links *links)
 		log_error("cannot start", LOG_E(&e));
 		return 1;
 	}
+	links->cleaner = argv != NULL ? cleaner_start(argc, argv) : -1;
 	return shelld_main(links, sock, pidfd);
 }
 
@@ -75,7 +78,7 @@ listen_in(const char *dir)
 		log_error("cannot start", LOG_E(&e));
 		return 1;
 	}
-	rc = become(&links);
+	rc = become(&links, 0, NULL);
 	unlink(path);
 	return rc;
 }
@@ -109,5 +112,5 @@ main(int argc, char **argv)
 	/* It outlives its runner for a while, and no key typed at the runner's terminal is meant for it. */
 	(void)setsid();
 	fcntl(LINK_FD, F_SETFD, FD_CLOEXEC);
-	return become(&(struct shelld_links){ .runner_fd = LINK_FD, .listen_fd = -1 });
+	return become(&(struct shelld_links){ .runner_fd = LINK_FD, .listen_fd = -1 }, argc, argv);
 }

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "sandbox/cleaner.h"
 #include "sandbox/shelld.h"
 
 #define SWEEP_FIRST_MS 2000
@@ -428,8 +429,21 @@ on_sweep(void *arg)
 {
 	struct shelld *d = arg;
 
-	cgroups_sweep(&d->cgroups);
+	(void)cgroups_sweep(&d->cgroups);
 	timer_again(d->sweep, SWEEP_MS);
+}
+
+/* From here on groups and a socket may be left if we are killed. */
+static void
+tell_cleaner(struct shelld *d, const struct node *boot)
+{
+	const struct node *leaves = node_get(boot, "leaves");
+
+	cleaner_tell(d->cleaner, str_of(d->ceiling.run_dir));
+	cleaner_tell(d->cleaner, node_str(boot, "lock", STR("")));
+	for (size_t i = 0; i < node_len(leaves); i++)
+		cleaner_tell(d->cleaner, str_of(node_at(leaves, i)->s.p));
+	cleaner_tell(d->cleaner, STR("shelld.sock"));
 }
 
 static void on_adopter(void *arg, int events);
@@ -450,6 +464,7 @@ on_boot(struct shelld *d, const struct wire_msg *m, struct err *e)
 	if (log_level_parse(node_str(log, "level", STR("warn")), &level) == 0)
 		log_open("shelld", STDERR_FILENO, level,
 			str_is(node_str(log, "format", STR("")), "json") ? LOG_JSON : LOG_LOGFMT);
+	tell_cleaner(d, boot);
 	snprintf(path, sizeof(path), "%s/shelld.sock", d->ceiling.run_dir);
 	d->listen_fd = d->door != NULL ? -1 : unix_listen(path, 0600, e);
 	if (d->door == NULL && d->listen_fd < 0)
@@ -624,6 +639,7 @@ shelld_main(const struct shelld_links *links, int zygote_sock, int zygote_pidfd)
 	}
 	d->listen_fd = d->adopter = -1;
 	d->spool.dir = -1;
+	d->cleaner = links->cleaner;
 	d->zygote_sock = zygote_sock;
 	d->zygote_pidfd = zygote_pidfd;
 	d->arena = arena_new(MIB);
@@ -640,7 +656,9 @@ shelld_main(const struct shelld_links *links, int zygote_sock, int zygote_pidfd)
 	else
 		d->door = door_open(d->l, links->listen_fd, links->token, on_door, d);
 	loop_run(d->l);
-	cgroups_sweep(&d->cgroups); /* of one before us that was killed: nobody may come after us */
+	(void)cgroups_sweep(&d->cgroups); /* of one before us that was killed: nobody may come after us */
+	if (d->runner != NULL)
+		cleaner_dismiss(d->cleaner);
 	if (d->runner != NULL)
 		wire_close(d->runner);
 	return d->status; /* the kernel takes the rest: the process ends here */

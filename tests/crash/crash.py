@@ -17,6 +17,15 @@ ANSWER = "All of it is done: written, edited, run, moved and deleted. ZwÃ¶lf PrÃ
 LABEL = "[offline model] "
 LEAD = "First the file, then the rest of the work, one call after the other. "
 
+
+def name_of(pid):
+    try:
+        with open("/proc/%d/comm" % pid) as f:
+            return f.read().strip()
+    except OSError:
+        return "gone"
+
+
 class Fifo:
     """A named pipe in the workspace: the command and the test wait for each other on it."""
 
@@ -129,6 +138,13 @@ class CrashCase(Case):
                 self.dead = self.dead | {pids[name]}
         self.assertEqual(wait_ends([pids[n] for n in roles if n in pids], DEADLINE), [])
 
+    def leave(self, stream):
+        """The client is killed, so that nobody starts a runner again."""
+        stream.proc.kill()
+        stream.proc.wait()
+        stream.proc.stdout.close()
+        stream.proc.stderr.close()
+
     def check_gone(self, deadline=10):
         """After the runner's end nothing is left, at any depth."""
         left = wait_ends([pid for pid, _, _ in self.mine()], deadline)
@@ -141,9 +157,9 @@ class CrashCase(Case):
         with open("/proc/self/mountinfo") as f:
             self.assertNotIn(self.dir, f.read())
 
-    def check_stopped(self):
-        """After an orderly end: no process, mount, socket, temporary file or cgroup, whatever was killed before."""
-        self.check_gone()
+    def check_stopped(self, deadline=20):
+        """After an end, in order or not: no process, mount, socket, temporary file or cgroup, whatever was killed before."""
+        self.check_gone(deadline)
         names = set(os.listdir(os.path.join(self.home, "run")))
         self.assertEqual(names - {"lock", "selftest", "stopped"}, set(), "left in run/")
         self.assertEqual(self.groups(), [])
@@ -158,19 +174,19 @@ class CrashCase(Case):
         return found
 
     def check_household(self):
-        """While it runs, soon after kills: each role once, one zygote, and nothing of the dead."""
+        """While it runs, soon after kills: each role once, one zygote and cleaner, and nothing of the dead."""
         end = time.monotonic() + DEADLINE
         while True:
             shelld = self.pids().get("shelld")
             tops = [role_of(a) for _, parent, a in self.mine() if role_of(a) and parent != shelld and role_of(a) != "shelld"]
-            zygotes = [pid for pid, parent, a in self.mine() if shelld and parent == shelld]
+            below = sorted(name_of(pid) for pid, parent, a in self.mine() if shelld and parent == shelld)
             sockets = {n for n in os.listdir(os.path.join(self.home, "run")) if n.endswith(".sock")}
             stale = [g for g in self.groups() if int(os.path.basename(g).split("-")[3]) in self.dead]
-            if sorted(tops) == ["broker", "runner", "runtime"] and len(zygotes) == 1 and not stale and \
+            if sorted(tops) == ["broker", "runner", "runtime"] and below == ["ithaca-cleaner", "ithaca-zygote"] and not stale and \
                     sockets == {"rpc.sock", "control.sock", "shelld.sock"}:
                 return
             if time.monotonic() > end:
-                raise AssertionError("left over: %s" % [tops, zygotes, sockets, stale])
+                raise AssertionError("left over: %s" % [tops, below, sockets, stale])
             select.select([], [], [], 0.05)  # nobody tells when the last of it is gone
 
     def show_logs(self):

@@ -84,10 +84,7 @@ class Turn(CrashCase):
             return stream
         if victim == "all":
             self.hit.append("client")
-        stream.proc.kill()
-        stream.proc.wait()
-        stream.proc.stdout.close()
-        stream.proc.stderr.close()
+        self.leave(stream)
         return self.stream("--session", session, "--continue")
 
 

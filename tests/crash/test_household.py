@@ -65,14 +65,23 @@ class Household(CrashCase):
 
     def test_all_at_once_and_again(self):
         stream = self.start()
-        stream.proc.kill()
-        stream.proc.wait()
-        stream.proc.stdout.close()
-        stream.proc.stderr.close()
+        self.leave(stream)
         self.kill_all(ROLES)
         self.ithaca("start", check=0)
         self.check_household()
         self.ithaca("stop", check=0)
+        self.check_stopped()
+
+    def test_all_at_once_and_nobody_comes(self):
+        """The cleaner is the last: sockets and groups go although no role is left."""
+        self.leave(self.start())
+        self.kill_all(ROLES)
+        self.check_stopped()
+
+    def test_all_but_shelld_and_nobody_comes(self):
+        self.env["ITHACA__CELL__ORPHAN_MS"] = "300"
+        self.leave(self.start())
+        self.kill_all(("runner", "runtime", "broker"))
         self.check_stopped()
 
 

@@ -94,12 +94,6 @@ class Continue(CrashCase):
         session = stream.next()["session"]
         return stream, session
 
-    def leave(self, stream):
-        stream.proc.kill()
-        stream.proc.wait()
-        stream.proc.stdout.close()
-        stream.proc.stderr.close()
-
     def test_after_everything_was_killed(self):
         stream, session = self.start()
         self.began.wait()
@@ -255,29 +249,26 @@ class Owners(CrashCase):
         self.began.wait()
         cells = [p for p, _, a in self.mine() if "count" in " ".join(a)]
         self.assertTrue(cells)
-        stream.proc.kill()
-        stream.proc.wait()
-        stream.proc.stdout.close()
-        stream.proc.stderr.close()
+        self.leave(stream)
         self.kill_all(victims)
 
     def test_all_ends_when_nobody_comes_back(self):
         self.orphaned(["runner"], "cell: { orphan_ms: 500 }\n")
-        self.check_gone(10)
+        self.check_stopped(10)
 
     def test_commands_end_with_shelld(self):
         self.orphaned(["runner", "runtime", "shelld"])
-        self.check_gone(5)
+        self.check_stopped(5)
 
     def test_all_ends_when_the_runtime_never_comes_back(self):
         """shelld waits for a runtime even while its runner is there."""
         self.orphaned(["runtime", "runner"], "cell: { orphan_ms: 500 }\n")
-        self.check_gone(10)
+        self.check_stopped(10)
 
     @unittest.skipUnless(os.environ.get("ITHACA_TEST_SLOW"), "SKIP: takes 60 s (set ITHACA_TEST_SLOW=1)")
     def test_all_ends_after_60_s(self):
         self.orphaned(["runner"])
-        self.check_gone(65)
+        self.check_stopped(65)
 
 
 if __name__ == "__main__":

@@ -165,8 +165,13 @@ class Life(DaemonCase):
         pids = self.pids()
         for name in ("runner", "runtime", "broker", "shelld"):
             self.kill(pids[name])
-        wait_ends(pids.values(), 10)
-        self.assertIn("control.sock", os.listdir(os.path.join(self.home, "run")))
+        self.assertEqual(wait_ends([p for p, _, _ in self.mine()], 10), [])
+        self.assertEqual(sorted(os.listdir(os.path.join(self.home, "run"))), ["lock", "selftest"])
+        self.ithaca("status", check=1)
+        for name in ("control.sock", "rpc.sock", "shelld.sock"):  # of one that nobody was left to clean up after
+            s = socket.socket(socket.AF_UNIX)
+            s.bind(os.path.join(self.home, "run", name))
+            s.close()
         self.ithaca("status", check=1)
         self.assertEqual(self.ithaca("stop", check=0).stdout, "nothing is running\n")
         self.start()
