@@ -7,7 +7,8 @@
 #include "base/limits.h"
 #include "base/utf8.h"
 
-#define FIELDS_MAX 256
+#define FIELDS_MAX   256
+#define ROLE_COLUMNS 7
 
 /* ---- logfmt ---- */
 
@@ -125,9 +126,15 @@ void
 logline_print(const struct logline *l, struct buf *out)
 {
 	static const char *const levels[] = { "debug", "info ", "warn ", "error", "off  " };
+	size_t column;
 
 	(void)term_clean(out, l->time, true);
-	(void)buf_printf(out, " %s %-7.*s ", levels[l->level], STR_FMT(l->role));
+	(void)buf_printf(out, " %s ", levels[l->level]);
+	column = out->n + ROLE_COLUMNS;
+	(void)term_clean(out, l->role, true);
+	while (out->n < column && buf_add_char(out, ' ') == 0) {
+	}
+	(void)buf_add_char(out, ' ');
 	(void)term_clean(out, l->msg, true);
 	for (size_t i = 0; i < l->fields->map.n; i++) {
 		const struct node *v = &l->fields->map.pairs[i].value;

@@ -431,7 +431,8 @@ class Logs(DaemonCase):
     def test_what_is_no_record_and_what_is_hostile(self):
         self.put("runtime.log", "plain words\n" + self.record(1, "fine") + "\x1b[31mred\x1b[0m\n" + "y" * 100000 + "\n" +
                  'time=2026-01-01T00:00:01Z level=info role=runtime msg="no end\n' + '{"time":"2026-01-01T00:00:02Z","level":"warn",'
-                 '"role":"runtime","stream":"stderr","msg":"as JSON \\u001b[2J"}\n' + "\xff\n" + self.record(3, "twice") + "half a line")
+                 '"role":"runtime","stream":"stderr","msg":"as JSON \\u001b[2J"}\n' + "\xff\n" +
+                 '{"time":"2026-01-01T00:00:02Z","level":"warn","role":"\\u001b[2J","msg":"steers"}\n' + self.record(3, "twice") + "half a line")
         p = self.ithaca("logs", check=0)
         self.assertNotIn("\x1b", p.stdout)
         self.assertIn("plain words", p.stdout)
@@ -440,7 +441,7 @@ class Logs(DaemonCase):
         msgs = [r["msg"] for r in self.log("--stream", "stderr")]
         self.assertIn("plain words", msgs)
         self.assertEqual(sum(len(m) for m in msgs if set(m) == {"y"}), 100000)
-        self.assertEqual([r["msg"] for r in self.log("--stream", "log")], ["fine", "twice"])
+        self.assertEqual([r["msg"] for r in self.log("--stream", "log")], ["fine", "steers", "twice"])
 
     def test_follow_over_rotation(self):
         self.put("runtime.log", self.record(1, "before"))
