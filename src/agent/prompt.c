@@ -15,17 +15,20 @@ static const char *const mode_texts[MODE_COUNT] = {
 		"delete is gone.",
 };
 
-/* In tier process nothing is mounted anywhere: paths are the host's. */
+/* In tier process and in cell-basic nothing is mounted anywhere: paths are the host's. */
 static bool
-is_on_host(const struct config *c, enum mode m)
+is_on_host(const struct run *r, enum mode m)
 {
-	return m == MODE_DANGER_FULL_ACCESS || strcmp(config_z(c, "tier"), "process") == 0;
+	const struct sandbox *sb = r->en->parts.sandbox;
+
+	return m == MODE_DANGER_FULL_ACCESS || strcmp(config_z(r->s->config, "tier"), "process") == 0 ||
+		(sandbox_is_up(sb) && sandbox_facts(sb)->level == CELL_BASIC);
 }
 
 static const char *
 mode_text(const struct run *r, struct arena *a)
 {
-	if (r->env.mode == MODE_DANGER_FULL_ACCESS || !is_on_host(r->s->config, r->env.mode))
+	if (r->env.mode == MODE_DANGER_FULL_ACCESS || !is_on_host(r, r->env.mode))
 		return mode_texts[r->env.mode];
 	return r->env.mode == MODE_READ_ONLY ?
 		arena_printf(a, "The workspace is %s: you can look, not change.", r->env.cwd) :
@@ -112,7 +115,7 @@ run_env(struct run *r)
 		.sandbox = r->en->parts.sandbox,
 		.cell = arena_strdup(r->a, str_of(s->cell)),
 		.run = r->turn,
-		.cwd = is_on_host(c, mode) ? workspace : "/shared",
+		.cwd = is_on_host(r, mode) ? workspace : "/shared",
 		.mode = mode,
 		.exec_timeout_ms = config_int(c, "exec.timeout_ms"),
 		.exec_job_timeout_ms = config_int(c, "exec.job_timeout_ms"),
@@ -133,7 +136,7 @@ run_env(struct run *r)
 			.open_files = config_int(c, "cell.open_files"),
 			.require_limits = config_bool(c, "cell.require_limits"),
 			.allow_basic = config_bool(c, "cell.allow_basic"),
-			.has_proxy = !is_on_host(c, mode) && policy_egress_is_open(s->policy, c),
+			.has_proxy = !is_on_host(r, mode) && policy_egress_is_open(s->policy, c),
 		},
 	};
 }

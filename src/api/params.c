@@ -492,6 +492,7 @@ const struct field why_result[] = {
 	R_STR("origin", "Where it is written."),
 	R_STR("reason", "One sentence."),
 	R_STR("text", "Every rule that was considered, one per line."),
+	R_OPT("withdrawn", "Why the tool is not on offer now, whatever was decided."),
 	R_END,
 };
 

@@ -389,6 +389,7 @@ print_why(const struct node *r, struct buf *out)
 		{ "rule", "rule" },
 		{ "origin", "written in" },
 		{ "reason", "because" },
+		{ "withdrawn", "withdrawn" },
 		{ 0 },
 	};
 	struct str text = str_trim(node_str(r, "text", STR(""))), line;

@@ -108,7 +108,10 @@ check_cell(struct request *q, struct finding *f)
 	const struct self_test *t = q->own;
 	char text[400];
 
-	if (s->files_only) {
+	if (s->files_only && s->level == CELL_NONE) {
+		snprintf(text, sizeof text, "tier process: no cells, and file tools are withdrawn: %s", s->reason);
+		find(f, FAIL, text, "use tier: cell");
+	} else if (s->files_only) {
 		find(f, WARN, "tier process: no cells; commands are not offered, and file tools are confined by Landlock alone",
 			"use tier: cell");
 	} else if (t->e.code != 0) {
@@ -131,9 +134,10 @@ check_cell(struct request *q, struct finding *f)
 static void
 check_landlock(struct request *q, struct finding *f)
 {
-	/* Rights by ABI, from the kernel's documentation: what is missing below the newest one we use. */
+	/* Rights by ABI, from the kernel's documentation: what is missing below the newest one we use. ABI 1 denies renames
+	 * across directories, which git and compilers need, so it is left out. */
 	static const char *const missing[] = {
-		"all of it (kernel older than 5.13, or not enabled)", "renames across directories, truncate, network, devices, scopes",
+		"all of it (kernel older than 5.13, or not enabled)", "all of it (not used: only Linux 5.19 can allow renames across directories)",
 		"truncate, network, devices, scopes", "network, devices, scopes", "devices, scopes", "scopes", "nothing",
 	};
 	int abi = sandbox_facts(q->g->parts.sandbox)->landlock_abi;
@@ -141,7 +145,7 @@ check_landlock(struct request *q, struct finding *f)
 
 	snprintf(text, sizeof text, "ABI %d; missing rights: %s", abi, missing[MIN(abi, 6)]);
 	find(f, PASS, text, "");
-	if (abi == 0)
+	if (abi < 2)
 		find(f, WARN, text, "boot with lsm=landlock,... or a newer kernel; namespaces and seccomp still hold");
 }
 

@@ -261,6 +261,17 @@ why_request(struct request *q, struct policy_request *out, struct err *e)
 	return rc;
 }
 
+/* A call that is allowed cannot be made all the same when its tool is not there. On the host itself no cell is needed. */
+static void
+write_withdrawn(struct request *q, enum mode mode, struct json *j)
+{
+	const struct tool *tool = registry_find(q->g->parts.registry, node_str(q->params, "tool", STR("")));
+	const char *code = NULL, *why = sandbox_withdrawn(q->g->parts.sandbox, tool->effects & TOOL_EXECS, &code);
+
+	if (why != NULL && (mode != MODE_DANGER_FULL_ACCESS || strcmp(code, "cell_none") != 0))
+		json_kv_z(j, "withdrawn", arena_printf(q->a, "%s: %s", code, why));
+}
+
 void
 handle_policy_why(struct request *q)
 {
@@ -285,6 +296,7 @@ handle_policy_why(struct request *q)
 	json_kv_z(j, "origin", v.origin);
 	json_kv_z(j, "reason", v.reason);
 	json_kv_str(j, "text", buf_str(&b));
+	write_withdrawn(q, r.mode, j);
 	json_obj_end(j);
 	buf_fini(&b);
 	policy_free(p);

@@ -189,6 +189,7 @@ envelope_shelld(const struct envelope_source *s, struct json *j)
 	json_kv_z(j, "home", s->home); /* hidden from every cell */
 	write_leaves(s, j);
 	json_kv_z(j, "tier", s->tier);
+	json_kv_z(j, "no_container", s->no_container);
 	json_kv_bool(j, "files_only", strcmp(s->tier, "process") == 0);
 	json_kv_z(j, "mode_max", config_z(s->config, "mode_max"));
 	json_kv_bool(j, "allow_basic", config_bool(s->config, "cell.allow_basic"));

@@ -19,6 +19,7 @@ struct settings {
 	const char *files[3]; /* system, home, user */
 	const char *named, *set; /* --config and --set, as given; NULL: not */
 	enum { RISE_NOT, RISE_TRIED, RISE_FAILED } rise; /* of tier auto, from cell to container */
+	char no_container[160]; /* RISE_FAILED: why */
 };
 int settings_load(struct settings *s, const char *home, const struct node *opts, struct err *e) MUST_USE;
 /* Writes run/inputs for a private runner, so that a command can tell whether it would start one from the same; a runner
@@ -29,7 +30,8 @@ const char *settings_tier(const struct settings *s); /* in force; static */
 bool settings_needs_guest(const struct settings *s); /* the tier in force has shelld in a sidecar */
 /* Tier auto, and cells cannot be made: the container is to be tried (true), or was (false). */
 bool settings_rise(struct settings *s);
-bool settings_fall(struct settings *s); /* there is no container either: back to the cell, for good */
+bool settings_fall(struct settings *s, const char *why); /* there is no container either: back to the cell, for good */
+bool settings_insists(const struct settings *s); /* on cells: the tier cell was named, so a start without them is refused */
 void settings_fini(struct settings *s);
 
 /* ---- keys.c ---- */
@@ -71,6 +73,7 @@ struct envelope_source {
 	const char *home;
 	const char *config_file; /* NULL: none in use */
 	const char *tier; /* in force */
+	const char *no_container; /* why tier auto could not rise to it; empty: it did not try */
 	bool is_private;
 	const struct env_keys *env;
 	const struct masters *masters;

@@ -191,13 +191,27 @@ on_fault(struct process *p, const struct node *head)
 	runner_faulted(p->r, p, &fault);
 }
 
-/* Whether commands can run by what shelld found out. */
+/* Whether commands can run by what shelld found out. When they cannot, tier auto tries the container (false: not ready
+ * yet), and a tier cell that was named is refused to whoever waits for its start. */
 static bool
-has_cells(const struct runner *r, const struct node *facts)
+look_at_cells(struct process *p, const struct node *facts)
 {
 	struct str level = node_str(facts, "level", STR(""));
+	const char *reason = node_z(facts, "reason", "");
+	struct err e;
 
-	return str_is(level, "full") || (str_is(level, "basic") && config_bool(r->settings.config, "cell.allow_basic"));
+	if (str_is(level, "full") || str_is(level, "basic"))
+		return true;
+	if (settings_rise(&p->r->settings)) {
+		log_warn("no cell can be made here: the container is tried", LOG_S("reason", reason));
+		role_restart(p);
+		return false;
+	}
+	if (settings_insists(&p->r->settings)) {
+		err_set(&e, ERR_UNSUPPORTED, ERR_TO_USER, "cell_none: %s", reason);
+		runner_faulted(p->r, p, &e);
+	}
+	return true;
 }
 
 static int
@@ -207,12 +221,10 @@ on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 
 	switch (m->kind) {
 	case WIRE_READY:
-		if (p->role == ROLE_SHELLD && !has_cells(p->r, node_get(m->head, "facts")) && settings_rise(&p->r->settings)) {
-			log_warn("no cell can be made here: the container is tried",
-				LOG_S("reason", node_z(node_get(m->head, "facts"), "reason", "")));
-			role_restart(p);
+		if (p->is_ready) /* shelld found out more; the runtime has it from there */
 			return 0;
-		}
+		if (p->role == ROLE_SHELLD && !look_at_cells(p, node_get(m->head, "facts")))
+			return 0;
 		p->is_ready = true;
 		if (guest_needs_link(p->guest))
 			make_links(p);
@@ -410,7 +422,7 @@ send_boot(struct process *p)
 {
 	struct runner *r = p->r;
 	struct envelope_source src = { r->settings.config, r->home, r->settings.config_file,
-		settings_tier(&r->settings), r->is_private, r->env, &r->masters };
+		settings_tier(&r->settings), r->settings.no_container, r->is_private, r->env, &r->masters };
 	struct buf b;
 	struct json j;
 
@@ -546,7 +558,7 @@ start_failed(struct process *p, const struct err *e)
 
 	log_error("a role could not be started", LOG_S("name", role_name(p->role)), LOG_E(&copy));
 	snprintf(p->reason, sizeof p->reason, "%.*s", (int)MIN(strlen(copy.msg), sizeof p->reason - 1), copy.msg);
-	if (!settings_fall(&p->r->settings) && settings_needs_guest(&p->r->settings) && !p->r->is_stopping)
+	if (!settings_fall(&p->r->settings, copy.msg) && settings_needs_guest(&p->r->settings) && !p->r->is_stopping)
 		runner_faulted(p->r, p, &copy);
 	process_ended(p);
 }

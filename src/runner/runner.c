@@ -110,7 +110,7 @@ runner_changed(struct runner *r)
 	}
 	/* A command that started us for itself needs the runtime, and the tier that was asked for; who starts the daemon wants
 	 * all of it. */
-	if (r->is_private && !settings_needs_guest(&r->settings) ? is_role_up(r, ROLE_RUNTIME) : all_up)
+	if (r->is_private && !settings_needs_guest(&r->settings) && !settings_insists(&r->settings) ? is_role_up(r, ROLE_RUNTIME) : all_up)
 		client_ready(r);
 	if (r->is_stopping && !roles_running(r))
 		loop_stop(r->loop);

@@ -7,6 +7,7 @@
 #include "base/id.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "base/utf8.h"
 #include "provider/provider.h"
 #include "sandbox/tier.h"
 
@@ -54,12 +55,19 @@ settings_rise(struct settings *s)
 }
 
 bool
-settings_fall(struct settings *s)
+settings_fall(struct settings *s, const char *why)
 {
 	if (s->rise != RISE_TRIED)
 		return false;
 	s->rise = RISE_FAILED;
+	snprintf(s->no_container, sizeof s->no_container, "%.*s", (int)utf8_cut(str_of(why), sizeof s->no_container - 1), why);
 	return true;
+}
+
+bool
+settings_insists(const struct settings *s)
+{
+	return strcmp(config_z(s->config, "tier"), "cell") == 0;
 }
 
 const char *

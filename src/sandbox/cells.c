@@ -83,6 +83,7 @@ answer_spawned(struct cell *c)
 }
 
 static void probe_done(struct cell *c);
+static void probe_again(struct shelld *d);
 
 static void
 cell_dead(struct cell *c)
@@ -107,6 +108,8 @@ cell_dead(struct cell *c)
 	c->watchdog = NULL;
 	if (c->is_probe)
 		probe_done(c);
+	else if (!c->was_ready && c->kind == KIND_FULL && (c->why.code == ERR_UNSUPPORTED || c->why.code == ERR_DENIED))
+		probe_again(c->d);
 	if (c->d->spare == c)
 		c->d->spare = NULL;
 	answer_spawned(c);
@@ -756,21 +759,41 @@ const char *
 cell_cwd(const struct cell *c, struct arena *a, struct str cwd)
 {
 	const char *base = c->kind == KIND_FULL ? "/shared" : c->plan.shared;
+
+	/* Cell-basic has the host's tree; whoever asks may not know yet that it is not a whole cell. */
+	if (c->kind == KIND_BASIC && str_starts(cwd, "/shared") && (cwd.n == strlen("/shared") || cwd.p[strlen("/shared")] == '/'))
+		cwd = str_sub(cwd, MIN(cwd.n, strlen("/shared/")), cwd.n);
 	return cwd.n == 0 ? base : path_clean(a, path_join(a, base, arena_strdup(a, cwd)));
 }
 
 /* ---- the self-test ---- */
 
-#define PROBE_FILE "selftest"
+#define PROBE_FILE      "selftest"
+#define PROBE_STAMP_MAX 256
 
-/* What the result depends on: this boot and this program. */
+/* What switches user namespaces off; where one is not there, it is no part of the answer. */
+static const char *const switches[] = { "/proc/sys/user/max_user_namespaces", "/proc/sys/kernel/unprivileged_userns_clone",
+	"/proc/sys/kernel/apparmor_restrict_unprivileged_userns" };
+
+/* What the result depends on: this boot, this program, the user namespace that it is in, and the switches. */
 static void
-probe_stamp(const struct shelld *d, char out[160])
+probe_stamp(const struct shelld *d, char out[PROBE_STAMP_MAX])
 {
-	struct stat st = { 0 };
+	struct stat st = { 0 }, ns = { 0 };
+	size_t n;
+
 	(void)stat("/proc/self/exe", &st);
-	snprintf(out, 160, "%s %lld.%09ld %lld full\n", d->spool.boot, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
-		(long long)st.st_size);
+	(void)stat("/proc/self/ns/user", &ns);
+	n = (size_t)snprintf(out, PROBE_STAMP_MAX, "%s %lld.%09ld %lld %llu", d->spool.boot, (long long)st.st_mtim.tv_sec,
+		st.st_mtim.tv_nsec, (long long)st.st_size, (unsigned long long)ns.st_ino);
+	for (size_t i = 0; i < ARRAY_LEN(switches); i++) {
+		char value[16] = "-";
+		AUTO_CLOSE int fd = open(switches[i], O_RDONLY | O_CLOEXEC);
+		ssize_t got = fd < 0 ? 0 : read(fd, value, sizeof(value) - 1);
+		value[got > 0 ? got : 1] = '\0';
+		n += (size_t)snprintf(out + n, PROBE_STAMP_MAX - n, " %.*s", (int)strcspn(value, "\n"), value);
+	}
+	snprintf(out + n, PROBE_STAMP_MAX - n, " full\n");
 }
 
 /* clone3 worked and a mount was refused: some distributions confine user namespaces that way, and containers do. */
@@ -790,10 +813,11 @@ probe_done(struct cell *c)
 {
 	struct shelld *d = c->d;
 	struct sandbox_facts *f = &d->facts;
+	enum cell_level before = f->level;
 
-	f->level = c->was_ready ? CELL_FULL : f->landlock_abi >= 2 ? CELL_BASIC : CELL_NONE;
+	f->level = c->was_ready ? CELL_FULL : d->ceiling.allow_basic && f->landlock_abi >= 2 ? CELL_BASIC : CELL_NONE;
 	if (c->was_ready) {
-		char stamp[160];
+		char stamp[PROBE_STAMP_MAX];
 		AUTO_FREE char *path = xasprintf("%s/" PROBE_FILE, d->ceiling.run_dir);
 		probe_stamp(d, stamp);
 		AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -805,20 +829,49 @@ probe_done(struct cell *c)
 		else
 			snprintf(f->reason, sizeof(f->reason), "%.*s", (int)sizeof(f->reason) - 1, c->why.msg);
 	}
-	if (!d->has_facts)
+	if (!d->has_facts || f->level != before)
 		shelld_facts(d);
+}
+
+/* A cell was refused although the self-test had made one: it may be the plan, or what was found out is true no more. */
+static void
+probe_again(struct shelld *d)
+{
+	AUTO_FREE char *path = xasprintf("%s/" PROBE_FILE, d->ceiling.run_dir);
+
+	for (const struct cell *c = d->cells; c != NULL; c = c->next)
+		if (c->is_probe)
+			return;
+	if (d->is_stopping || d->facts.level != CELL_FULL)
+		return;
+	unlink(path);
+	cells_probe(d);
+}
+
+/* No cell of any kind. */
+static void
+probe_refused(struct shelld *d, const struct err *e)
+{
+	d->facts.level = CELL_NONE;
+	snprintf(d->facts.reason, sizeof(d->facts.reason), "%.*s", (int)sizeof(d->facts.reason) - 1, e->msg);
+	shelld_facts(d);
 }
 
 void
 cells_probe(struct shelld *d)
 {
-	char stamp[160], got[160] = { 0 };
+	char stamp[PROBE_STAMP_MAX], got[PROBE_STAMP_MAX] = { 0 };
 	AUTO_FREE char *path = xasprintf("%s/" PROBE_FILE, d->ceiling.run_dir);
 	struct err e = { 0 };
 
 	d->facts.landlock_abi = landlock_abi();
 	d->facts.limits = cgroups_level(&d->cgroups);
 	d->facts.cgroup_version = d->facts.limits == LIMITS_CGROUP ? (int)d->cgroups.version : 0;
+	if (seccomp_check(&e) != 0) { /* neither commands nor file operations are confined without */
+		d->facts.files_only = d->ceiling.files_only;
+		probe_refused(d, &e);
+		return;
+	}
 	if (d->ceiling.files_only) { /* asked for: nothing is to be found out */
 		d->facts.files_only = true;
 		d->facts.level = d->facts.landlock_abi >= 2 ? CELL_BASIC : CELL_NONE;
@@ -839,10 +892,9 @@ cells_probe(struct shelld *d)
 	c->kind = KIND_FULL;
 	c->plan = (struct cell_plan){ .access = CELL_READ_ONLY, .tmp_bytes = PROBE_BYTES, .file_bytes = PROBE_BYTES };
 	if (cell_start(c, &e) != 0) {
-		snprintf(d->facts.reason, sizeof(d->facts.reason), "%.*s", (int)sizeof(d->facts.reason) - 1, e.msg);
 		arena_free(c->arena);
 		free(c);
-		shelld_facts(d);
+		probe_refused(d, &e);
 		return;
 	}
 	cell_link(c);

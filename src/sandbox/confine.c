@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -263,6 +264,17 @@ filter_load(const struct filter *f)
 {
 	struct sock_fprog prog = { .len = (unsigned short)f->n, .filter = (struct sock_filter *)(uintptr_t)f->code };
 	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog);
+}
+
+/* What the manual page says: a filter that cannot be read is a bad address where filters are known. */
+int
+seccomp_check(struct err *e)
+{
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, NULL) != 0 && errno == EFAULT)
+		return 0;
+	return err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
+		"seccomp filters are refused: %s (fix: a kernel with CONFIG_SECCOMP_FILTER; in a container allow the call seccomp)",
+		strerror(errno));
 }
 
 int

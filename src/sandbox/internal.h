@@ -143,6 +143,7 @@ int file_answer_parse(struct str in, struct file_answer *a, struct str *head, st
 /* ---- confinement of one process (confine.c) ---- */
 
 int landlock_abi(void); /* 0: none */
+int seccomp_check(struct err *e) MUST_USE; /* whether a filter could be loaded; an error without one says why */
 /* The ruleset of a cell for its commands: -1 with *e set, or a descriptor; 0 descriptors' worth of Landlock (ABI 0 and
  * 1) gives *out = -1 and success. roots: see landlock_rules. */
 int landlock_full(int access, int *out, struct err *e) MUST_USE;

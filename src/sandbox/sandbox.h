@@ -39,7 +39,7 @@ struct sandbox_facts {
 	int landlock_abi; /* 0: none */
 	int cgroup_version; /* of LIMITS_CGROUP: 1 or 2 */
 	bool files_only; /* tier process: no commands, and file operations confined by Landlock */
-	char reason[200]; /* why the level is not CELL_FULL, and how to fix it */
+	char reason[320]; /* why the level is not CELL_FULL, and how to fix it */
 	char tier[12]; /* where shelld runs: cell, container, microvm */
 };
 

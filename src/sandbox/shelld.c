@@ -343,7 +343,12 @@ send_ready(struct shelld *d, bool is_adopted)
 void
 shelld_facts(struct shelld *d)
 {
+	size_t n = strlen(d->facts.reason);
+
 	d->has_facts = true;
+	d->owes_hello = true; /* also to a runtime that was told something else before */
+	if (d->facts.level == CELL_NONE && d->ceiling.no_container != NULL && d->ceiling.no_container[0] != '\0')
+		snprintf(d->facts.reason + n, sizeof(d->facts.reason) - n, "; tier auto tried the container: %s", d->ceiling.no_container);
 	if (d->facts.level != CELL_FULL)
 		log_warn("commands cannot be fully isolated here", LOG_S("level", level_name(d->facts.level)),
 			LOG_S("reason", d->facts.reason));
@@ -398,6 +403,7 @@ read_ceiling(struct shelld *d, const struct node *n, struct err *e)
 	k->files_only = node_bool(n, "files_only", false);
 	k->orphan_ms = node_int(n, "orphan_ms", SHELLD_ORPHAN_MS);
 	k->tier = arena_strdup(d->arena, node_str(n, "tier", STR("cell")));
+	k->no_container = arena_strdup(d->arena, node_str(n, "no_container", STR("")));
 	k->run_dir = arena_strdup(d->arena, run_dir);
 	k->spool_dir = arena_strdup(d->arena, spool_dir);
 	if (path_mkdirs(k->run_dir, 0700, e) != 0 || spool_open(&d->spool, k->spool_dir, e) != 0)

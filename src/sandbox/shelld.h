@@ -29,6 +29,7 @@ struct ceiling {
 	bool files_only; /* tier process: no commands, and every cell is a basic one */
 	int64_t orphan_ms;
 	const char *tier; /* where this shelld runs */
+	const char *no_container; /* why tier auto is not there instead; empty: it did not try */
 };
 
 /* Requests of the runtime that are answered later. */
@@ -79,7 +80,7 @@ struct shelld {
 	struct arena *arena;
 	struct ceiling ceiling;
 	bool is_booted, has_facts, is_stopping;
-	bool owes_hello; /* to the runtime, until nothing of the one before it can change a file any more */
+	bool owes_hello; /* to the runtime: it is new, or facts are. Until nothing of one before it can change a file any more */
 	struct sandbox_facts facts;
 	struct spool spool;
 	struct cgroups cgroups;
