@@ -319,6 +319,8 @@ write_checks(struct request *q)
 	reply_end(q);
 }
 
+static void self_test_try(void *arg);
+
 static void
 on_self_test(void *arg, const struct sandbox_check_row *rows, size_t n, const struct err *e)
 {
@@ -326,6 +328,10 @@ on_self_test(void *arg, const struct sandbox_check_row *rows, size_t n, const st
 	struct self_test *t = q->own;
 	size_t at = 0;
 
+	if (e != NULL && e->code == ERR_GONE && clock_mono_ms() < t->until_ms) { /* shelld is started again, as for tier auto */
+		t->wait = timer_start(q->g->parts.loop, SHELLD_LOOK_MS, self_test_try, q);
+		return;
+	}
 	if (e != NULL)
 		t->e = *e;
 	t->walls = n;

@@ -163,6 +163,8 @@ class Life(DaemonCase):
         for name in ("runtime", "broker", "shelld"):
             self.assertIn(name, self.pids())
         pids = self.pids()
+        for pid in pids.values():
+            os.kill(pid, signal.SIGSTOP)  # nobody sees another's end and tidies up
         for name in ("runner", "runtime", "broker", "shelld"):
             self.kill(pids[name])
         self.assertEqual(wait_ends([p for p, _, _ in self.mine()], 10), [])
