@@ -15,6 +15,7 @@
 #define TOOL_NOTED_MAX  64 /* bytes of a name in turn.finished: a model may invent longer ones */
 #define EFFECT_NOTE_MAX 512 /* one item, escaped */
 #define WHY_MAX         (4 * KIB) /* what is wrong with a structured answer, for the model */
+#define POLL_MS         5000 /* a command that takes so long is no spinning */
 #define OUTPUT_MAX      (EVENT_BODY_MAX / 8) /* of a structured answer: turn.finished has the text beside it */
 
 struct turn {
@@ -512,13 +513,32 @@ call_of(struct turn *t, const struct turn_input *in)
 	return i >= 0 && (size_t)i < t->calls_n ? &t->calls[i] : NULL;
 }
 
+/* What makes two results of a call the same: all of it, but for the line that says how a command ended, because that has
+ * its time. How it ended is in the facts. A command that takes long waits for something, and may do so again. */
+static uint64_t
+result_hash(const struct node *body, struct str text)
+{
+	const struct node *facts = node_get(body, "facts");
+	uint64_t sig = 0;
+	struct str line;
+
+	if (node_get(facts, "signal") == NULL || node_int(facts, "ms", 0) >= POLL_MS)
+		return hash64(text);
+	while (text.n > 0) {
+		(void)str_next(&text, '\n', &line);
+		if (!str_starts(line, "[exit ") && !str_starts(line, "[killed by signal "))
+			sig = sig * 31 + hash64(line);
+	}
+	return (sig * 31 + (uint64_t)node_int(facts, "exit", -1)) * 31 + (uint64_t)node_int(facts, "signal", 0);
+}
+
 /* Feeds the loop guard; true when the turn must stop. */
 static bool
-guard_stops(struct turn *t, const struct turn_call *c, struct str result)
+guard_stops(struct turn *t, const struct turn_call *c, uint64_t result)
 {
 	uint64_t sig = hash64(c->tool) * 31 + hash64(c->args);
 
-	switch (guard_add(&t->guard, sig * 31 + hash64(result))) {
+	switch (guard_add(&t->guard, sig * 31 + result)) {
 	case GUARD_WARN:
 		tell_notice(t, "warn", "loop_guard",
 			arena_printf(t->out_a, "You are repeating yourself: %s. Do something else, or answer with what you have.",
@@ -549,7 +569,7 @@ act_requested(struct turn *t, const struct turn_input *in)
 	c->state = str_is(decision, "allow") ? CALL_ALLOWED : str_is(decision, "ask") ? CALL_ASKS : CALL_REFUSED;
 	if (c->state == CALL_REFUSED) {
 		note_effect(c, str_is(decision, "deny") ? "denied" : "invalid", 0);
-		if (guard_stops(t, c, node_str(in->body, "reason", STR(""))))
+		if (guard_stops(t, c, hash64(node_str(in->body, "reason", STR("")))))
 			return finish(t);
 	}
 	for (size_t i = 0; i < t->calls_n; i++)
@@ -616,7 +636,7 @@ static enum turn_state
 act_outcome(struct turn *t, const struct turn_input *in)
 {
 	settle(t, in);
-	if (guard_stops(t, call_of(t, in), node_str(in->body, "text", STR("")))) {
+	if (guard_stops(t, call_of(t, in), result_hash(in->body, node_str(in->body, "text", STR(""))))) {
 		if (!is_under_way(t, CALL_RUNS))
 			return finish(t);
 		ask_for(t, DO_CANCEL, 0);

@@ -415,6 +415,12 @@ class Money(Each):
         self.assertEqual(r["error"]["code"], "loop_guard")
         self.assertLess(len(self.server.requests()), 8)
 
+    def test_loop_guard_on_a_command(self):
+        r = self.go("steps:\n  - answer: [ { call: { tool: exec, args: { command: \"sleep 0.0$((RANDOM % 9)); echo x; false\" } } } ]\n",
+                    check=4, more="limits: { turn_steps: 20 }\n")
+        self.assertEqual(r["error"]["code"], "loop_guard")
+        self.assertEqual(r["steps"], 5)
+
 
 APIS = ("openai-chat", "anthropic", "openai-responses", "gemini")
 WORKERS = 2

@@ -363,6 +363,57 @@ test_guard_sees_oscillation(void **state)
 }
 
 static void
+test_guard_sees_a_round_of_three(void **state)
+{
+	static const char *const args[] = { "1", "2", "3" };
+	struct bench *b = *state;
+	bool warned = false;
+	int steps = 1;
+
+	start(b, "{}");
+	while (steps < 40 && !spin(b, args[steps % 3], "same", &warned))
+		steps++;
+	assert_int_equal(steps, 15);
+	assert_true(warned);
+}
+
+/* A command never takes the same time twice. That is no progress; how it ended would be. */
+static void
+test_guard_does_not_look_at_the_clock(void **state)
+{
+	struct bench *b = *state;
+
+	for (int changes = 0; changes < 4; changes++) {
+		int steps = 0;
+
+		if (changes > 0) {
+			teardown(state);
+			setup(state);
+			b = *state;
+		}
+		start(b, "{}");
+		while (steps < 10 && turn_state(b->t) != TURN_END) {
+			int exit = changes == 1 ? steps % 9 : 1;
+			int ms = changes == 3 ? 60000 + steps : 5 * steps; /* it waits for something */
+			char body[512], output[16] = "same";
+
+			steps++;
+			if (changes == 2)
+				snprintf(output, sizeof output, "%d", steps);
+			assert_int_equal(feed(b, EVENT_MODEL_DONE, CALLS(CALL("a", "exec", "{}"))), 0);
+			admit(b, 0, "allow", false);
+			intent(b, 0);
+			snprintf(body, sizeof body,
+				"{\"index\":0,\"state\":\"done\",\"is_error\":true,\"text\":\"%s\\n[exit %d, %d ms]\","
+				"\"facts\":{\"exit\":%d,\"signal\":0,\"ms\":%d},\"ms\":%d}",
+				output, exit, ms, exit, ms, ms);
+			assert_int_equal(feed(b, EVENT_EFFECT_OUTCOME, body), 0);
+		}
+		assert_int_equal(steps, changes == 0 ? 5 : 10);
+	}
+}
+
+static void
 test_guard_lets_polling_go_on(void **state)
 {
 	struct bench *b = *state;
@@ -578,6 +629,7 @@ main(void)
 		T(test_refused_calls_go_back_to_the_model), T(test_approval), T(test_denied_by_the_user), T(test_step_limit),
 		T(test_token_limit), T(test_cancel_waits_for_what_runs), T(test_cancel_of_a_model_call), T(test_model_failure),
 		T(test_empty_answer_is_a_failure), T(test_guard_stops_a_spinning_model), T(test_guard_sees_oscillation),
+		T(test_guard_sees_a_round_of_three), T(test_guard_does_not_look_at_the_clock),
 		T(test_guard_lets_polling_go_on), T(test_impossible_inputs_are_refused),
 		T(test_only_the_pending_approval_counts), T(test_a_long_turn_takes_no_more_memory),
 		T(test_the_model_that_answered_stays), T(test_structured_answer), T(test_structured_answer_is_repaired_once),
