@@ -639,10 +639,11 @@ run_cancel(struct run *r, const char *by, engine_done_fn done, void *arg)
 	buf_fini(&b);
 }
 
-/* Live subscribers learn that nothing more will come from this process. */
+/* Live subscribers learn that nothing more will come from this process, for the turn that runs and for those that wait. */
 void
-run_tell_suspended(struct run *r, const struct err *e)
+active_tell_suspended(struct active *s, const struct err *e)
 {
+	struct events *events = s->en->parts.events;
 	struct buf b;
 	struct json j;
 
@@ -652,14 +653,17 @@ run_tell_suspended(struct run *r, const struct err *e)
 	json_kv_z(&j, "code", err_name(e->code));
 	json_kv_z(&j, "message", e->msg);
 	json_obj_end(&j);
-	events_live(r->en->parts.events, r->s->id, EVENT_TURN_SUSPENDED, r->turn, buf_str(&b));
+	if (s->run != NULL)
+		events_live(events, s->id, EVENT_TURN_SUSPENDED, s->run->turn, buf_str(&b));
+	for (const struct queued *q = s->queue; q != NULL; q = q->next)
+		events_live(events, s->id, EVENT_TURN_SUSPENDED, q->turn, buf_str(&b));
 	buf_fini(&b);
 }
 
 void
 run_suspend(struct run *r, const struct err *e)
 {
-	run_tell_suspended(r, e);
+	active_tell_suspended(r->s, e);
 	active_drop(r->s); /* the log is the truth: it is read again before the next use */
 }
 

@@ -362,7 +362,10 @@ on_continue(struct engine *en, struct active *s, void *arg, const struct err *e)
 	const char *turn = "";
 	struct err le;
 
-	if (e == NULL && s->run != NULL)
+	if (e == NULL && s->is_closing) {
+		err_set(&le, ERR_GONE, ERR_TO_USER, "session %s is being deleted", s->id);
+		e = &le;
+	} else if (e == NULL && s->run != NULL)
 		turn = s->run->turn;
 	else if (e == NULL && s->queue != NULL)
 		turn = s->queue->turn;
@@ -454,7 +457,7 @@ on_deleted(void *arg, uint64_t first_seq, const struct err *e)
 	struct deletion *x = arg;
 	struct active *s = active_find(x->en, x->ack.session);
 
-	if (s != NULL)
+	if (s != NULL && s->loading == NULL) /* else somebody asks for it anew, and learns that it is gone */
 		active_drop(s);
 	events_forget(x->en->parts.events, x->ack.session);
 	if (e == NULL)
@@ -506,9 +509,9 @@ on_delete(struct engine *en, struct active *s, void *arg, const struct err *e)
 		egress_withdraw(s);
 		x->owner = str_dup(str_of(s->owner));
 		x->agent = str_dup(str_of(s->agent));
+		err_set(&le, ERR_GONE, ERR_TO_USER, "session %s was deleted", s->id);
+		active_tell_suspended(s, &le);
 		if (s->run != NULL) {
-			err_set(&le, ERR_GONE, ERR_TO_USER, "session %s was deleted", s->id);
-			run_tell_suspended(s->run, &le);
 			int64_t lost = model_lost(s->run);
 
 			x->spent = *turn_spent(s->run->t);
@@ -588,6 +591,8 @@ on_unqueued(void *arg, uint64_t first_seq, const struct err *e)
 
 	ack->done(ack->arg, ack->session, ack->turn, first_seq, e);
 	free(ack);
+	if (s != NULL && s->loading != NULL)
+		return; /* it is being read again already */
 	if (s != NULL && e != NULL && s->run == NULL)
 		active_drop(s); /* the log still has it waiting: it is read again before the next use */
 	else if (s != NULL)
@@ -647,7 +652,10 @@ on_cancel(struct engine *en, struct active *s, void *arg, const struct err *e)
 	struct run *r = s != NULL ? s->run : NULL;
 	struct err le;
 
-	if (e == NULL && is_queued(s, w->target)) {
+	if (e == NULL && s->is_closing) {
+		err_set(&le, ERR_GONE, ERR_TO_USER, "session %s is being deleted", s->id);
+		e = &le;
+	} else if (e == NULL && is_queued(s, w->target)) {
 		unqueue(s, w);
 		free(w);
 		return;

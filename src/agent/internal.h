@@ -158,8 +158,8 @@ void run_stop(struct run *r, const char *why, const char *code, const char *mess
 void run_cancel(struct run *r, const char *by, engine_done_fn done, void *arg);
 /* Takes the run off its session and stops what is under way; the log still has its turn open. */
 void run_detach(struct run *r);
-/* To live subscribers: nothing more of this turn comes from here. */
-void run_tell_suspended(struct run *r, const struct err *e);
+/* To live subscribers: nothing more of this session's turns comes from here. */
+void active_tell_suspended(struct active *s, const struct err *e);
 /* The run cannot go on in this process (the store failed): tells live subscribers and drops it; the log still has it
  * open, so it is taken up again later. */
 void run_suspend(struct run *r, const struct err *e);

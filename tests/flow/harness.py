@@ -219,10 +219,17 @@ class Rpc:
 
     def call(self, method, **params):
         """The result, or the head of the error."""
+        self.send(method, **params)
+        return self.answer()
+
+    def send(self, method, **params):
         self.id += 1
         head = json.dumps({"v": 1, "kind": "call", "id": self.id, "method": method}).encode()
         tail = json.dumps(params).encode()
         self.sock.sendall(struct.pack("<II", 4 + len(head) + len(tail), len(head)) + head + tail)
+
+    def answer(self):
+        """Of the call that was sent last."""
         while True:
             head, tail = self.frame()
             if head.get("id") == self.id and head["kind"] in ("result", "error"):

@@ -276,6 +276,23 @@ class Together(Case):
                 if session in p or turn in p]
         self.assertEqual(left, [])
 
+    def test_delete_while_others_wait(self):
+        """Who waits behind the turn that runs is told as well, and nobody can act on what is going."""
+        self.env["ITHACA__RUNNER__IDLE_MS"] = "30000"
+        s, session = self.started()
+        waits = self.stream("--session", session, "other")
+        waits.until("turn.queued")
+        rpc, other = self.rpc(), self.rpc()
+        turn = waits.events[-1]["turn"]
+        rpc.send("session.delete", session=session)
+        codes = [other.call("turn.cancel", turn=turn).get("code"), other.call("session.continue", session=session).get("code"),
+                 other.call("session.turn", session=session, text="x").get("code")]
+        self.assertLessEqual(set(codes), {"gone", "not_found"})
+        self.assertEqual(rpc.answer(), {})
+        self.assertNotEqual(s.end(), 0)
+        self.assertEqual(waits.next()["kind"], "turn.suspended")
+        self.assertEqual(waits.end(), 1)
+
     def test_delete_of_an_idle_session_leaves_the_workspace(self):
         r = self.run_json("other")
         self.ithaca("session", "delete", r["session"], check=0)
