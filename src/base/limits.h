@@ -101,6 +101,7 @@
 #define TURN_FILES_MAX        32u          /* files of one message */
 #define BLOB_ROW_MAX          (64u * KIB)  /* larger blobs are files in state/blobs */
 #define BLOB_TRANSFERS_MAX    8u           /* uploads and downloads at a time */
+#define BLOB_STALL_MS         5000         /* without a byte: then a transfer gives way to one that wants to begin */
 #define TOOL_RESULT_MAX       (32u * KIB)  /* that enters the context; the rest by handle */
 #define TOOL_OUTPUT_MAX       (64u * MIB)  /* kept of one call */
 #define FILE_READ_MAX         (16u * MIB)

@@ -10,14 +10,61 @@
 
 #include <stdlib.h>
 
-/* Each holds its bytes in memory. */
+/* Under way: at most BLOB_TRANSFERS_MAX, because each holds its bytes in memory. A client that takes or sends nothing keeps its
+ * place only as long as nobody else wants it. */
+struct transfer {
+	struct transfer *next;
+	struct gateway *g;
+	int64_t moved_ms; /* when its last byte did */
+	bool is_ours; /* the store is at work, and no client can hurry it */
+	void (*give_up)(struct transfer *t, const struct err *e); /* frees it */
+};
+
+static void
+transfer_moved(struct transfer *t)
+{
+	t->moved_ms = loop_now_ms(t->g->parts.loop);
+}
+
+static void
+transfer_begin(struct transfer *t, struct gateway *g)
+{
+	t->g = g;
+	t->next = g->transfers;
+	g->transfers = t;
+	transfer_moved(t);
+}
+
+static void
+transfer_end(struct transfer *t)
+{
+	struct transfer **p = &t->g->transfers;
+
+	while (*p != t)
+		p = &(*p)->next;
+	*p = t->next;
+}
+
 static bool
 may_transfer(struct request *q)
 {
+	struct transfer *oldest = NULL;
 	struct err e;
+	size_t n = 0;
 
-	if (q->g->transfers < BLOB_TRANSFERS_MAX)
+	for (struct transfer *t = q->g->transfers; t != NULL; t = t->next) {
+		n++;
+		if (!t->is_ours && (oldest == NULL || t->moved_ms < oldest->moved_ms))
+			oldest = t;
+	}
+	if (n < BLOB_TRANSFERS_MAX)
 		return true;
+	if (oldest != NULL && loop_now_ms(q->g->parts.loop) - oldest->moved_ms >= BLOB_STALL_MS) {
+		err_set(&e, ERR_TIMEOUT, ERR_TO_USER, "no byte of the blob moved for %d s, and others wait (try again)",
+			BLOB_STALL_MS / 1000);
+		oldest->give_up(oldest, &e);
+		return true;
+	}
 	err_set(&e, ERR_BUSY, ERR_TO_USER, "%u blobs are on their way already (try again)",
 		BLOB_TRANSFERS_MAX);
 	reply_error(q, &e);
@@ -27,8 +74,8 @@ may_transfer(struct request *q)
 /* ---- blob.put ---- */
 
 struct upload {
+	struct transfer t; /* first: it is found by it */
 	struct request *q;
-	struct gateway *g;
 	size_t size;
 	struct buf bytes;
 };
@@ -36,7 +83,7 @@ struct upload {
 static void
 upload_free(struct upload *u)
 {
-	u->g->transfers--;
+	transfer_end(&u->t);
 	buf_fini(&u->bytes);
 	free(u);
 }
@@ -48,6 +95,12 @@ upload_fails(struct upload *u, const struct err *e)
 
 	upload_free(u);
 	reply_error(q, e);
+}
+
+static void
+upload_give_up(struct transfer *t, const struct err *e)
+{
+	upload_fails((struct upload *)t, e);
 }
 
 static void
@@ -90,6 +143,7 @@ on_upload_data(void *arg, int ch, struct str bytes)
 		return;
 	}
 	buf_add_str(&u->bytes, bytes);
+	transfer_moved(&u->t);
 	stream_consume(u->q->stream, bytes.n);
 }
 
@@ -110,8 +164,9 @@ on_upload_eof(void *arg)
 	}
 	stream_eof(u->q->stream);
 	stream_close(take_ptr(&u->q->stream), NULL);
+	u->t.is_ours = true;
 	bytes = buf_take(&u->bytes, &n);
-	blob_put(u->g->parts.blobs, OWNER, bytes, n, on_put, u);
+	blob_put(u->t.g->parts.blobs, OWNER, bytes, n, on_put, u);
 }
 
 static void
@@ -137,10 +192,10 @@ handle_blob_put(struct request *q)
 		return;
 	u = xcalloc(1, sizeof *u);
 	u->q = q;
-	u->g = g;
 	u->size = (size_t)node_int(q->params, "size", 0);
 	buf_init(&u->bytes, u->size);
-	g->transfers++;
+	u->t.give_up = upload_give_up;
+	transfer_begin(&u->t, g);
 	request_stream(q, &upload_handler, u);
 }
 
@@ -148,8 +203,8 @@ handle_blob_put(struct request *q)
 
 /* Lives from the call on, and beyond the answer until the last byte is on its way. */
 struct download {
+	struct transfer t; /* first: it is found by it */
 	struct request *q; /* NULL: answered */
-	struct gateway *g;
 	struct stream *s; /* NULL: the client went, or wants no more */
 	char *bytes;
 	size_t n, at;
@@ -158,7 +213,7 @@ struct download {
 static void
 download_free(struct download *d)
 {
-	d->g->transfers--;
+	transfer_end(&d->t);
 	free(d->bytes);
 	free(d);
 }
@@ -166,11 +221,24 @@ download_free(struct download *d)
 static void
 download_send(struct download *d)
 {
-	d->at += stream_write(d->s, 0, (struct str){ d->bytes + d->at, d->n - d->at });
+	size_t n = stream_write(d->s, 0, (struct str){ d->bytes + d->at, d->n - d->at });
+
+	d->at += n;
+	if (n > 0)
+		transfer_moved(&d->t);
 	if (d->at < d->n)
 		return;
 	stream_eof(d->s);
 	stream_close(d->s, NULL);
+	download_free(d);
+}
+
+static void
+download_give_up(struct transfer *t, const struct err *e)
+{
+	struct download *d = (struct download *)t;
+
+	stream_close(d->s, e);
 	download_free(d);
 }
 
@@ -222,6 +290,7 @@ on_get(void *arg, char *bytes, size_t n, const struct err *e)
 	d->bytes = bytes;
 	d->n = n;
 	d->q = NULL;
+	d->t.is_ours = false;
 	if (e != NULL || d->s == NULL) {
 		struct err gone = { .code = ERR_GONE };
 
@@ -262,8 +331,9 @@ handle_blob_get(struct request *q)
 		return;
 	d = xcalloc(1, sizeof *d);
 	d->q = q;
-	d->g = q->g;
-	d->g->transfers++;
+	d->t.give_up = download_give_up;
+	d->t.is_ours = true;
+	transfer_begin(&d->t, q->g);
 	d->s = request_stream(q, &download_handler, d);
 	blob_find(q->g->parts.blobs, OWNER, hash, on_found, d);
 }

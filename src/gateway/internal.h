@@ -47,7 +47,7 @@ struct gateway {
 	struct health health; /* as it was logged */
 	struct keyring_wait *keyring_waits; /* secrets.c */
 	struct catalog_fetch *catalog_fetch; /* NULL: none is under way */
-	size_t transfers; /* of blobs, under way */
+	struct transfer *transfers; /* of blobs, under way */
 };
 
 typedef void (*handler_fn)(struct request *q);

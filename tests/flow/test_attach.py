@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import struct
+import time
 import zlib
 
 import harness
@@ -316,6 +317,40 @@ class Attach(harness.Case):
             while other.put(b"y").get("code") == "busy":
                 pass
         self.assertEqual(other.put(b"y")["size"], 1)
+
+    def test_who_takes_nothing_gives_way(self):
+        """Eight downloads that nobody reads hold all places; one that wants to begin gets one of them, and the others go on."""
+        self.env["ITHACA__RUNNER__IDLE_MS"] = "60000"
+        self.script("steps: []\n")
+        self.ithaca("session", "list", check=0)
+        slow, other, data = self.blobs(), self.blobs(), noise(1 << 20, 1)
+        blob = slow.put(data)["blob"]
+        for id in range(1001, 1009):
+            slow.send("call", id, json.dumps({"blob": blob}).encode(), method="blob.get")
+            slow.send("eof", id)
+        got = {id: 0 for id in range(1001, 1009)}
+        while any(n < 256 * 1024 for n in got.values()):  # all of them are stuck
+            head, tail = slow.frame()
+            if head["kind"] == "data":
+                got[head["id"]] += len(tail)
+        self.assertEqual(other.put(b"x")["code"], "busy")
+        end = time.monotonic() + harness.DEADLINE
+        while other.put(b"x").get("code") == "busy":
+            self.assertLess(time.monotonic(), end)
+        head = slow.frame()[0]
+        self.assertEqual((head["kind"], head["code"]), ("reset", "timeout"))
+        self.assertIn("no byte of the blob moved", head["message"])
+        del got[head["id"]]
+        id = min(got)
+        while got[id] < len(data):  # by a client that takes it after all
+            slow.send("credit", id, n=256 * 1024 if got[id] == 256 * 1024 else len(tail))
+            tail = b""
+            while not tail:
+                head, tail = slow.frame()
+                self.assertIn(head["kind"], ("data", "eof"))
+                tail = tail if head["id"] == id else b""
+            got[id] += len(tail)
+        self.assertEqual(other.get(blob), data)
 
     def test_a_deleted_session_takes_its_blobs_along(self):
         self.serve(OK)
