@@ -132,6 +132,7 @@ run_env(struct run *r)
 			.cpu_percent = config_int(c, "cell.cpu_percent"),
 			.file_bytes = config_int(c, "cell.file_mb") * (int64_t)MIB,
 			.tmp_bytes = config_int(c, "cell.tmp_mb") * (int64_t)MIB,
+			.disk_bytes = config_int(c, "cell.disk_mb") * (int64_t)MIB,
 			.cpu_ms = config_int(c, "cell.cpu_ms"),
 			.open_files = config_int(c, "cell.open_files"),
 			.require_limits = config_bool(c, "cell.require_limits"),

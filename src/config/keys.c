@@ -134,6 +134,8 @@ static const struct field cell_keys[] = {
 	  .dflt = "4096", .unit = "MiB", .text = "Largest file that a command may write." },
 	{ .name = "tmp_mb", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1, .max = 1048576, .dflt = "512",
 	  .unit = "MiB", .text = "Size of /tmp in a cell." },
+	{ .name = "disk_mb", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 16, .max = 16777216, .dflt = "8192",
+	  .unit = "MiB", .text = "What a session may have in /home/agent and /run/work; and /scratch, that all sessions of a user share." },
 	{ .name = "cpu_ms", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 1000, .max = INT64_C(30) * DAY_MS,
 	  .dflt = "86400000", .unit = "ms", .text = "Processor time of one command with all its children. Does not count in a session." },
 	{ .name = "open_files", .type = FIELD_INT, .flags = FIELD_NARROWS, .min = 32, .max = 65536, .dflt = "65536",

@@ -184,8 +184,12 @@ cell_room(const struct cell *c, struct err *e)
 void
 cell_job_begins(struct cell *c)
 {
-	c->jobs_n++;
 	c->used_at_ms = loop_now_ms(c->d->l);
+	if (c->jobs_n++ > 0)
+		return;
+	disk_begins(c);
+	if (c->watchdog != NULL)
+		timer_again(c->watchdog, WATCHDOG_MS);
 }
 
 void
@@ -199,6 +203,8 @@ cell_job_ends(struct cell *c)
 		bury(c);
 	else if (c->is_retired)
 		cell_kill(c);
+	else
+		disk_ends(c);
 }
 
 /* ---- what it reports ---- */
@@ -257,7 +263,7 @@ on_cell(void *arg, int events)
 		cell_read(c);
 }
 
-static struct cell *
+struct cell *
 cell_by_id(struct shelld *d, uint32_t id)
 {
 	for (struct cell *c = d->cells; c != NULL; c = c->next) {
@@ -319,14 +325,17 @@ cell_processes_rlimit(const struct cell *c)
 	return user_tasks(geteuid()) + c->plan.processes + BOMB_ROOM;
 }
 
-/* Root is above RLIMIT_NPROC, so here too the watchdog counts. */
+/* Root is above RLIMIT_NPROC, so here too the watchdog counts. It stands still while nothing runs. */
 static void
 on_watchdog(void *arg)
 {
 	struct cell *c = arg;
 	struct tree_use use = { 0 };
 
-	if (c->jobs_n > 0 && c->pid > 0)
+	if (c->jobs_n == 0)
+		return;
+	disk_tick(c);
+	if (!c->has_group && c->pid > 0)
 		tree_measure(c->pid, &use);
 	if (use.resident_bytes > c->plan.memory_bytes) {
 		log_warn("a cell passed its memory limit", LOG_S("cell", c->key), LOG_I("bytes", c->plan.memory_bytes));
@@ -484,7 +493,7 @@ cell_start(struct cell *c, struct err *e)
 	/* The plan as the cell will have it: paths resolved. */
 	c->plan.shared = o.text[BIND_SHARED].p;
 	outbox_post(is_spare ? &c->out : &d->zygote, &o);
-	if (!c->has_group && !c->is_probe && c->kind != KIND_HOST)
+	if (!c->is_probe && c->kind != KIND_HOST)
 		c->watchdog = timer_start(d->l, WATCHDOG_MS, on_watchdog, c);
 	return 0;
 }

@@ -21,7 +21,6 @@
 #define ROLES_GROUP     "ithaca-roles"
 #define CGROUP_FILE_MAX (256u * KIB)
 #define CPU_PERIOD_US   100000
-#define TREE_MAX        8192
 #define EMPTY_TRIES     8
 
 static const char *const controllers[CGROUP_CONTROLLERS] = {
@@ -495,6 +494,17 @@ tree_measure(pid_t root, struct tree_use *out)
 		out->resident_bytes += resident_bytes(list[i]);
 		out->tasks += add_children(list[i], list, &n);
 	}
+}
+
+size_t
+tree_list(pid_t root, pid_t list[TREE_MAX])
+{
+	size_t n = 0;
+
+	list[n++] = root;
+	for (size_t i = 0; i < n; i++)
+		(void)add_children(list[i], list, &n);
+	return n;
 }
 
 int64_t

@@ -41,6 +41,8 @@ struct tree_use {
 	int64_t resident_bytes, tasks; /* tasks: threads, as a cgroup counts them */
 };
 void tree_measure(pid_t root, struct tree_use *out);
+#define TREE_MAX 8192 /* processes that are found at most */
+size_t tree_list(pid_t root, pid_t list[TREE_MAX]); /* root and all its descendants; how many */
 int64_t user_tasks(uid_t uid); /* threads of a user, those of this machine */
 
 #endif

@@ -362,6 +362,7 @@ jobs_kill_cell(struct cell *c, enum kill_why why)
 		j->st.killed = j->st.killed || why == KILL_ASKED;
 		j->st.out_of_memory = j->st.out_of_memory || why == KILL_MEMORY;
 		j->st.out_of_processes = j->st.out_of_processes || why == KILL_PROCESSES;
+		j->st.out_of_disk = j->st.out_of_disk || why == KILL_DISK;
 		kill_tree(j);
 	}
 }
@@ -553,7 +554,7 @@ job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct 
 	struct str run;
 
 	if (jobs_room(d, e) != 0 || cell_get(d, a->cell, a->plan, &c, e) != 0 || cell_room(c, e) != 0 ||
-		cell_run(c, a->head, &run, e) != 0)
+		disk_room(c, e) != 0 || cell_run(c, a->head, &run, e) != 0)
 		return e->code;
 	buf_init(&env, EXEC_ENV_MAX);
 	struct arena *arena = arena_new(256 * KIB);

@@ -22,6 +22,7 @@ struct cell_plan {
 	int64_t cpu_percent; /* 100: one core */
 	int64_t file_bytes; /* largest file that may be written */
 	int64_t tmp_bytes; /* size of /tmp */
+	int64_t disk_bytes; /* of what the state directory holds, and of /scratch; 0: no limit */
 	/* Limits of each command. 0: none. */
 	int64_t cpu_ms; /* processor time of it and all its children */
 	int64_t open_files; /* of one process */
@@ -115,6 +116,7 @@ struct exec_status {
 	int signal;
 	bool timed_out, killed; /* killed: on request */
 	bool out_of_memory, out_of_processes; /* killed for it, with the other commands of the cell where limits are soft */
+	bool out_of_disk; /* killed, with the other commands of the cell, for what the cell has on the disk */
 	bool out_of_cpu; /* cpu_ms of the plan is used up */
 	int64_t duration_ms;
 	int64_t output_bytes; /* that it wrote */

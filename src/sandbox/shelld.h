@@ -7,6 +7,7 @@
 #include "loop/loop.h"
 #include "loop/wire.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/disk.h"
 #include "sandbox/door.h"
 #include "sandbox/spool.h"
 
@@ -132,12 +133,14 @@ struct cell {
 	uid_t uid; /* of its directories on the host */
 	gid_t gid;
 	char run[CELL_KEY_MAX + 1]; /* the last one that it was asked for */
+	struct disk disks[DISK_COUNT];
 };
 
 void cells_probe(struct shelld *d); /* starts the self-test; shelld_facts follows */
 void cells_spare(struct shelld *d); /* sees to it that the next cell need not wait for its cgroup */
 int cell_get(struct shelld *d, struct str key, const struct node *plan, struct cell **out, struct err *e) MUST_USE;
 int64_t cell_processes_rlimit(const struct cell *c); /* for one command; 0: none */
+struct cell *cell_by_id(struct shelld *d, uint32_t id);
 void cell_post(struct cell *c, struct order *o);
 void cell_read(struct cell *c); /* takes what it reported by now */
 /* Makes the directory of the run that m is for, if need be; *run is its name, borrowed from c. */
@@ -179,7 +182,7 @@ int job_kill(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE
 int job_spool(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
 int job_forget(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
 void jobs_runtime_gone(struct shelld *d);
-enum kill_why { KILL_ASKED, KILL_MEMORY, KILL_PROCESSES };
+enum kill_why { KILL_ASKED, KILL_MEMORY, KILL_PROCESSES, KILL_DISK };
 void jobs_kill_cell(struct cell *c, enum kill_why why);
 void shells_end(struct cell *c, bool also_busy); /* shell.c */
 int file_begin(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;

@@ -92,6 +92,7 @@ status_write(struct json *j, const struct exec_status *st)
 	json_kv_bool(j, "killed", st->killed);
 	json_kv_bool(j, "out_of_memory", st->out_of_memory);
 	json_kv_bool(j, "out_of_processes", st->out_of_processes);
+	json_kv_bool(j, "out_of_disk", st->out_of_disk);
 	json_kv_int(j, "ms", st->duration_ms);
 	json_kv_int(j, "output_bytes", st->output_bytes);
 	json_kv_int(j, "kept_bytes", st->kept_bytes);
@@ -122,6 +123,7 @@ status_read(const struct node *n, struct exec_status *st)
 		.killed = node_bool(n, "killed", false),
 		.out_of_memory = node_bool(n, "out_of_memory", false),
 		.out_of_processes = node_bool(n, "out_of_processes", false),
+		.out_of_disk = node_bool(n, "out_of_disk", false),
 		.duration_ms = node_int(n, "ms", 0),
 		.output_bytes = node_int(n, "output_bytes", 0),
 		.kept_bytes = node_int(n, "kept_bytes", 0),
@@ -183,6 +185,7 @@ plan_write(struct json *j, const struct cell_plan *p)
 	json_kv_int(j, "cpu_percent", p->cpu_percent);
 	json_kv_int(j, "file_bytes", p->file_bytes);
 	json_kv_int(j, "tmp_bytes", p->tmp_bytes);
+	json_kv_int(j, "disk_bytes", p->disk_bytes);
 	json_kv_int(j, "cpu_ms", p->cpu_ms);
 	json_kv_int(j, "open_files", p->open_files);
 	json_kv_bool(j, "require_limits", p->require_limits);
@@ -217,7 +220,8 @@ plan_read(const struct node *n, struct cell_plan *p, struct err *e)
 	} numbers[] = {
 		{ "memory_bytes", &got.memory_bytes, 1 }, { "processes", &got.processes, 1 },
 		{ "cpu_percent", &got.cpu_percent, 1 }, { "file_bytes", &got.file_bytes, 1 },
-		{ "tmp_bytes", &got.tmp_bytes, 4096 }, { "cpu_ms", &got.cpu_ms, 0 },
+		{ "tmp_bytes", &got.tmp_bytes, 4096 }, { "disk_bytes", &got.disk_bytes, 0 },
+		{ "cpu_ms", &got.cpu_ms, 0 },
 		{ "open_files", &got.open_files, 0 },
 	};
 
@@ -234,6 +238,7 @@ plan_read(const struct node *n, struct cell_plan *p, struct err *e)
 			return err_set(e, ERR_INVALID, ERR_TO_LOG, "cell plan: %s must be at least %lld", numbers[i].key,
 				(long long)numbers[i].min);
 	}
+	got.disk_bytes = MIN(got.disk_bytes, INT64_MAX / 4); /* it is multiplied */
 	got.require_limits = node_bool(n, "require_limits", false);
 	got.allow_basic = node_bool(n, "allow_basic", false);
 	got.has_proxy = node_bool(n, "has_proxy", false);

@@ -199,6 +199,8 @@ limit_name(const struct exec_status *st)
 		return "out_of_memory";
 	if (st->out_of_processes)
 		return "out_of_processes";
+	if (st->out_of_disk)
+		return "out_of_disk";
 	if (st->out_of_cpu)
 		return "cpu_time";
 	if (st->signal == SIGXFSZ || st->exit_code == 128 + SIGXFSZ)
@@ -222,6 +224,7 @@ status_facts(struct tool_call *c, const struct exec_status *st)
 		json_kv_bool(&f.j, "killed", st->killed);
 		json_kv_bool(&f.j, "out_of_memory", st->out_of_memory);
 		json_kv_bool(&f.j, "out_of_processes", st->out_of_processes);
+		json_kv_bool(&f.j, "out_of_disk", st->out_of_disk);
 		json_kv_int(&f.j, "ms", st->duration_ms);
 		json_kv_int(&f.j, "output_bytes", st->output_bytes);
 		json_kv_int(&f.j, "kept_bytes", st->kept_bytes);
@@ -256,7 +259,7 @@ status_line(const struct exec_status *st, char out[STATUS_MAX])
 	else
 		snprintf(how, sizeof(how), "killed by signal %d%s%s", st->signal,
 			name ? " SIG" : "", name ? name : "");
-	snprintf(out, STATUS_MAX, "%s, %s%s%s%s%s%s%s%s%s%s%s", how, span_text(st->duration_ms, span),
+	snprintf(out, STATUS_MAX, "%s, %s%s%s%s%s%s%s%s%s%s%s%s", how, span_text(st->duration_ms, span),
 		!st->timed_out ? ""
 			: stays ? "; it ran into timeout_ms and was interrupted"
 				: "; it ran into timeout_ms and was killed with all its children",
@@ -265,6 +268,7 @@ status_line(const struct exec_status *st, char out[STATUS_MAX])
 				: "; it was killed on request, with all its children",
 		st->out_of_memory ? "; out_of_memory: the cell ran out of memory" : "",
 		st->out_of_processes ? "; out_of_processes: the cell had more processes than it may have" : "",
+		st->out_of_disk ? "; out_of_disk: /home/agent, /run/work or /scratch reached what cell.disk_mb allows, remove files there" : "",
 		st->out_of_cpu ? "; cpu_time: it used all the processor time that one command may use" : "",
 		limit != NULL && strcmp(limit, "file_size") == 0
 			? "; file_size: a file reached the size that one may have" : "",
@@ -535,6 +539,7 @@ job_line(const struct node *head, char *out, size_t n)
 		.killed = node_bool(head, "killed", false),
 		.out_of_memory = node_bool(head, "out_of_memory", false),
 		.out_of_processes = node_bool(head, "out_of_processes", false),
+		.out_of_disk = node_bool(head, "out_of_disk", false),
 		.duration_ms = node_int(head, "ms", 0),
 		.output_bytes = node_int(head, "output_bytes", 0),
 		.kept_bytes = node_int(head, "kept_bytes", 0) };

@@ -561,6 +561,7 @@ test_narrow_rows(void **state)
 		{ "cell.allow_basic", "true", "false", NULL }, { "cell.memory_mb", "100", "99", "101" },
 		{ "cell.processes", "100", "99", "101" }, { "cell.cpu_percent", "100", "99", "101" },
 		{ "cell.file_mb", "100", "99", "101" }, { "cell.tmp_mb", "100", "99", "101" },
+		{ "cell.disk_mb", "100", "99", "101" },
 		{ "cell.cpu_ms", "2000", "1999", "2001" }, { "cell.open_files", "100", "99", "101" },
 		{ "exec.timeout_ms", "100", "99", "101" }, { "exec.job_timeout_ms", "100", "99", "101" },
 		{ "exec.timeout_max_ms", "100", "99", "101" },
