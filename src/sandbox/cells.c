@@ -197,6 +197,7 @@ cell_job_ends(struct cell *c)
 {
 	c->jobs_n--;
 	c->used_at_ms = loop_now_ms(c->d->l);
+	forward_again(c->d);
 	if (c->jobs_n > 0)
 		return;
 	if (c->state == CELL_DEAD)
@@ -532,6 +533,9 @@ make_room(struct shelld *d, struct err *e)
 {
 	struct cell *oldest = NULL;
 	size_t n = 0;
+
+	if (shelld_room(d, e) != 0)
+		return e->code;
 	for (struct cell *c = d->cells; c != NULL; c = c->next) {
 		n++;
 		if (c->state == CELL_READY && c->jobs_n == c->shells_n && (oldest == NULL || c->used_at_ms < oldest->used_at_ms))

@@ -188,7 +188,7 @@ file_begin(struct shelld *d, const struct wire_msg *m, struct err *e)
 
 	if (params < 0 || (uint64_t)params > m->tail.n || op.n == 0 || op.n > 32)
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "file: params_bytes must be within the tail and op a name");
-	if (cell_get(d, node_str(m->head, "cell", STR("")), node_get(m->head, "plan"), &c, e) != 0 || cell_room(c, e) != 0 ||
+	if (shelld_room(d, e) != 0 || cell_get(d, node_str(m->head, "cell", STR("")), node_get(m->head, "plan"), &c, e) != 0 || cell_room(c, e) != 0 ||
 		cell_run(c, m->head, &run, e) != 0)
 		return e->code;
 	struct file_job *f = xcalloc(1, sizeof(*f));
@@ -211,6 +211,12 @@ file_begin(struct shelld *d, const struct wire_msg *m, struct err *e)
 	cell_job_begins(c);
 	cell_post(c, &o);
 	return 0;
+}
+
+const struct file_job *
+file_next(const struct file_job *f)
+{
+	return f->next;
 }
 
 void

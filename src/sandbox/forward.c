@@ -239,8 +239,13 @@ forward_start(struct cell *c, int fd)
 static bool
 may_accept(const struct cell *c)
 {
-	return c->d->broker != NULL && wire_is_open(c->d->broker) && c->forwards_n < EGRESS_CONNECTIONS_MAX &&
-		c->d->forwards_n < EGRESS_ALL_MAX;
+	struct err ignored;
+
+	if (c->d->broker == NULL || !wire_is_open(c->d->broker) || c->forwards_n >= EGRESS_CONNECTIONS_MAX ||
+		c->d->forwards_n >= EGRESS_ALL_MAX)
+		return false;
+	c->d->is_short = c->d->is_short || shelld_room(c->d, &ignored) != 0;
+	return !c->d->is_short;
 }
 
 static void
@@ -253,6 +258,10 @@ on_connection(void *arg, int events)
 
 		if (fd < 0 && errno == EINTR)
 			continue;
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+			c->d->is_short = true;
+			break;
+		}
 		if (fd < 0)
 			return;
 		forward_start(c, fd);
@@ -263,9 +272,17 @@ on_connection(void *arg, int events)
 static void
 listen_again(struct shelld *d)
 {
+	d->is_short = false; /* until the next one finds out */
 	for (struct cell *c = d->cells; c != NULL; c = c->next)
 		if (c->proxy_watch != NULL)
 			watch_update(c->proxy_watch, may_accept(c) ? LOOP_READ : 0);
+}
+
+void
+forward_again(struct shelld *d)
+{
+	if (d->is_short)
+		listen_again(d);
 }
 
 void

@@ -34,6 +34,7 @@ become(struct shelld_links *links, int argc, char **argv)
 		log_error("cannot start", LOG_E(&e));
 		return 1;
 	}
+	fd_limit_raise(); /* several for each command */
 	links->cleaner = argv != NULL ? cleaner_start(argc, argv) : -1;
 	return shelld_main(links, sock, pidfd);
 }

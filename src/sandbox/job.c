@@ -246,6 +246,8 @@ control_read(struct job *j)
 		int n = report_recv(j->control, &r, &fd);
 		if (n < 0 && errno == EAGAIN)
 			return j->is_sure;
+		if (n < 0 && j->pidfd < 0 && !j->is_sure)
+			cell_kill(j->cell); /* what it takes to end the command alone was lost */
 		if (n <= 0)
 			return true;
 		on_report(j, &r, fd);
@@ -553,7 +555,7 @@ job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct 
 	struct buf env;
 	struct str run;
 
-	if (jobs_room(d, e) != 0 || cell_get(d, a->cell, a->plan, &c, e) != 0 || cell_room(c, e) != 0 ||
+	if (jobs_room(d, e) != 0 || shelld_room(d, e) != 0 || cell_get(d, a->cell, a->plan, &c, e) != 0 || cell_room(c, e) != 0 ||
 		disk_room(c, e) != 0 || cell_run(c, a->head, &run, e) != 0)
 		return e->code;
 	buf_init(&env, EXEC_ENV_MAX);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/json.h"
@@ -13,7 +14,7 @@
 #include "base/mem.h"
 #include "base/path.h"
 #include "sandbox/cleaner.h"
-#include "sandbox/shelld.h"
+#include "sandbox/job.h"
 
 #define SWEEP_FIRST_MS 2000
 #define SWEEP_MS       30000
@@ -112,6 +113,27 @@ outbox_fini(struct outbox *b)
 {
 	while (b->head != NULL)
 		packet_drop(b);
+}
+
+/* At most, each: its own ends, those that an order may still hold, and what arrives later. */
+enum { FDS_OWN = 48, FDS_JOB = 10, FDS_FILE = 6, FDS_SHELL = 10, FDS_CELL = 8 };
+
+int
+shelld_room(const struct shelld *d, struct err *e)
+{
+	struct rlimit limit;
+	size_t n = FDS_OWN + FDS_JOB + d->forwards_n;
+
+	for (const struct job *j = d->jobs; j != NULL; j = j->next)
+		n += FDS_JOB;
+	for (const struct file_job *f = d->file_jobs; f != NULL; f = file_next(f))
+		n += FDS_FILE;
+	for (const struct cell *c = d->cells; c != NULL; c = c->next)
+		n += FDS_CELL + c->shells_n * FDS_SHELL;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || n <= limit.rlim_cur)
+		return 0;
+	return err_set(e, ERR_BUSY, ERR_TO_MODEL, "as many commands run as there are descriptors for (try again later; `ulimit -Hn` is %llu)",
+		(unsigned long long)limit.rlim_cur);
 }
 
 /* ---- the end ---- */

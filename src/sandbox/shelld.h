@@ -92,6 +92,7 @@ struct shelld {
 	struct file_job *file_jobs;
 	struct closing *closings;
 	size_t forwards_n; /* of all cells */
+	bool is_short; /* a connection waits because there are too few descriptors */
 	uint32_t next_cell;
 	struct timer *orphan, *stop_timer, *adopt_timer, *sweep;
 	int status; /* to exit with */
@@ -187,11 +188,13 @@ void jobs_kill_cell(struct cell *c, enum kill_why why);
 void shells_end(struct cell *c, bool also_busy); /* shell.c */
 int file_begin(struct shelld *d, const struct wire_msg *m, struct err *e) MUST_USE;
 void files_runtime_gone(struct shelld *d);
+const struct file_job *file_next(const struct file_job *f);
 
 /* ---- the way out (forward.c) ---- */
 
 void forward_listen(struct cell *c, int fd); /* takes fd: listens inside the cell */
 void forward_close(struct cell *c); /* the cell ends, or its way out does */
+void forward_again(struct shelld *d); /* there may be descriptors again */
 void forward_broker(struct shelld *d, int fd); /* takes fd: the link to a (new) broker */
 
 /* ---- shelld.c ---- */
@@ -199,6 +202,9 @@ void forward_broker(struct shelld *d, int fd); /* takes fd: the link to a (new) 
 void shelld_runtime(struct shelld *d, int fd); /* a link to a new runtime; the old one is dropped */
 void shelld_facts(struct shelld *d); /* facts are known: tell everyone */
 void shelld_hello(struct shelld *d); /* if it is due */
+/* Whether there are descriptors for one more command, file operation, cell or connection, and all that it will need later: what
+ * was begun must never lose the one by which it is ended. ERR_BUSY */
+int shelld_room(const struct shelld *d, struct err *e) MUST_USE;
 void shelld_progress(struct shelld *d); /* something ended: a stop may be complete */
 /* How it is reached: by the link runner_fd; or, when that is -1, by whoever has the token and connects to listen_fd. */
 struct shelld_links {

@@ -253,6 +253,33 @@ test_noise(void **state)
 	expect_well(h);
 }
 
+/* What an honest runtime says, cut at every byte: half a message is none, and its link is no loss. */
+static void
+test_cut(void **state)
+{
+	struct hostile *h = *state;
+	struct buf b;
+	char head[1024];
+	struct id id = id_new();
+
+	buf_init(&b, 64 * KIB);
+	snprintf(head, sizeof(head), "{\"v\":1,\"kind\":\"exec\",\"id\":1,\"cell\":\"cut\",\"effect\":\"%s\",\"plan\":{\"access\":"
+		"\"read_only\",\"shared\":\"%s\",\"state\":\"%s\",\"memory_bytes\":100000000,\"processes\":10,"
+		"\"cpu_percent\":100,\"file_bytes\":1000,\"tmp_bytes\":8192},\"timeout_ms\":20000,\"output_max\":10,"
+		"\"command_bytes\":20,\"input\":true}", id.z, h->r.shared, h->r.state);
+	frame(&b, head, 20);
+	frame(&b, "{\"v\":1,\"kind\":\"input\",\"id\":1}", 5);
+	frame(&b, "{\"v\":1,\"kind\":\"spool\",\"id\":3,\"cell\":\"cut\",\"effect\":\"e\",\"offset\":0,\"n\":10}", 0);
+	frame(&b, "{\"v\":1,\"kind\":\"close\",\"id\":5,\"cell\":\"cut\",\"forget\":true}", 0);
+	for (size_t n = 0; n < b.n; n++) {
+		int fd = attack_peer(h);
+		(void)push(fd, b.p, n);
+		close(fd);
+	}
+	buf_fini(&b);
+	expect_well(h);
+}
+
 /* Each of these is a lie about the protocol itself: the peer is dropped. */
 static void
 test_lies(void **state)
@@ -349,9 +376,10 @@ test_flood(void **state)
 
 	buf_init(&b, 32 * MIB);
 	for (int i = 0; i < 100000; i++) {
-		char head[160];
-		snprintf(head, sizeof(head), "{\"v\":1,\"kind\":\"exec\",\"id\":%d,\"cell\":\"c\",\"effect\":\"e-%d\",\"timeout_ms\":1,\"output_max\":0,"
-			"\"only_resume\":true,\"command_bytes\":0}", 2 * i + 1, i);
+		static const char *const rest[] = { "\"kind\":\"exec\",\"timeout_ms\":1,\"output_max\":0,\"only_resume\":true,\"command_bytes\":0",
+			"\"kind\":\"spool\",\"offset\":0,\"n\":1000000", "\"kind\":\"kill\"" };
+		char head[200];
+		snprintf(head, sizeof(head), "{\"v\":1,\"id\":%d,\"cell\":\"c\",\"effect\":\"e-%d\",%s}", 2 * i + 1, i, rest[i % 3]);
 		frame(&b, head, 0);
 	}
 	is_there = push(fd, b.p, b.n); /* reads along */
@@ -415,6 +443,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_half_valid),
 		cmocka_unit_test(test_noise),
+		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_lies),
 		cmocka_unit_test(test_slow),
 		cmocka_unit_test(test_flood),
