@@ -6,6 +6,8 @@
 
 #include "base/limits.h"
 
+#define SCHEMA_REFS_MAX 32 /* references on the way to a value */
+
 static bool
 requires_all(const struct node *schema)
 {
@@ -25,24 +27,75 @@ requires_all(const struct node *schema)
 	return true;
 }
 
+/* ---- walking ---- */
+
 static bool
-is_strict(const struct node *n)
+is_one_of(struct str key, const char *const *names, size_t n)
 {
-	if (node_is(n, NODE_LIST)) {
-		for (size_t i = 0; i < n->list.n; i++)
-			if (!is_strict(&n->list.items[i]))
-				return false;
-		return true;
-	}
+	for (size_t i = 0; i < n; i++)
+		if (str_is(key, names[i]))
+			return true;
+	return false;
+}
+
+/* Their value holds values, not schemas. */
+static bool
+holds_values(struct str key)
+{
+	static const char *const names[] = { "const", "default", "enum", "examples" };
+
+	return is_one_of(key, names, ARRAY_LEN(names));
+}
+
+/* Their members are names of the user's choice, not keywords. */
+static bool
+holds_names(struct str key)
+{
+	static const char *const names[] = { "properties", "$defs", "definitions" };
+
+	return is_one_of(key, names, ARRAY_LEN(names));
+}
+
+static bool
+is_object_schema(const struct node *n)
+{
+	return str_is(node_str(n, "type", STR("")), "object") ||
+	       node_is(node_get(n, "properties"), NODE_MAP);
+}
+
+/* ---- strict schemas ---- */
+
+/* What the strict mode of OpenAI's APIs refuses wherever it stands; without it a schema is a wish
+ * that may say anything. */
+static bool
+is_refused_by_strict(struct str key)
+{
+	static const char *const names[] = { "allOf", "default", "maxLength", "maxProperties",
+		"minLength", "minProperties", "not", "oneOf", "prefixItems", "uniqueItems" };
+
+	return is_one_of(key, names, ARRAY_LEN(names));
+}
+
+static bool
+is_strict(const struct node *n, bool has_names)
+{
+	for (size_t i = 0; node_is(n, NODE_LIST) && i < n->list.n; i++)
+		if (!is_strict(&n->list.items[i], false))
+			return false;
 	if (!node_is(n, NODE_MAP))
 		return true;
-	if ((str_is(node_str(n, "type", STR("")), "object") ||
-		    node_is(node_get(n, "properties"), NODE_MAP)) &&
+	if (!has_names && is_object_schema(n) &&
 		(node_bool(n, "additionalProperties", true) || !requires_all(n)))
 		return false;
-	for (size_t i = 0; i < n->map.n; i++)
-		if (!is_strict(&n->map.pairs[i].value))
+	for (size_t i = 0; i < n->map.n; i++) {
+		const struct node_pair *p = &n->map.pairs[i];
+
+		if (!has_names && is_refused_by_strict(p->key))
 			return false;
+		if ((has_names || !holds_values(p->key)) &&
+			!is_strict(&p->value, !has_names && holds_names(p->key)))
+			return false;
+	}
 	return true;
 }
 
@@ -51,7 +104,10 @@ schema_is_strict(struct str schema)
 {
 	struct arena *scratch = arena_new(MODEL_EVENT_TREE_MAX);
 	const struct node *n;
-	bool yes = json_parse(scratch, schema, &n, NULL) == 0 && is_strict(n);
+	/* The whole answer is one object. */
+	bool yes = json_parse(scratch, schema, &n, NULL) == 0 &&
+		   str_is(node_str(n, "type", STR("")), "object") && !node_get(n, "anyOf") &&
+		   is_strict(n, false);
 
 	arena_free(scratch);
 	return yes;
@@ -80,17 +136,7 @@ static const char *const unenforced[] = {
 static bool
 is_unenforced(struct str key)
 {
-	for (size_t i = 0; i < ARRAY_LEN(unenforced); i++)
-		if (str_is(key, unenforced[i]))
-			return true;
-	return false;
-}
-
-static bool
-is_object_schema(const struct node *n)
-{
-	return str_is(node_str(n, "type", STR("")), "object") ||
-	       node_is(node_get(n, "properties"), NODE_MAP);
+	return is_one_of(key, unenforced, ARRAY_LEN(unenforced));
 }
 
 /* Members of any name are wanted: closing the object would forbid what was asked for. */
@@ -102,6 +148,52 @@ is_map_schema(const struct node *n)
 	return node_is(more, NODE_MAP) || node_get(n, "patternProperties") ||
 	       (is_object_schema(n) && node_len(node_get(n, "properties")) == 0 &&
 		       node_bool(n, "additionalProperties", true));
+}
+
+/* What it cannot say at all. */
+static bool
+is_unsayable(const struct node *n)
+{
+	return node_get(n, "not") || node_get(n, "prefixItems") ||
+	       (node_get(n, "oneOf") && node_get(n, "anyOf"));
+}
+
+/* What "#/$defs/NAME" means; NULL for any other reference. */
+static const struct node *
+definition_of(const struct node *root, struct str ref)
+{
+	static const char *const maps[] = { "$defs", "definitions" };
+
+	for (size_t i = 0; i < ARRAY_LEN(maps); i++) {
+		struct str rest = str_sub(ref, 2, ref.n);
+		size_t n = strlen(maps[i]);
+
+		if (str_starts(ref, "#/") && str_starts(rest, maps[i]) && rest.n > n + 1)
+			return node_get_str(node_get(root, maps[i]), str_sub(rest, n + 1, rest.n));
+	}
+	return NULL;
+}
+
+/* Whether it refers to itself, or in a way that tells too little about that. */
+static bool
+is_recursive(const struct node *root, const struct node *n, unsigned depth, size_t *left)
+{
+	struct str ref = node_str(n, "$ref", STR(""));
+
+	if (*left == 0 || depth > SCHEMA_REFS_MAX)
+		return true;
+	--*left;
+	if (ref.n > 0 && (!definition_of(root, ref) ||
+				 is_recursive(root, definition_of(root, ref), depth + 1, left)))
+		return true;
+	for (size_t i = 0; i < node_len(n); i++) {
+		const struct node_pair *p = node_is(n, NODE_MAP) ? &n->map.pairs[i] : NULL;
+		bool is_defs = p && holds_names(p->key) && !str_is(p->key, "properties");
+
+		if (!is_defs && is_recursive(root, p ? &p->value : node_at(n, i), depth, left))
+			return true;
+	}
+	return false;
 }
 
 /* has_names: the members of n are names of the user's choice, not keywords. */
@@ -121,7 +213,7 @@ write_closed(struct json *j, const struct node *n, bool has_names)
 		json_node(j, n);
 		return true;
 	}
-	if (!has_names && is_map_schema(n))
+	if (!has_names && (is_map_schema(n) || is_unsayable(n)))
 		return false;
 	json_obj(j);
 	for (size_t i = 0; i < n->map.n && is_ok; i++) {
@@ -129,15 +221,12 @@ write_closed(struct json *j, const struct node *n, bool has_names)
 
 		if (!has_names && (is_unenforced(p->key) || str_is(p->key, "additionalProperties")))
 			continue;
-		json_key_str(j, p->key);
-		if (!has_names && (str_is(p->key, "enum") || str_is(p->key, "const") ||
-					  str_is(p->key, "default") || str_is(p->key, "examples")))
-			json_node(j, &p->value); /* values, not schemas */
+		/* It knows no oneOf; that only one form matches, the checker of the answer sees. */
+		json_key_str(j, !has_names && str_is(p->key, "oneOf") ? STR("anyOf") : p->key);
+		if (!has_names && holds_values(p->key))
+			json_node(j, &p->value);
 		else
-			is_ok = write_closed(j, &p->value,
-				!has_names &&
-					(str_is(p->key, "properties") || str_is(p->key, "$defs") ||
-						str_is(p->key, "definitions")));
+			is_ok = write_closed(j, &p->value, !has_names && holds_names(p->key));
 	}
 	if (!has_names && is_object_schema(n))
 		json_kv_bool(j, "additionalProperties", false);
@@ -152,12 +241,13 @@ schema_close(struct str schema, struct arena *a, struct str *out)
 	const struct node *n;
 	struct buf b;
 	struct json j;
+	size_t left = SCHEMA_NODES_MAX;
 	bool is_ok;
 
 	buf_init(&b, REQUEST_BODY_MAX);
 	json_init(&j, &b);
 	is_ok = json_parse(scratch, schema, &n, NULL) == 0 && node_is(n, NODE_MAP) &&
-		write_closed(&j, n, false) && !b.overflow;
+		!is_recursive(n, n, 0, &left) && write_closed(&j, n, false) && !b.overflow;
 	if (is_ok)
 		*out = arena_str(a, buf_str(&b));
 	buf_fini(&b);

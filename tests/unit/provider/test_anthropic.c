@@ -418,6 +418,19 @@ test_schema(void **state)
 			"\"minimum\":1}]}},\"additionalProperties\":false}}},\"required\":[\"list\"],"
 			"\"additionalProperties\":false}}},\"messages\"",
 			true },
+		{ "{\"oneOf\":[{\"$ref\":\"#/$defs/a\"},{\"$ref\":\"#/$defs/a\"}],\"$defs\":{\"a\":{"
+		  "\"type\":\"object\",\"properties\":{\"oneOf\":{\"type\":\"string\"}}}}}",
+			"\"schema\":{\"anyOf\":[{\"$ref\":\"#/$defs/a\"},{\"$ref\":\"#/$defs/a\"}],\"$defs\":"
+			"{\"a\":{\"type\":\"object\",\"properties\":{\"oneOf\":{\"type\":\"string\"}},",
+			true },
+		/* what refers to itself, or cannot be said */
+		{ "{\"type\":\"object\",\"properties\":{\"a\":{\"$ref\":\"#/$defs/a\"}},\"$defs\":{\"a\":"
+		  "{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/b\"}},\"b\":{\"$ref\":\"#/$defs/a\"}}}",
+			"\"max_tokens\":4096,\"system\":[", true },
+		{ "{\"type\":\"object\",\"properties\":{\"a\":{\"not\":{\"type\":\"null\"}}}}",
+			"\"max_tokens\":4096,\"system\":[", true },
+		{ "{\"type\":\"object\",\"properties\":{\"a\":{\"prefixItems\":[{}]}}}",
+			"\"max_tokens\":4096,\"system\":[", true },
 		/* what cannot be closed, and what another server may not know, is asked for in words */
 		{ "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"string\"}}",
 			"\"max_tokens\":4096,\"system\":[{\"type\":\"text\",\"text\":\"Your final answer must be", true },

@@ -539,6 +539,52 @@ test_options(void **state)
 	buf_fini(&body);
 }
 
+/* Strict is said of what the strict mode takes, and of nothing else: it refuses the request. */
+static void
+test_strict_schemas(void **state)
+{
+#define CLOSED(members, names)                                                                     \
+	"{\"type\":\"object\",\"properties\":{" members "},\"required\":[" names                   \
+	"],\"additionalProperties\":false}"
+	static const struct {
+		const char *schema;
+		bool is_strict;
+	} rows[] = {
+		{ CLOSED("\"a\":{\"type\":\"string\",\"enum\":[\"x\"]}", "\"a\""), true },
+		{ CLOSED("\"a\":{\"anyOf\":[{\"type\":\"null\"},{\"type\":\"integer\",\"minimum\":"
+			 "1}]}",
+			  "\"a\""),
+			true },
+		/* names and values are no keywords */
+		{ CLOSED("\"not\":{\"const\":{\"oneOf\":1}},\"properties\":{\"type\":\"string\"}",
+			  "\"not\",\"properties\""),
+			true },
+		{ CLOSED("\"a\":{\"type\":\"string\",\"minLength\":1}", "\"a\""), false },
+		{ CLOSED("\"a\":{\"oneOf\":[{\"type\":\"null\"}]}", "\"a\""), false },
+		{ CLOSED("\"a\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},"
+			 "\"uniqueItems\":"
+			 "true}",
+			  "\"a\""),
+			false },
+		{ CLOSED("\"a\":{\"type\":\"object\",\"properties\":{\"b\":{}}}", "\"a\""), false },
+		{ "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}", false },
+		{ "{\"anyOf\":[" CLOSED("", "") "]}", false },
+	};
+#undef CLOSED
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct model_request r = request(1);
+		struct buf body;
+
+		r.schema = str_of(rows[i].schema);
+		build(&r, &body);
+		if (!strstr(buf_z(&body),
+			    rows[i].is_strict ? "\"strict\":true" : "\"strict\":false"))
+			fail_msg("%s", buf_z(&body));
+		buf_fini(&body);
+	}
+}
+
 static void
 test_prefix_is_stable(void **state)
 {
@@ -576,6 +622,7 @@ main(void)
 		cmocka_unit_test(test_request_variants),
 		cmocka_unit_test(test_attachments_and_reasoning),
 		cmocka_unit_test(test_options),
+		cmocka_unit_test(test_strict_schemas),
 		cmocka_unit_test(test_prefix_is_stable),
 	};
 
