@@ -3,10 +3,14 @@
  * names whose assigned value is a secret, and values that are certainly none. It is a net under the
  * real protection (secrets never reach the process that makes this text), so it errs towards
  * keeping what a model needs: ids, digests, paths, code. One pass; each byte is looked at a bounded
- * number of times. */
+ * number of times, whatever the text: it comes from commands and pages. */
 #include "base/secret.h"
 
 #include "base/buf.h"
+
+#define LOOK_MAX                                                                                   \
+	512 /* of a value or key that is examined: what is longer is judged by its beginning */
+#define NAME_MAX_ 64 /* of a word, from its end, that is examined as a name */
 
 static const struct str mark = { "[redacted]", 10 };
 
@@ -56,6 +60,32 @@ span(struct str s, size_t at, bool (*in)(char))
 	return n;
 }
 
+/* Runs of characters that many places of a text ask for: the last one of each kind is kept. */
+enum run_kind { RUN_WORD, RUN_KEY, RUN_TOKEN, RUN_VALUE, RUN_KINDS };
+
+struct scan {
+	struct str s;
+	struct {
+		size_t from, end;
+	} runs[RUN_KINDS];
+	size_t word_end; /* of the last word that was looked at as a name */
+};
+
+static bool is_bare_value(char c);
+
+static size_t
+run_length(struct scan *k, enum run_kind kind, size_t at)
+{
+	static bool (*const in[RUN_KINDS])(
+		char) = { is_word, is_key_char, is_token_char, is_bare_value };
+
+	if (at < k->runs[kind].from || at >= k->runs[kind].end) {
+		k->runs[kind].from = at;
+		k->runs[kind].end = at + span(k->s, at, in[kind]);
+	}
+	return k->runs[kind].end - at;
+}
+
 static bool
 has(struct str s, bool (*in)(char))
 {
@@ -70,34 +100,33 @@ has(struct str s, bool (*in)(char))
 static const struct shape {
 	const char *prefix;
 	size_t min, max; /* max 0: any number */
-	bool (*in)(char);
+	enum run_kind in;
 } shapes[] = {
-	{ "sk-", 16, 0, is_key_char }, { "sk_live_", 10, 0, is_word },
-	{ "sk_test_", 10, 0, is_word }, { "rk_live_", 10, 0, is_word }, { "ghp_", 20, 0, is_word },
-	{ "gho_", 20, 0, is_word }, { "ghu_", 20, 0, is_word }, { "ghs_", 20, 0, is_word },
-	{ "ghr_", 20, 0, is_word }, { "github_pat_", 20, 0, is_word },
-	{ "glpat-", 16, 0, is_key_char }, { "xoxa-", 10, 0, is_key_char },
-	{ "xoxb-", 10, 0, is_key_char }, { "xoxe-", 10, 0, is_key_char },
-	{ "xoxp-", 10, 0, is_key_char }, { "xoxr-", 10, 0, is_key_char },
-	{ "xoxs-", 10, 0, is_key_char }, { "xapp-", 10, 0, is_key_char },
-	{ "AKIA", 16, 16, is_word }, { "ASIA", 16, 16, is_word }, { "AIza", 35, 35, is_key_char },
-	{ "ith_", 16, 0, is_key_char }, { "hf_", 30, 0, is_word }, { "npm_", 36, 36, is_word },
-	{ "eyJ", 40, 0, is_token_char }, /* a JSON web token: base64 of {" */
+	{ "sk-", 16, 0, RUN_KEY }, { "sk_live_", 10, 0, RUN_WORD }, { "sk_test_", 10, 0, RUN_WORD },
+	{ "rk_live_", 10, 0, RUN_WORD }, { "ghp_", 20, 0, RUN_WORD }, { "gho_", 20, 0, RUN_WORD },
+	{ "ghu_", 20, 0, RUN_WORD }, { "ghs_", 20, 0, RUN_WORD }, { "ghr_", 20, 0, RUN_WORD },
+	{ "github_pat_", 20, 0, RUN_WORD }, { "glpat-", 16, 0, RUN_KEY },
+	{ "xoxa-", 10, 0, RUN_KEY }, { "xoxb-", 10, 0, RUN_KEY }, { "xoxe-", 10, 0, RUN_KEY },
+	{ "xoxp-", 10, 0, RUN_KEY }, { "xoxr-", 10, 0, RUN_KEY }, { "xoxs-", 10, 0, RUN_KEY },
+	{ "xapp-", 10, 0, RUN_KEY }, { "AKIA", 16, 16, RUN_WORD }, { "ASIA", 16, 16, RUN_WORD },
+	{ "AIza", 35, 35, RUN_KEY }, { "ith_", 16, 0, RUN_KEY }, { "hf_", 30, 0, RUN_WORD },
+	{ "npm_", 36, 36, RUN_WORD },
+	{ "eyJ", 40, 0, RUN_TOKEN }, /* a JSON web token: base64 of {" */
 };
 
 static size_t
-match_shape(struct str s, size_t at)
+match_shape(struct scan *k, size_t at)
 {
-	struct str rest = str_sub(s, at, s.n);
+	struct str rest = str_sub(k->s, at, k->s.n);
 	for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
 		const struct shape *x = &shapes[i];
 		if (rest.p[0] != x->prefix[0] || !str_starts(rest, x->prefix))
 			continue;
-		size_t head = strlen(x->prefix), n = span(rest, head, x->in);
+		size_t head = strlen(x->prefix), n = run_length(k, x->in, at + head);
 		if (n < x->min || (x->max && n > x->max))
 			continue;
 		/* "sk-learn-pipeline-config" is a name: a key has a digit. */
-		if (has(str_sub(rest, head, n), is_digit))
+		if (has(str_sub(rest, head, MIN(n, (size_t)LOOK_MAX)), is_digit))
 			return head + n;
 	}
 	return 0;
@@ -172,7 +201,7 @@ name_strength(struct str word)
 {
 	char flat[24];
 	size_t n = sizeof(flat);
-	for (size_t i = word.n; i > 0 && n > 0; i--) {
+	for (size_t i = word.n; i > 0 && n > 0 && word.n - i < NAME_MAX_; i--) {
 		if (is_digit(word.p[i - 1]) || is_alpha(word.p[i - 1]))
 			flat[--n] = lower(word.p[i - 1]);
 	}
@@ -234,10 +263,11 @@ is_bare_value(char c)
 
 /* Length of the value at `at` up to its closing quote, or of a bare one. */
 static size_t
-value_length(struct str s, size_t at, char quote)
+value_length(struct scan *k, size_t at, char quote)
 {
+	struct str s = k->s;
 	if (!quote)
-		return span(s, at, is_bare_value);
+		return run_length(k, RUN_VALUE, at);
 	size_t n = 0;
 	while (at + n < s.n && s.p[at + n] != quote && s.p[at + n] != '\n')
 		n += s.p[at + n] == '\\' && at + n + 1 < s.n ? 2 : 1;
@@ -247,6 +277,7 @@ value_length(struct str s, size_t at, char quote)
 static bool
 is_secret_value(struct str v, int strength, char quote, char after)
 {
+	v = str_sub(v, 0, LOOK_MAX);
 	if (is_placeholder(v) || is_path(v) || v.n < 4)
 		return false;
 	if (!quote && (after == '(' || after == '[' || after == '{'))
@@ -268,8 +299,9 @@ is_blank(char c)
 /* `word` ends at `at`: is it `name = value`, `name: "value"`, `"name": "value"`, `--name value`?
  * Sets where the value begins and gives its length. */
 static size_t
-match_assignment(struct str s, struct str word, size_t at, size_t *from)
+match_assignment(struct scan *k, struct str word, size_t at, size_t *from)
 {
+	struct str s = k->s;
 	int strength = name_strength(word);
 	if (strength == 0)
 		return 0;
@@ -278,7 +310,8 @@ match_assignment(struct str s, struct str word, size_t at, size_t *from)
 	size_t gap = span(s, at, is_blank);
 	at += gap;
 	bool sign = at < s.n && (s.p[at] == '=' || s.p[at] == ':');
-	if (!sign && !(gap && str_starts(word, "--")))
+	bool is_option = str_starts(word, "--") || str_find(word, STR("---")) >= 0;
+	if (!sign && !(gap && is_option))
 		return 0;
 	at += sign;
 	at += at < s.n && sign && s.p[at] == '=' && s.p[at - 1] == ':'; /* := */
@@ -290,7 +323,7 @@ match_assignment(struct str s, struct str word, size_t at, size_t *from)
 		if (str_starts(str_sub(s, at, 8), schemes[i]))
 			at += strlen(schemes[i]);
 	}
-	size_t n = MIN(value_length(s, at, quote), s.n - at);
+	size_t n = MIN(value_length(k, at, quote), s.n - at);
 	char after = at + n < s.n ? s.p[at + n] : '\0';
 	if (!is_secret_value(str_sub(s, at, n), strength, quote, after))
 		return 0;
@@ -301,7 +334,10 @@ match_assignment(struct str s, struct str word, size_t at, size_t *from)
 static size_t
 match_bearer(struct str s, struct str word, size_t at, size_t *from)
 {
-	if (word.n != 6 || strncasecmp(word.p, "bearer", 6) != 0 || at >= s.n || s.p[at] != ' ')
+	struct str last = word.n > 6 ? str_sub(word, word.n - 6, 6) : word;
+	bool is_whole = word.n == last.n || word.p[word.n - 7] == '-';
+	if (last.n != 6 || !is_whole || strncasecmp(last.p, "bearer", 6) != 0 || at >= s.n ||
+		s.p[at] != ' ')
 		return 0;
 	size_t n = span(s, at + 1, is_token_char);
 	struct str v = str_sub(s, at + 1, n);
@@ -311,43 +347,55 @@ match_bearer(struct str s, struct str word, size_t at, size_t *from)
 	return n;
 }
 
+/* A word that begins at i: who carries a key, or the name of a value. */
+static size_t
+match_word(struct scan *k, size_t i, size_t end, size_t *from)
+{
+	struct str word = str_sub(k->s, i, end - i);
+	size_t n = match_bearer(k->s, word, end, from);
+	return n > 0 ? n : match_assignment(k, word, end, from);
+}
+
 /* Looks for a secret at i, which is where a word or a mark begins. Gives its length and where it
  * begins; *next is where the search goes on when there is none. */
 static size_t
-match_at(struct str s, size_t i, size_t *from, size_t *next)
+match_at(struct scan *k, size_t i, size_t *from, size_t *next)
 {
-	char c = s.p[i];
+	char c = k->s.p[i];
 	*next = i + 1;
 	*from = i;
 	if (c == ':')
-		return match_url(s, i, from);
-	size_t n = c == '-' ? match_pem(s, i) : 0;
+		return match_url(k->s, i, from);
+	size_t n = c == '-' ? match_pem(k->s, i) : 0;
 	if (n > 0 || !is_key_char(c))
 		return n;
-	n = match_shape(s, i);
-	if (n > 0)
+	n = match_shape(k, i);
+	if (n > 0) {
+		k->word_end = 0; /* what follows may be a name again */
 		return n;
-	struct str word = str_sub(s, i, span(s, i, is_key_char));
-	size_t end = i + word.n;
+	}
+	size_t end = i + run_length(k, RUN_KEY, i);
 	*next = end;
-	n = match_bearer(s, word, end, from);
-	if (n == 0)
-		n = match_assignment(s, word, end, from);
+	/* The end of a word says what the whole of it says. */
+	if (i >= k->word_end)
+		n = match_word(k, i, end, from);
+	k->word_end = end;
 	if (n > 0)
 		return n;
 	/* "--sk-..." and "key-sk-...": a shape may also begin after a dash. */
-	const char *dash = memchr(word.p, '-', word.n);
+	const char *dash = memchr(k->s.p + i, '-', end - i);
 	if (dash)
-		*next = i + (size_t)(dash - word.p) + 1;
+		*next = (size_t)(dash - k->s.p) + 1;
 	return 0;
 }
 
 size_t
 secret_scrub(struct buf *b, struct str s)
 {
+	struct scan scan = { .s = s };
 	size_t found = 0, kept = 0;
 	for (size_t i = 0; i < s.n;) {
-		size_t from, next, n = match_at(s, i, &from, &next);
+		size_t from, next, n = match_at(&scan, i, &from, &next);
 		if (n == 0) {
 			i = next;
 			continue;

@@ -423,8 +423,10 @@ kept(void **state)
 static void
 inputs_of_a_process(void **state)
 {
-	char *a[] = { "X__A=1", "KEY=k", "PATH=/bin", "X__B=2" }, *b[] = { "PATH=/sbin", "X__B=2", "KEY=k", "X__A=1" };
-	char *later[] = { "X__A=0", "KEY=k", "X__B=2", "X__A=1" }, *other[] = { "X__A=1", "KEY=l", "X__B=2" };
+	char *a[] = { "X__A=1", "KEY=k", "PATH=/bin", "X__B=2" },
+	     *b[] = { "PATH=/sbin", "X__B=2", "KEY=k", "X__A=1" };
+	char *later[] = { "X__A=0", "KEY=k", "X__B=2", "X__A=1" },
+	     *other[] = { "X__A=1", "KEY=l", "X__B=2" };
 	const char *names[] = { "KEY" }, *files[] = { "/etc/passwd", "/nowhere" };
 	char one[SHA256_HEX], two[SHA256_HEX];
 
@@ -446,6 +448,28 @@ inputs_of_a_process(void **state)
 	assert_string_equal(one, two);
 }
 
+/* What a command prints cannot make the scrubber look at everything again and again: each of these
+ * took minutes when it did. */
+static void
+scrubbed_in_one_pass(void **state)
+{
+	static const char *const pieces[] = { "-", "a-", "sk-", "sk-a-", "eyJ+", "eyJ.",
+		"token=", "token=a.", "x.token=y/", "--token ", "a://a:", "password='a\\",
+		"-----BEGIN " };
+
+	for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
+		struct buf in, out;
+		buf_init(&in, 2 * MIB);
+		buf_init(&out, 4 * MIB);
+		while (in.n < MIB)
+			assert_int_equal(buf_add_z(&in, pieces[i]), 0);
+		(void)secret_scrub(&out, buf_str(&in));
+		assert_true(out.n > 0);
+		buf_fini(&in);
+		buf_fini(&out);
+	}
+}
+
 int
 main(void)
 {
@@ -461,6 +485,7 @@ main(void)
 		cmocka_unit_test(levels),
 		cmocka_unit_test(secrets),
 		cmocka_unit_test(scrubbed),
+		cmocka_unit_test(scrubbed_in_one_pass),
 		cmocka_unit_test(kept),
 		cmocka_unit_test(inputs_of_a_process),
 	};
