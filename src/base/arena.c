@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/internal.h"
 #include "base/mem.h"
+#include "base/secret.h"
 
 /* The first one is 1 KiB with its head: a session that streams has six arenas with little in them. */
 #define BLOCK_FIRST ((size_t)992)
@@ -54,6 +55,14 @@ arena_free(struct arena *a)
 		return;
 	drop_blocks(a->newest);
 	free(a);
+}
+
+void
+arena_free_wiped(struct arena *a)
+{
+	for (struct block *b = a ? a->newest : NULL; b; b = b->older)
+		wipe(b->bytes, b->used);
+	arena_free(a);
 }
 
 void

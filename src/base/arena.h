@@ -10,6 +10,7 @@ struct arena;
 
 struct arena *arena_new(size_t max) MUST_USE;
 void arena_free(struct arena *a); /* NULL is fine */
+void arena_free_wiped(struct arena *a); /* of one that held secrets: nothing is left of what was in it */
 void arena_reset(struct arena *a); /* drops the content, keeps one block */
 void *arena_alloc(struct arena *a, size_t size) MUST_USE; /* zeroed, aligned for any type */
 void *arena_try(struct arena *a, size_t size) MUST_USE; /* zeroed, or NULL past the maximum */

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "base/limits.h"
-#include "base/secret.h"
 #include "config/internal.h"
 
 static const char *const layer_names[LAYER_COUNT] = {
@@ -26,22 +25,12 @@ config_ref(struct config *c)
 	return c;
 }
 
-static void
-wipe_secrets(struct setting *s)
-{
-	if (s->is_secret && node_is(s->value, NODE_STR) && s->value->s.n > 0)
-		wipe((char *)s->value->s.p, s->value->s.n);
-	for (struct setting *kid = s->first; kid != NULL; kid = kid->next)
-		wipe_secrets(kid);
-}
-
 void
 config_unref(struct config *c)
 {
 	if (c == NULL || --c->refs > 0)
 		return;
-	wipe_secrets(&c->root);
-	arena_free(c->a);
+	arena_free_wiped(c->a); /* texts and trees of layers too, which hold keys as they came */
 	if (--c->attached->refs == 0) {
 		config_attach(c, NULL, NULL);
 		free(c->attached);

@@ -674,6 +674,57 @@ test_default_file(void **state)
 	buf_fini(&after.b);
 }
 
+/* How often a text stands in the writable memory of this process; each byte of it is given with bits
+ * turned, so that the search does not find itself. */
+static size_t __attribute__((no_sanitize("address")))
+count_in_memory(const unsigned char *turned, size_t n)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	size_t found = 0;
+	char line[512];
+
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps) != NULL) {
+		const unsigned char *from, *to;
+		char mode[8];
+
+		if (sscanf(line, "%p-%p %7s", (void **)&from, (void **)&to, mode) != 3 || strncmp(mode, "rw-p", 4) != 0 ||
+			to - from > (ptrdiff_t)(1024 * MIB)) /* the shadow of a sanitizer */
+			continue;
+		for (; from + n <= to; from++) {
+			size_t i = 0;
+
+			while (i < n && (from[i] ^ 0x55) == turned[i])
+				i++;
+			found += i == n;
+		}
+	}
+	fclose(maps);
+	return found;
+}
+
+/* A key that came as a flag: in the text of the layer, in its tree, in the merged one. */
+static void
+test_nothing_is_left_of_secrets(void **state)
+{
+	char flag[] = "providers.openai.api_key=sk-0000-of-a-test";
+	const char *flags[] = { flag, NULL };
+	char *key = strchr(flag, '=') + 1;
+	unsigned char turned[32];
+	size_t n = strlen(key);
+
+	for (size_t i = 0; i < n; i++) {
+		key[i] = (char)(key[i] == '0' ? '7' : key[i]); /* not as it stands in the program */
+		turned[i] = (unsigned char)key[i] ^ 0x55;
+	}
+	struct config *c = must_load(*state, NULL, flags);
+	struct config *copy = config_clone(c);
+	assert_true(count_in_memory(turned, n) > 2);
+	config_unref(copy);
+	config_unref(c);
+	assert_int_equal(count_in_memory(turned, n), 1); /* the flag itself, which proves the search */
+}
+
 int
 main(void)
 {
@@ -691,6 +742,7 @@ main(void)
 		cmocka_unit_test(test_bad_envelope),
 		cmocka_unit_test_setup_teardown(test_narrow, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_narrow_rows, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_nothing_is_left_of_secrets, setup, teardown),
 		cmocka_unit_test(test_doc),
 		cmocka_unit_test_setup_teardown(test_default_file, setup, teardown),
 	};
