@@ -547,7 +547,8 @@ on_choice(struct parser *p, const struct node *choice, struct err *e)
 	int rc;
 
 	if (node_int(choice, "index", 0) != 0)
-		return 0; /* only one answer was asked for */
+		return 0;                       /* only one answer was asked for */
+	on_usage(p, node_get(choice, "usage")); /* Moonshot's place for it */
 	rc = on_delta(p, node_get(choice, "delta"), e);
 	if (rc == 0)
 		rc = text_of(p, choice, "finish_reason", &finish, e);
@@ -568,6 +569,7 @@ event(struct parser *p, struct str event, struct str data, struct err *e)
 	err = node_get(chunk, "error");
 	if (str_is(event, "error") || (err && err->type != NODE_NULL))
 		return stream_error(p, data, e);
+	on_usage(p, node_find(chunk, "x_groq.usage")); /* Groq's place for it */
 	on_usage(p, node_get(chunk, "usage"));
 	choices = node_get(chunk, "choices");
 	for (size_t i = 0; i < node_len(choices); i++) {

@@ -189,6 +189,23 @@ test_hidden_output(void **state)
 	}
 }
 
+/* Where some servers put what others send beside the choices. */
+static void
+test_other_places_of_usage(void **state)
+{
+	expect_answer(api(),
+		STR(DELTA("{\"content\":\"a\"}") "data: {\"choices\":[{\"index\":0,\"delta\":{},"
+						 "\"finish_reason\":\"stop\"}],\"x_groq\":{\"id\":"
+						 "\"r\",\"usage\":{\"queue_time\":0.1,"
+						 "\"prompt_tokens\":7,\"completion_tokens\":2,"
+						 "\"total_tokens\":9}}}\n\n" DONE),
+		"text[a] end in=7 out=2 cached=0 written=0 reasoning=0", NULL);
+	expect_answer(api(),
+		STR(CHUNK("{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\","
+			  "\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}") DONE),
+		"text[a] end in=7 out=2 cached=0 written=0 reasoning=0", NULL);
+}
+
 static void
 test_errors(void **state)
 {
@@ -615,6 +632,7 @@ main(void)
 		cmocka_unit_test(test_finish_reasons),
 		cmocka_unit_test(test_what_is_ignored),
 		cmocka_unit_test(test_hidden_output),
+		cmocka_unit_test(test_other_places_of_usage),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_limits),
