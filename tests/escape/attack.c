@@ -22,11 +22,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -160,6 +164,30 @@ attack_daemon_memory(void)
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/%s/environ", decoy("DECOY_PID"));
 	return read_path(path);
+}
+
+/* The processes that make cells, by their names. */
+static int
+attack_see_roles(void)
+{
+	DIR *d = opendir("/proc");
+	char path[300], name[32];
+	int found = 0;
+
+	for (const struct dirent *x = d == NULL ? NULL : readdir(d); x != NULL; x = readdir(d)) {
+		ssize_t n;
+		int fd;
+
+		snprintf(path, sizeof(path), "/proc/%s/comm", x->d_name);
+		if (x->d_name[0] < '0' || x->d_name[0] > '9' || (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+			continue;
+		n = read(fd, name, sizeof(name) - 1);
+		close(fd);
+		name[n > 0 ? n - 1 : 0] = '\0';
+		found += strcmp(name, "ithaca-guest") == 0 || strcmp(name, "ithaca-zygote") == 0 || strcmp(name, "ithaca-cell") == 0;
+	}
+	printf("%d seen", found);
+	return found > 0 ? WORKED : DENIED;
 }
 
 static int
@@ -620,13 +648,182 @@ attack_packet_socket(void)
 	return verdict(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ALL)));
 }
 
+/* Something answers there, and only there. */
+static int
+attack_udp(void)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(decoy("DECOY_UDP"))),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct timeval wait = { .tv_sec = 2 };
+	char c = 'x';
+
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) != 0 ||
+		connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0 || send(fd, &c, 1, 0) != 1)
+		return verdict(-1);
+	return verdict(recv(fd, &c, 1, 0));
+}
+
+static int
+attack_vsock(void)
+{
+	return verdict(socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0));
+}
+
+static int
+attack_alg(void)
+{
+	return verdict(socket(AF_ALG, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+}
+
+static int
+attack_netlink_uevent(void)
+{
+	return verdict(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 15 /* NETLINK_KOBJECT_UEVENT */));
+}
+
+static int
+attack_netlink_netfilter(void)
+{
+	return verdict(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 12 /* NETLINK_NETFILTER */));
+}
+
 static int
 attack_netlink_audit(void)
 {
 	return verdict(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 9 /* NETLINK_AUDIT */));
 }
 
+/* ---- memory and queues with a name: of the host, and of another session ---- */
+
+#define OFFER_KEY  0x17741774
+#define OFFER_PORT 4711
+
+static int
+attack_host_shm(void)
+{
+	return verdict(shmget(atoi(decoy("DECOY_SHM")), 0, 0));
+}
+
+static int
+attack_host_mq(void)
+{
+	return verdict(syscall(SYS_mq_open, decoy("DECOY_MQ"), O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0, NULL));
+}
+
+static int
+make_file(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
+	if (fd >= 0)
+		close(fd);
+	return fd;
+}
+
+/* What a session may have lying about, for as long as it is let live. */
+static int
+attack_offer_all(void)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(OFFER_PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (shmget(OFFER_KEY, 4096, IPC_CREAT | 0666) < 0 || msgget(OFFER_KEY, IPC_CREAT | 0666) < 0 ||
+		semget(OFFER_KEY, 1, IPC_CREAT | 0666) < 0 ||
+		make_file("/tmp/offered") < 0 || make_file("/dev/shm/offered") < 0 || make_file("/home/agent/offered") < 0 ||
+		bind(fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(fd, 4) != 0)
+		return verdict(-1);
+	printf("ready\n");
+	fflush(stdout);
+	pause();
+	return WORKED;
+}
+
+static int
+attack_take_shm(void)
+{
+	return verdict(shmget(OFFER_KEY, 0, 0));
+}
+
+static int
+attack_take_queue(void)
+{
+	return verdict(msgget(OFFER_KEY, 0));
+}
+
+static int
+attack_take_semaphore(void)
+{
+	return verdict(semget(OFFER_KEY, 0, 0));
+}
+
+static int
+attack_take_tmp(void)
+{
+	return verdict(access("/tmp/offered", F_OK));
+}
+
+static int
+attack_take_dev_shm(void)
+{
+	return verdict(access("/dev/shm/offered", F_OK));
+}
+
+static int
+attack_take_home(void)
+{
+	return verdict(access("/home/agent/offered", F_OK));
+}
+
+static int
+attack_take_tcp(void)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(OFFER_PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	return verdict(fd < 0 ? -1 : connect(fd, (struct sockaddr *)&a, sizeof(a)));
+}
+
 /* ---- kernel surface ---- */
+
+/* Opened, never written. */
+static int
+attack_sys_write(void)
+{
+	return verdict(open("/sys/kernel/mm/transparent_hugepage/enabled", O_WRONLY | O_CLOEXEC));
+}
+
+static int
+attack_kvm(void)
+{
+	return verdict(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+}
+
+static int
+attack_session_key(void)
+{
+	return verdict(syscall(SYS_keyctl, KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING, "user", decoy("DECOY_KEY"), 0));
+}
+
+/* Memory of a process that crashed, wherever the machine puts that. */
+static int
+attack_core(void)
+{
+	struct rlimit limit;
+	int status;
+	pid_t pid;
+
+	if (getrlimit(RLIMIT_CORE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_CORE, &limit);
+	}
+	pid = fork();
+	if (pid == 0)
+		abort();
+	waitpid(pid, &status, 0);
+	printf("signal %d, limit %lld", WTERMSIG(status), (long long)limit.rlim_max);
+	return WCOREDUMP(status) ? WORKED : DENIED;
+}
 
 static int
 attack_keyctl(void)
@@ -907,6 +1104,13 @@ static const struct {
 	{ "abstract_socket", attack_abstract_socket }, { "offer_socket", attack_offer_socket },
 	{ "take_socket", attack_take_socket }, { "raw_socket", attack_raw_socket },
 	{ "packet_socket", attack_packet_socket }, { "netlink_audit", attack_netlink_audit },
+	{ "see_roles", attack_see_roles }, { "udp", attack_udp }, { "vsock", attack_vsock }, { "alg", attack_alg },
+	{ "netlink_uevent", attack_netlink_uevent }, { "netlink_netfilter", attack_netlink_netfilter },
+	{ "host_shm", attack_host_shm }, { "host_mq", attack_host_mq }, { "offer_all", attack_offer_all },
+	{ "take_shm", attack_take_shm }, { "take_queue", attack_take_queue }, { "take_semaphore", attack_take_semaphore },
+	{ "take_tmp", attack_take_tmp }, { "take_dev_shm", attack_take_dev_shm },
+	{ "take_home", attack_take_home }, { "take_tcp", attack_take_tcp }, { "sys_write", attack_sys_write },
+	{ "kvm", attack_kvm }, { "session_key", attack_session_key }, { "core", attack_core },
 	{ "keyctl", attack_keyctl }, { "add_key", attack_add_key }, { "bpf", attack_bpf }, { "perf", attack_perf },
 	{ "io_uring", attack_io_uring }, { "userfaultfd", attack_userfaultfd },
 	{ "foreign_abi", attack_foreign_abi }, { "x32", attack_x32 }, { "tiocsti", attack_tiocsti },

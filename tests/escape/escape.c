@@ -6,9 +6,13 @@
  *   escape [--owner-nobody]   the workspace belongs to nobody, the daemon to root */
 #include <arpa/inet.h>
 #include <grp.h>
+#include <linux/keyctl.h>
 #include <sched.h>
+#include <sys/ipc.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 #include "../unit/sandbox/rig.h"
@@ -18,7 +22,7 @@
 #define DENIED          10
 #define SKIPPED         20
 #define CONTROL_MAX_MS  20000
-#define ENV_MAX         24
+#define ENV_MAX         28
 
 /* Where the control runs. */
 enum stage {
@@ -45,6 +49,9 @@ static const struct attempt {
 	{ "clone_user", HOST, KERNEL }, { "clone3_user", HOST, KERNEL }, { "setns", SPACE, 0 },
 	{ "host_name", SPACE, 0 }, { "connect", HOST, 0 }, { "control_socket", HOST, 0 },
 	{ "abstract_socket", HOST, 0 }, { "raw_socket", SPACE, 0 }, { "packet_socket", SPACE, KERNEL },
+	{ "see_roles", HOST, 0 }, { "udp", HOST, 0 }, { "vsock", HOST, KERNEL }, { "alg", HOST, KERNEL },
+	{ "netlink_uevent", HOST, KERNEL }, { "netlink_netfilter", HOST, KERNEL }, { "host_shm", HOST, 0 }, { "host_mq", HOST, KERNEL },
+	{ "sys_write", HOST, ROOT | KERNEL }, { "kvm", HOST, KERNEL }, { "session_key", HOST, KERNEL }, { "core", HOST, KERNEL },
 	{ "netlink_audit", HOST, KERNEL }, { "keyctl", HOST, KERNEL }, { "add_key", HOST, KERNEL },
 	{ "bpf", HOST, ROOT | KERNEL }, { "perf", HOST, KERNEL }, { "io_uring", HOST, KERNEL },
 	{ "userfaultfd", HOST, KERNEL }, { "foreign_abi", HOST, KERNEL }, { "x32", HOST, KERNEL },
@@ -64,7 +71,8 @@ struct world {
 	const char *env_list[ENV_MAX + 1];
 	size_t env_n;
 	pid_t decoy;
-	int tcp, unix_path, unix_abstract;
+	int tcp, unix_path, unix_abstract, shm;
+	char mq[32];
 };
 
 /* The one world of this driver: cmocka hands a test only its row. */
@@ -114,6 +122,54 @@ listen_abstract(const char *name)
 	return fd;
 }
 
+/* The decoy process answers every datagram. */
+static int
+bind_udp(int *port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t n = sizeof(a);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, n), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
+	*port = ntohs(a.sin_port);
+	return fd;
+}
+
+static void
+answer_udp(int fd)
+{
+	struct sockaddr_in from;
+	char c;
+
+	for (;;) {
+		socklen_t n = sizeof(from);
+		if (recvfrom(fd, &c, 1, 0, (struct sockaddr *)&from, &n) >= 0)
+			(void)!sendto(fd, &c, 1, 0, (struct sockaddr *)&from, n);
+	}
+}
+
+/* Names that mean something to the whole machine, or to whoever has our keyring. */
+static void
+make_names(void)
+{
+	int key = (int)getpid() | 0x40000000;
+	char name[32];
+
+	w->shm = shmget(key, 4096, IPC_CREAT | IPC_EXCL | 0666);
+	assert_true(w->shm >= 0);
+	put_number("DECOY_SHM", key);
+	snprintf(w->mq, sizeof(w->mq), "ithaca-escape-%d", (int)getpid());
+	int mq = (int)syscall(SYS_mq_open, w->mq, O_RDWR | O_CREAT | O_CLOEXEC, 0666, NULL);
+	if (mq >= 0)
+		close(mq);
+	put_env("DECOY_MQ", w->mq);
+	snprintf(name, sizeof(name), "ithaca-escape-%d", (int)getpid());
+	(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+	(void)syscall(SYS_add_key, "user", name, "secret", 6, KEY_SPEC_SESSION_KEYRING);
+	put_env("DECOY_KEY", name);
+}
+
 static void
 copy_file(const char *from, const char *to, mode_t mode)
 {
@@ -140,7 +196,7 @@ make_decoys(bool owner_is_nobody)
 {
 	char path[RIG_PATH + 32], name[64];
 	struct err e = { 0 };
-	int port;
+	int port, udp, udp_port;
 
 	attack_path(w->attack);
 	snprintf(w->control_dir, RIG_PATH, "%s/control", w->r.dir);
@@ -153,19 +209,22 @@ make_decoys(bool owner_is_nobody)
 	snprintf(name, sizeof(name), "ithaca-escape-%d", (int)getpid());
 	w->unix_abstract = listen_abstract(name);
 	w->tcp = listen_tcp(&port);
+	udp = bind_udp(&udp_port);
 	w->decoy = fork();
 	if (w->decoy == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(0);
 		(void)!open("/dev/null", O_RDONLY);
-		for (;;)
-			pause();
+		answer_udp(udp);
 	}
+	close(udp);
 	put_env("DECOY_FILE", w->file);
 	put_env("DECOY_DIR", w->r.dir);
 	put_env("DECOY_SOCKET", w->socket);
 	put_env("DECOY_ABSTRACT", name);
 	put_number("DECOY_PORT", port);
+	put_number("DECOY_UDP", udp_port);
+	make_names();
 	put_number("DECOY_PID", w->decoy);
 	put_number("DECOY_FORKS", 200);
 	put_number("DECOY_MEGABYTES", 200);
@@ -211,6 +270,8 @@ teardown(void **state)
 {
 	kill(w->decoy, SIGKILL);
 	waitpid(w->decoy, NULL, 0);
+	shmctl(w->shm, IPC_RMID, NULL);
+	(void)syscall(SYS_mq_unlink, w->mq);
 	close(w->tcp);
 	close(w->unix_path);
 	close(w->unix_abstract);
@@ -443,6 +504,44 @@ test_landlock(void **state)
 	outcome_fini(&o);
 }
 
+/* Two sessions: what one has lying about is nowhere for the other. The control is a second command of the same one. */
+static void
+test_sessions(void **state)
+{
+	static const char *const takes[] = { "take_shm", "take_queue", "take_semaphore", "take_tmp", "take_dev_shm", "take_home",
+		"take_tcp" };
+	struct outcome offer, o;
+	struct id id = id_new();
+	struct exec_request q = rig_request(&w->r, id.z, "exec ./attack offer_all");
+	struct cell_plan plan = w->r.plan;
+	char other[RIG_PATH + 8], command[64];
+
+	snprintf(other, sizeof(other), "%s/other", w->r.cells);
+	plan.state = other;
+	rig_begin(&w->r, &q, &offer);
+	offer.stop_after = 1;
+	rig_wait(&w->r);
+	offer.stop_after = 0;
+	assert_string_equal(buf_z(&offer.out), "ready\n");
+	for (size_t i = 0; i < ARRAY_LEN(takes); i++) {
+		for (int is_own = 0; is_own < 2; is_own++) {
+			struct id next = id_new();
+			snprintf(command, sizeof(command), "exec ./attack %s", takes[i]);
+			struct exec_request t = rig_request(&w->r, next.z, command);
+			t.cell = is_own ? "cell-1" : "cell-2";
+			t.plan = is_own ? &w->r.plan : &plan;
+			rig_run(&w->r, &t, &o);
+			assert_int_equal(o.e.code, 0);
+			if (o.st.exit_code != (is_own ? WORKED : DENIED))
+				fail_msg("%s from %s: exit %d, %s", takes[i], t.cell, o.st.exit_code, buf_z(&o.out));
+			outcome_fini(&o);
+		}
+	}
+	exec_call_kill(offer.call);
+	rig_finish(&offer);
+	outcome_fini(&offer);
+}
+
 /* Same user, other process: shelld, zygote, cell init and exec init can be neither read nor traced. */
 static void
 test_roles_are_closed(void **state)
@@ -524,7 +623,7 @@ main(int argc, char **argv)
 		tests[n] = (struct CMUnitTest){ .name = attempts[n].name, .test_func = test_attempt,
 			.initial_state = (void *)(uintptr_t)&attempts[n] };
 	const struct CMUnitTest more[] = { cmocka_unit_test(test_outlive), cmocka_unit_test(test_neighbours),
-		cmocka_unit_test(test_landlock), cmocka_unit_test(test_setid_directory),
+		cmocka_unit_test(test_landlock), cmocka_unit_test(test_sessions), cmocka_unit_test(test_setid_directory),
 		cmocka_unit_test(test_roles_are_closed), cmocka_unit_test(test_hidden), cmocka_unit_test(test_tmp_limit) };
 	memcpy(tests + n, more, sizeof(more));
 	return _cmocka_run_group_tests("escape", tests, n + ARRAY_LEN(more), setup, teardown);
