@@ -165,8 +165,9 @@ ask_key(struct cli *c, const struct node **wanted, struct err *e)
 	return rc;
 }
 
+/* is_used: the configuration refers to it. */
 static void
-print_bound(const struct seal_record *r, struct buf *out)
+print_bound(const struct seal_record *r, bool is_used, struct buf *out)
 {
 	buf_printf(out, "secret %.*s is kept; it goes to", STR_FMT(r->name));
 	for (size_t i = 0; i < r->hosts_n; i++)
@@ -175,6 +176,11 @@ print_bound(const struct seal_record *r, struct buf *out)
 	for (size_t i = 0; i < r->uses_n; i++)
 		buf_printf(out, "%s %.*s", i > 0 ? "," : "", STR_FMT(r->uses[i]));
 	buf_add_char(out, '\n');
+	if (!is_used)
+		buf_printf(out,
+			"nothing in the configuration uses it yet (for a model: ithaca config set "
+			"providers.NAME.api_key '{secret: %.*s}')\n",
+			STR_FMT(r->name));
 }
 
 int
@@ -205,7 +211,7 @@ cmd_secret_set(struct cli *c, struct err *e)
 	if (c->json)
 		return out_node(result, true, e);
 	buf_init(&out, 16 * KIB);
-	print_bound(&r, &out);
+	print_bound(&r, node_len(node_get(wanted, "hosts")) > 0, &out);
 	rc = out_text(buf_str(&out), e);
 	buf_fini(&out);
 	return rc;

@@ -16,6 +16,7 @@
 
 #define CLIENTS_MAX 1024
 #define CALLS_MAX   256 /* of one client, unanswered */
+#define FEEDS_MAX   1024 /* of one client: subscriptions end with its link */
 #define SUB_HIGH    (1 * MIB)
 #define SUB_LOW     (256 * KIB)
 
@@ -35,6 +36,7 @@ struct client {
 	struct request *requests;
 	size_t requests_n;
 	struct feed *feeds;
+	size_t feeds_n;
 	bool is_paused;
 };
 
@@ -114,6 +116,7 @@ feed_free(struct feed *s)
 	while (*at != s)
 		at = &(*at)->next;
 	*at = s->next;
+	s->client->feeds_n--;
 	events_unsubscribe(s->events);
 	free(s);
 }
@@ -200,11 +203,19 @@ reply_subscribe(struct request *q, const char *session, uint64_t after)
 	struct gateway *g = q->g;
 	struct feed *s;
 	struct json *j;
+	struct err e;
 
 	if (c == NULL) {
 		request_free(q);
 		return;
 	}
+	if (c->feeds_n >= FEEDS_MAX) {
+		err_set(&e, ERR_LIMIT, ERR_TO_USER, "%s: this client follows %d times already (use another link)", q->method->name,
+			FEEDS_MAX);
+		reply_error(q, &e);
+		return;
+	}
+	c->feeds_n++;
 	s = xcalloc(1, sizeof *s);
 	s->client = c;
 	s->sub = g->next_sub++;

@@ -141,6 +141,16 @@ class Hostile(Case):
         self.assertEqual([h["id"] for h in codes], list(range(257, 301)))
         self.assertEqual(len(self.rpc().call("session.list")["sessions"]), 1)
 
+    def test_a_client_that_follows_and_follows(self):
+        self.env["ITHACA__RUNNER__IDLE_MS"] = "30000"
+        session = self.run_json("hello")["session"]
+        rpc = self.rpc()
+        for _ in range(1024):
+            self.assertIn("sub", rpc.call("session.events", session=session, after=1000, follow=True))
+        said = rpc.call("session.events", session=session, after=1000, follow=True)
+        self.assertEqual((said["code"], "follows 1024 times already" in said["message"]), ("limit", True))
+        self.assertIn("sub", self.rpc().call("session.events", session=session, follow=True))
+
 
 if __name__ == "__main__":
     main()

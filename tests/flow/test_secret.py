@@ -165,6 +165,11 @@ class Ways(KeyCase):
         self.assert_auth("there is no secret token")
         said = self.set_secret("mine", KEY + "\n").stdout
         self.assertIn("it goes to http://127.0.0.1:%d only, as header" % self.server.port, said)
+        self.assertNotIn("uses it yet", said)
+        said = self.set_secret("spare", KEY + "\n", "--host", "api.example.org").stdout
+        self.assertIn("nothing in the configuration uses it yet (for a model: ithaca config set providers.NAME.api_key "
+                      "'{secret: spare}')", said)
+        self.ithaca("secret", "remove", "spare", check=0)
         self.set_secret("token", "token-value-1234567\n", "--header", "x-token")
         self.assert_sent()
         self.assertEqual(self.server.requests()[-1]["headers"]["x-token"], "token-value-1234567")
