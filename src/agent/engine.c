@@ -15,7 +15,8 @@
 #include <stdio.h>
 
 #define TABLE_SIZE       4096
-#define IDLE_KEPT        64 /* idle sessions that stay in memory */
+#define IDLE_KEPT        64 /* idle sessions that stay in memory ... */
+#define IDLE_BYTES       (64u * MIB) /* ... and what their conversations may take */
 #define QUEUED_TURNS_MAX 32
 #define OPTIONS_MAX      (16u * KIB) /* of a turn, beside its text */
 
@@ -102,30 +103,39 @@ active_is_idle(const struct active *s)
 	return s->run == NULL && s->queue == NULL && s->loading == NULL && !s->is_closing;
 }
 
-/* Keeps the newest idle sessions; a dropped one is read again when it is needed, and its cell ends. */
-static void
-drop_idle(struct engine *en)
+/* The idle session that was used least recently, when there are too many, or too much is kept of them. The newest one
+ * stays, however large it is: somebody works with it. */
+static struct active *
+one_too_many(const struct engine *en)
 {
 	struct active *oldest = NULL;
-	size_t idle = 0;
-	struct err e;
+	size_t idle = 0, bytes = 0;
 
-	if (en->active_n <= IDLE_KEPT)
-		return;
 	for (size_t i = 0; i < TABLE_SIZE; i++)
 		for (struct active *s = en->table[i]; s != NULL; s = s->next)
 			if (active_is_idle(s)) {
 				idle++;
+				bytes += transcript_memory(s->tr);
 				if (oldest == NULL || s->used_ms < oldest->used_ms)
 					oldest = s;
 			}
-	if (idle <= IDLE_KEPT)
-		return;
-	if (sandbox_is_up(en->parts.sandbox) &&
-		sandbox_cell_close(en->parts.sandbox, oldest->cell, false, NULL, NULL, &e) != 0)
-		log_debug("cell not closed", LOG_S("session", oldest->id), LOG_E(&e));
-	egress_withdraw(oldest);
-	active_drop(oldest);
+	return idle > IDLE_KEPT || (idle > 1 && bytes > IDLE_BYTES) ? oldest : NULL;
+}
+
+/* A dropped session is read again when it is needed, and its cell ends. */
+static void
+drop_idle(struct engine *en)
+{
+	struct active *oldest;
+	struct err e;
+
+	while ((oldest = one_too_many(en)) != NULL) {
+		if (sandbox_is_up(en->parts.sandbox) &&
+			sandbox_cell_close(en->parts.sandbox, oldest->cell, false, NULL, NULL, &e) != 0)
+			log_debug("cell not closed", LOG_S("session", oldest->id), LOG_E(&e));
+		egress_withdraw(oldest);
+		active_drop(oldest);
+	}
 }
 
 /* ---- busy or idle ---- */
@@ -402,6 +412,9 @@ on_created(void *arg, uint64_t first_seq, const struct err *e)
 		active_drop(s);
 	if (ack->done != NULL)
 		ack->done(ack->arg, ack->session, "", first_seq, e);
+	s = e == NULL ? active_find(ack->en, ack->session) : NULL;
+	if (s != NULL && active_is_idle(s))
+		active_idle(s);
 	free(ack);
 }
 

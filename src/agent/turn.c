@@ -15,6 +15,7 @@
 #define TOOL_NOTED_MAX  64 /* bytes of a name in turn.finished: a model may invent longer ones */
 #define EFFECT_NOTE_MAX 512 /* one item, escaped */
 #define WHY_MAX         (4 * KIB) /* what is wrong with a structured answer, for the model */
+#define PARALLEL_MAX    32 /* calls side by side: a cell runs only so many commands at once */
 #define POLL_MS         5000 /* a command that takes so long is no spinning */
 #define OUTPUT_MAX      (EVENT_BODY_MAX / 8) /* of a structured answer: turn.finished has the text beside it */
 
@@ -462,18 +463,18 @@ write_approval(struct turn *t, size_t i, struct json *j)
 	json_obj_end(j);
 }
 
-/* One side effect alone, or the whole run of read-only calls that starts here. */
+/* One side effect alone, or the read-only calls that start here, as many as may run side by side. */
 static enum turn_state
 start_group(struct turn *t)
 {
-	size_t i = t->at;
+	size_t i = t->at, end = MIN(t->calls_n, t->at + PARALLEL_MAX);
 	bool is_parallel = t->calls[i].is_parallel;
 
 	do {
 		t->calls[i].state = CALL_PREPARES;
 		ask_for(t, DO_PREPARE, i);
 		i++;
-	} while (is_parallel && i < t->calls_n && t->calls[i].is_parallel && t->calls[i].state == CALL_ALLOWED);
+	} while (is_parallel && i < end && t->calls[i].is_parallel && t->calls[i].state == CALL_ALLOWED);
 	return TURN_TOOLS;
 }
 

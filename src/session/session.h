@@ -15,6 +15,7 @@ struct transcript *transcript_new(void) MUST_USE;
 void transcript_free(struct transcript *tr); /* NULL is fine */
 /* A copy for what may come next; it borrows from tr, which must outlive it and not grow meanwhile. */
 struct transcript *transcript_imagine(const struct transcript *tr) MUST_USE;
+size_t transcript_memory(const struct transcript *tr); /* bytes that it takes */
 bool transcript_has_media(const struct transcript *tr); /* some message came with a file */
 /* What the last answer said of its request; false: there was none yet. cost (may be NULL): of that call. */
 bool transcript_last_usage(const struct transcript *tr, struct model_usage *u, int64_t *cost_microusd);

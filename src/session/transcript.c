@@ -76,6 +76,12 @@ transcript_imagine(const struct transcript *tr)
 	return copy;
 }
 
+size_t
+transcript_memory(const struct transcript *tr)
+{
+	return arena_used(tr->a) + tr->cap * sizeof *tr->entries + tr->partial.cap;
+}
+
 bool
 transcript_has_media(const struct transcript *tr)
 {

@@ -302,6 +302,42 @@ class Together(Case):
         self.assertIn(r["session"], p.stderr)
 
 
+class Memory(Case):
+    """What is idle costs little, however many sessions there are and however long they are."""
+
+    def setUp(self):
+        super().setUp()
+        self.env["ITHACA__RUNNER__IDLE_MS"] = "30000"
+
+    def test_sessions_that_only_were_made(self):
+        self.run_json("hello")
+        rpc = self.rpc()
+        made = [rpc.call("session.create", workspace=self.work)["session"] for _ in range(200)]
+        self.assertLessEqual(rpc.call("status.get")["sessions"], 65)
+        r = self.run_json("--session", made[0], "hello")
+        self.assertEqual(r["session"], made[0])
+
+    def test_long_conversations(self):
+        """4 MB a turn: after 18 turns in 6 sessions, not all of them are in memory any more; each is there when it is asked for."""
+        for i in range(120):
+            self.write("big%d" % i, "%d\n" % i + ("y" * 99 + "\n") * 330)
+        reads = ", ".join("{ call: { tool: read, args: { path: big%d } } }" % i for i in range(120))
+        self.script("rules:\n  - when: { step: 0 }\n    answer: [ %s ]\n  - when: { user: \".\" }\n    answer: [ { text: done } ]\n" % reads)
+        sessions = []
+        for _ in range(6):
+            session = self.run_json("go")["session"]
+            for _ in range(2):
+                self.run_json("--session", session, "go")
+            sessions.append(session)
+        done = [e["body"]["state"] for e in self.events(sessions[0]) if e["kind"] == "effect.outcome"]
+        self.assertEqual(done, ["done"] * 360)  # although a cell runs 64 commands at a time
+        loaded = self.rpc().call("status.get")["sessions"]
+        self.assertTrue(2 <= loaded < 6, loaded)
+        self.assertEqual(self.run_json("--session", sessions[0], "go")["text"], "[offline model] done")
+        parts = json.loads(self.ithaca("context", sessions[0], "--json", check=0).stdout)["parts"]
+        self.assertGreaterEqual(len([p for p in parts if p["kind"] == "result"]), 120)
+
+
 class Nul(Case):
     """A NUL is a character like any other where text is for a model, and refused where it would end a name."""
     def setUp(self):

@@ -332,6 +332,36 @@ spin(struct bench *b, const char *args, const char *result, bool *warned)
 	return turn_state(b->t) == TURN_END;
 }
 
+/* An answer may hold more calls than a cell runs at once: the rest waits. */
+static void
+test_many_side_by_side(void **state)
+{
+	struct bench *b = *state;
+	char calls[8192] = CALL("a", "read", "{}"), body[9000];
+
+	start(b, "{}");
+	for (int i = 1; i < 80; i++)
+		strcat(calls, "," CALL("a", "read", "{}"));
+	snprintf(body, sizeof body, CALLS("%s"), calls);
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, body), 0);
+	for (int i = 0; i < 80; i++)
+		admit(b, i, "allow", true);
+	for (int from = 0; from < 80; from += 32) {
+		char result[16];
+		int n = MIN(32, 80 - from);
+
+		assert_int_equal(asks(b, DO_PREPARE), n);
+		for (int i = from; i < from + n; i++)
+			intent(b, i);
+		for (int i = from; i < from + n; i++) {
+			assert_int_equal(turn_state(b->t), TURN_TOOLS);
+			snprintf(result, sizeof result, "%d", i);
+			outcome(b, i, "done", result);
+		}
+	}
+	assert_int_equal(turn_state(b->t), TURN_MODEL);
+}
+
 static void
 test_guard_stops_a_spinning_model(void **state)
 {
@@ -625,7 +655,7 @@ int
 main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = { T(test_answer), T(test_serial_and_parallel), T(test_effect_ids_are_stable),
+	const struct CMUnitTest tests[] = { T(test_answer), T(test_serial_and_parallel), T(test_many_side_by_side), T(test_effect_ids_are_stable),
 		T(test_refused_calls_go_back_to_the_model), T(test_approval), T(test_denied_by_the_user), T(test_step_limit),
 		T(test_token_limit), T(test_cancel_waits_for_what_runs), T(test_cancel_of_a_model_call), T(test_model_failure),
 		T(test_empty_answer_is_a_failure), T(test_guard_stops_a_spinning_model), T(test_guard_sees_oscillation),
