@@ -91,7 +91,7 @@ warm_cell(struct run *r, struct str tool)
 	if (r->is_warmed || registry_find(r->en->parts.registry, tool) == NULL)
 		return;
 	r->is_warmed = true;
-	sandbox_warm(r->env.sandbox, r->env.cell, &r->env.plan);
+	sandbox_warm(r->env.sandbox, r->env.cell, &r->env.plan, r->env.run);
 }
 
 /* Live text. The parser gives whole characters only, so every delta is UTF-8. */

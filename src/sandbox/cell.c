@@ -105,10 +105,10 @@ static void
 begin(struct cell_init *c, struct order *o, int control)
 {
 	struct err e = { 0 };
-	bool has_namespace = o->kind == ORDER_EXEC && c->may_nest;
+	bool has_namespace = o->kind != ORDER_FILE && c->may_nest;
 	int pidfd = -1;
 
-	if (enter_run(c, o->text[o->kind == ORDER_EXEC ? EXEC_TEXT_RUN : FILE_TEXT_RUN], &e) != 0) {
+	if (enter_run(c, o->text[o->kind == ORDER_FILE ? FILE_TEXT_RUN : EXEC_TEXT_RUN], &e) != 0) {
 		report_fail(control, o->id, &e);
 		return;
 	}
@@ -118,6 +118,8 @@ begin(struct cell_init *c, struct order *o, int control)
 		close(c->sock);
 		if (o->kind == ORDER_EXEC)
 			exec_main(c->cell, o, c->ruleset, has_namespace);
+		if (o->kind == ORDER_STANDBY)
+			exec_standby(c->cell, o, c->mem, c->ruleset);
 		file_main(c->cell, o, c->ruleset);
 	}
 	if (pid < 0) {
@@ -163,6 +165,8 @@ cell_main(const struct order *cell, const struct bind *binds, const struct surve
 		if (r == 1) {
 			if (o.kind == ORDER_EXEC && o.fd_n == 4)
 				begin(c, &o, o.fd[3]);
+			else if (o.kind == ORDER_STANDBY && o.fd_n == 1 && c->kind == KIND_FULL)
+				begin(c, &o, o.fd[0]);
 			else if (o.kind == ORDER_FILE && o.fd_n == 3)
 				begin(c, &o, o.fd[2]);
 			order_close_fds(&o);

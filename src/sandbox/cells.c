@@ -94,6 +94,7 @@ cell_dead(struct cell *c)
 	if (c->why.code == 0)
 		err_set(&c->why, ERR_GONE, ERR_TO_LOG, "the cell ended");
 	forward_close(c);
+	standby_drop(&c->standby);
 	watch_close(c->out.watch);
 	c->out.watch = NULL;
 	outbox_fini(&c->out);
@@ -200,12 +201,14 @@ cell_job_ends(struct cell *c)
 	forward_again(c->d);
 	if (c->jobs_n > 0)
 		return;
-	if (c->state == CELL_DEAD)
+	if (c->state == CELL_DEAD) {
 		bury(c);
-	else if (c->is_retired)
+	} else if (c->is_retired) {
 		cell_kill(c);
-	else
+	} else {
 		disk_ends(c);
+		standby_want(c);
+	}
 }
 
 /* ---- what it reports ---- */
@@ -226,6 +229,8 @@ cell_report(struct cell *c, const struct report *r, int *fd)
 			cell_kill(c);
 		else
 			cells_spare(c->d);
+		if (c->jobs_n == 0)
+			standby_want(c);
 		break;
 	case REPORT_FAILED:
 		err_set(&c->why, r->code, ERR_TO_USER, "%s", r->text);
@@ -356,6 +361,7 @@ cell_new(struct shelld *d, struct str key)
 	c->d = d;
 	c->id = ++d->next_cell;
 	c->pidfd = c->sock = -1;
+	standby_init(&c->standby);
 	c->arena = arena_new(256 * KIB);
 	memcpy(c->key, key.p, key.n);
 	c->used_at_ms = loop_now_ms(d->l);

@@ -449,11 +449,11 @@ exec_call_resize(struct exec_call *c, int rows, int columns)
 }
 
 void
-sandbox_warm(struct sandbox *sb, const char *cell, const struct cell_plan *plan)
+sandbox_warm(struct sandbox *sb, const char *cell, const struct cell_plan *plan, const char *run)
 {
 	if (sb->wire == NULL || !sb->is_up || !key_valid(str_of(cell)))
 		return;
-	put_cell(wire_begin(sb->wire, WIRE_SPAWN, wire_next_id(sb->wire)), cell, plan, NULL);
+	put_cell(wire_begin(sb->wire, WIRE_SPAWN, wire_next_id(sb->wire)), cell, plan, run);
 	(void)wire_end(sb->wire, STR(""), -1);
 }
 

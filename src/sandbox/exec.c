@@ -135,6 +135,8 @@ env_split(struct str block)
 /* A command under way, as its init sees it. */
 struct tree {
 	pid_t pid;
+	bool has_namespace;
+	int children; /* without one: see children_open */
 	int terminal; /* our end of its terminal, to ask who is in its foreground; -1: none */
 	int64_t cpu_ms; /* that all of it may use; 0: no limit */
 	bool out_of_cpu;
@@ -235,7 +237,7 @@ wait_namespace(struct tree *t)
 
 /* SIGTERM from shelld asks for the end of the tree. */
 static int
-wait_subreaper(const struct tree *t, int children)
+wait_subreaper(const struct tree *t)
 {
 	int status = 0, st;
 	for (;;) {
@@ -243,7 +245,7 @@ wait_subreaper(const struct tree *t, int children)
 		siginfo_t info = { 0 };
 		while ((got = waitpid(-1, &st, WNOHANG | __WALL)) > 0) {
 			if (got == t->pid) {
-				children_kill(children);
+				children_kill(t->children);
 				return st;
 			}
 		}
@@ -253,7 +255,7 @@ wait_subreaper(const struct tree *t, int children)
 		} else if (signal == SIGTERM) {
 			kill(t->pid, SIGKILL);
 			waitpid(t->pid, &status, __WALL);
-			children_kill(children);
+			children_kill(t->children);
 			return status;
 		}
 	}
@@ -269,21 +271,14 @@ proc_on_host(struct err *e)
 	return 0;
 }
 
+/* Takes everything away; what is left depends on the command. */
 static int
-prepare(const struct order *cell, const struct order *o, int ruleset, bool has_namespace, struct err *e)
+prepare(const struct order *cell, int ruleset, bool has_namespace, struct err *e)
 {
 	enum cell_kind kind = (enum cell_kind)cell->num[CELL_NUM_KIND];
 	if (has_namespace && (kind == KIND_FULL ? root_proc(true, e) : proc_on_host(e)) != 0)
 		return e->code;
-	limits_set(cell, o->num[EXEC_NUM_DATA], o->num[EXEC_NUM_PROCESSES], o->num[EXEC_NUM_CPU_MS],
-		o->num[EXEC_NUM_FILES]);
-	if (confine_self(kind, false, ruleset, e) != 0)
-		return e->code;
-	if (chdir(o->text[EXEC_TEXT_CWD].p) != 0) {
-		err_errno(e, errno, ERR_TO_MODEL, "working directory %s", o->text[EXEC_TEXT_CWD].p);
-		return e->code;
-	}
-	return 0;
+	return confine_self(kind, false, ruleset, e);
 }
 
 static void
@@ -373,37 +368,77 @@ report_end(int control, const struct order *o, const struct tree *t, int status)
 	report_send(control, &r, -1);
 }
 
+static void NORETURN
+fail(const struct order *o, int control, const struct err *e)
+{
+	report_fail(control, o->id, e);
+	_exit(1);
+}
+
+/* In an init that is confined; c has the descriptors. */
+static void NORETURN
+run(const struct order *cell, const struct order *o, struct command *c, struct tree *t, int control)
+{
+	struct err e = { 0 };
+	volatile int failed = 0;
+
+	c->env = env_split(o->text[EXEC_TEXT_ENV]);
+	sigemptyset(&c->no_signals);
+	limits_set(cell, o->num[EXEC_NUM_DATA], o->num[EXEC_NUM_PROCESSES], o->num[EXEC_NUM_CPU_MS],
+		o->num[EXEC_NUM_FILES]);
+	if (chdir(o->text[EXEC_TEXT_CWD].p) != 0) {
+		err_errno(&e, errno, ERR_TO_MODEL, "working directory %s", o->text[EXEC_TEXT_CWD].p);
+		fail(o, control, &e);
+	}
+	choose_program(o, c);
+	t->pid = command_start(c, &failed);
+	if (t->pid < 0 || failed != 0) {
+		err_errno(&e, t->pid < 0 ? errno : failed, ERR_TO_MODEL,
+			"cannot start /bin/sh in the cell");
+		fail(o, control, &e);
+	}
+	for (int i = 0; i < 3; i++)
+		close(o->fd[i]);
+	if (c->has_terminal)
+		close(c->out);
+	report_end(control, o, t, t->has_namespace ? wait_namespace(t) : wait_subreaper(t));
+	_exit(0);
+}
+
 void
 exec_main(const struct order *cell, const struct order *o, int ruleset, bool has_namespace)
 {
 	struct err e = { 0 };
-	volatile int failed = 0;
 	int control = o->fd[3];
-	struct tree t = { .terminal = -1, .cpu_ms = has_namespace ? o->num[EXEC_NUM_CPU_MS] : 0 };
-	struct command c = { .env = env_split(o->text[EXEC_TEXT_ENV]), .in = o->fd[0], .out = o->fd[1], .err = o->fd[2] };
+	struct tree t = { .terminal = -1, .has_namespace = has_namespace, .cpu_ms = has_namespace ? o->num[EXEC_NUM_CPU_MS] : 0 };
+	struct command c = { .in = o->fd[0], .out = o->fd[1], .err = o->fd[2] };
 
-	int children = has_namespace ? -1 : children_open(); /* before Landlock hides /proc */
+	t.children = has_namespace ? -1 : children_open(); /* before Landlock hides /proc */
 	prepare_signals(has_namespace, &t.waited);
-	sigemptyset(&c.no_signals);
 	prctl(PR_SET_NAME, "ithaca-exec", 0, 0, 0);
 	if ((o->num[EXEC_NUM_ROWS] > 0 && open_terminal(o, &c, &t.terminal, &e) != 0) ||
-		prepare(cell, o, ruleset, has_namespace, &e) != 0) {
-		report_fail(control, o->id, &e);
-		_exit(1);
-	}
-	choose_program(o, &c);
-	t.pid = command_start(&c, &failed);
-	if (t.pid < 0 || failed != 0) {
-		err_errno(&e, t.pid < 0 ? errno : failed, ERR_TO_MODEL, "cannot start /bin/sh in the cell");
-		report_fail(control, o->id, &e);
-		_exit(1);
-	}
-	for (int i = 0; i < 3; i++)
-		close(o->fd[i]);
-	if (c.has_terminal)
-		close(c.out);
-	report_end(control, o, &t, has_namespace ? wait_namespace(&t) : wait_subreaper(&t, children));
-	_exit(0);
+		prepare(cell, ruleset, has_namespace, &e) != 0)
+		fail(o, control, &e);
+	run(cell, o, &c, &t, control);
+}
+
+void
+exec_standby(const struct order *cell, struct order *o, char *mem, int ruleset)
+{
+	struct err e = { 0 };
+	int control = o->fd[0];
+	struct tree t = { .terminal = -1, .has_namespace = true, .children = -1 };
+
+	prepare_signals(true, &t.waited);
+	prctl(PR_SET_NAME, "ithaca-exec", 0, 0, 0);
+	if (prepare(cell, ruleset, true, &e) != 0)
+		fail(o, control, &e);
+	report_send(control, &(struct report){ .kind = REPORT_READY, .id = o->id }, -1);
+	if (order_recv(control, mem, o) != 1 || o->kind != ORDER_EXEC || o->fd_n != 3)
+		_exit(0); /* not needed any more */
+	t.cpu_ms = o->num[EXEC_NUM_CPU_MS];
+	struct command c = { .in = o->fd[0], .out = o->fd[1], .err = o->fd[2] };
+	run(cell, o, &c, &t, control);
 }
 
 static int

@@ -28,6 +28,8 @@
 #define RUNS_KEPT        16u /* directories of runs of one cell; the oldest go */
 #define RUN_DEFAULT      "main"
 #define CACHE_NAME       ".cache" /* in the home: where cache/ of the state directory is mounted */
+#define STANDBYS_MAX     8u /* exec inits that wait for a command, in all cells; those of the cells used last */
+#define STANDBY_MS       60000 /* after the last use of its cell one goes */
 #define SHELLS_MAX       8u /* persistent shells in one cell */
 #define WAITERS_MAX      256u /* requests that wait for the same end */
 #define TERMINAL_MAX     10000 /* rows, and columns */
@@ -58,7 +60,7 @@ bool key_valid(struct str s); /* of a cell or an effect: letters, digits, '-', '
 
 /* ---- orders: shelld to the zygote and to a cell init; reports: back. Packets of a SOCK_SEQPACKET pair. ---- */
 
-enum order_kind { ORDER_CELL = 1, ORDER_SPARE, ORDER_EXEC, ORDER_FILE, ORDER_KIND_END };
+enum order_kind { ORDER_CELL = 1, ORDER_SPARE, ORDER_STANDBY, ORDER_EXEC, ORDER_FILE, ORDER_KIND_END };
 
 /* What is around a command. */
 enum cell_kind {
@@ -75,7 +77,9 @@ enum { CELL_NUM_KIND, CELL_NUM_ACCESS, CELL_NUM_UID, CELL_NUM_GID, CELL_NUM_CGRO
 enum { BIND_SHARED, BIND_SCRATCH, BIND_APP, BIND_HOME, BIND_CACHE /* in the home: after it */, BIND_WORK,
 	BIND_TMP /* where a cell has no memory of its own mounted there */, BIND_COUNT };
 enum { CELL_TEXT_HIDE = BIND_COUNT /* NUL-terminated entries: a digit of enum BIND_*, then a path below it */ };
-/* ORDER_EXEC: fds: stdin, stdout, stderr, control. Numbers: for RLIMIT_DATA and RLIMIT_NPROC (0: a cgroup does it). */
+/* ORDER_STANDBY, to a cell init: an exec init that waits on control, its one descriptor, for an ORDER_EXEC without control. Of
+ * its texts EXEC_TEXT_RUN counts.
+ * ORDER_EXEC: fds: stdin, stdout, stderr, control. Numbers: for RLIMIT_DATA and RLIMIT_NPROC (0: a cgroup does it). */
 enum { EXEC_TEXT_COMMAND, EXEC_TEXT_CWD, EXEC_TEXT_ENV, EXEC_TEXT_RUN };
 enum { EXEC_NUM_DATA, EXEC_NUM_PROCESSES, EXEC_NUM_ROWS /* 0: no terminal */, EXEC_NUM_COLUMNS, EXEC_NUM_CPU_MS, EXEC_NUM_FILES,
 	EXEC_NUM_SHELL /* a persistent shell: reads from standard input, has the terminal beside it */ };
@@ -108,7 +112,7 @@ void order_close_fds(struct order *o);
 enum report_kind {
 	REPORT_STARTED = 1, /* zygote: cell init, or the spare for it, exists; id, pid, descriptor: pidfd */
 	REPORT_READY, /* cell init: takes orders; descriptor, if the order asked for one: the socket that listens as the
-		       * cell's proxy; spare: takes ORDER_CELL */
+		       * cell's proxy; spare: takes ORDER_CELL; exec init that stands by: takes ORDER_EXEC */
 	REPORT_BEGUN, /* on a control socket: the exec init exists; descriptor: pidfd; status: 1 when it is pid 1 of a
 		       * namespace, so that SIGKILL to it kills the tree */
 	REPORT_TERMINAL, /* exec init: the other end of its command's terminal is the descriptor */
@@ -198,6 +202,8 @@ int children_open(void); /* the list of the caller's children, for children_kill
 /* SIGKILL to all descendants, one generation after the other, and reaps them. The caller is a subreaper. */
 void children_kill(int children);
 void exec_main(const struct order *cell, const struct order *o, int ruleset, bool has_namespace) NORETURN;
+/* The same with everything done ahead that needs no command: o is an ORDER_STANDBY, mem has ORDER_MAX bytes. */
+void exec_standby(const struct order *cell, struct order *o, char *mem, int ruleset) NORETURN;
 void terminal_plain(int fd); /* no echo, nothing added to output; the interrupt key works */
 void file_main(const struct order *cell, const struct order *o, int ruleset) NORETURN;
 

@@ -478,10 +478,10 @@ open_control(struct job *j, struct order *o, struct err *e)
 static int
 open_ends(struct job *j, struct order *o, bool wants_input, struct err *e)
 {
-	int in[2], out[2], err[2], control[2];
+	int in[2], out[2], err[2];
 
 	if (j->has_terminal)
-		return open_control(j, o, e);
+		return 0;
 	if (wants_input ? pipe2(in, O_CLOEXEC) != 0 : (in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
 		return err_errno(e, errno, ERR_TO_LOG, "exec: standard input");
 	o->fd[o->fd_n++] = in[0];
@@ -494,11 +494,6 @@ open_ends(struct job *j, struct order *o, bool wants_input, struct err *e)
 		return err_errno(e, errno, ERR_TO_LOG, "exec: pipe");
 	o->fd[o->fd_n++] = err[1];
 	j->out[1].fd = err[0];
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) != 0)
-		return err_errno(e, errno, ERR_TO_LOG, "exec: socketpair");
-	o->fd[o->fd_n++] = control[1];
-	j->control = control[0];
-	fd_set_nonblock(j->control);
 	fd_set_nonblock(j->out[0].fd);
 	fd_set_nonblock(j->out[1].fd);
 	if (j->in >= 0)
@@ -516,6 +511,24 @@ watch_ends(struct job *j, int64_t timeout_ms)
 	if (j->in >= 0)
 		j->in_watch = watch_start(l, j->in, 0, on_input, j);
 	j->timeout = timer_start(l, timeout_ms, on_timeout, j);
+}
+
+/* To the init that stands by, or to the cell init, which makes one. */
+static int
+post(struct job *j, struct order *o, struct err *e)
+{
+	if (!j->has_terminal && standby_send(j->cell, o, &j->control, &j->pidfd)) {
+		j->state = JOB_RUNNING;
+		j->has_namespace = true;
+		order_close_fds(o);
+		return 0;
+	}
+	if (open_control(j, o, e) != 0) {
+		spool_forget(&j->d->spool, j->effect);
+		return e->code;
+	}
+	cell_post(j->cell, o);
+	return 0;
 }
 
 /* The job has no init of its own: the shell of that name does everything. */
@@ -588,9 +601,11 @@ job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct 
 		o.num[EXEC_NUM_COLUMNS] = a->columns;
 		o.num[EXEC_NUM_CPU_MS] = c->plan.cpu_ms;
 		o.num[EXEC_NUM_FILES] = c->plan.open_files;
+		r = post(j, &o, e);
+	}
+	if (r == 0) {
 		cell_job_begins(c);
 		watch_ends(j, a->timeout_ms);
-		cell_post(c, &o);
 		*out = j;
 	} else {
 		order_close_fds(&o);

@@ -152,8 +152,9 @@ void exec_call_resize(struct exec_call *c, int rows, int columns);
 const char *exec_signal_name(int signal);
 int exec_signal_parse(struct str name);
 
-/* Makes the cell ahead of its first use, while the model still thinks. No answer: a failure shows at the first use. */
-void sandbox_warm(struct sandbox *sb, const char *cell, const struct cell_plan *plan);
+/* Makes the cell ahead of its first use, while the model still thinks, and what a command of that run (NULL: nothing is known)
+ * will need. No answer: a failure shows at the first use. */
+void sandbox_warm(struct sandbox *sb, const char *cell, const struct cell_plan *plan, const char *run);
 
 /* ---- requests with one answer ---- */
 

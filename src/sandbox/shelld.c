@@ -228,6 +228,12 @@ on_spawn(struct shelld *d, const struct wire_msg *m, struct err *e)
 	struct cell *c;
 	if (cell_get(d, node_str(m->head, "cell", STR("")), node_get(m->head, "plan"), &c, e) != 0)
 		return e->code;
+	if (node_get(m->head, "run") != NULL) {
+		struct str run;
+		if (cell_run(c, m->head, &run, e) != 0)
+			return e->code;
+		standby_want(c);
+	}
 	if (c->state == CELL_READY) {
 		wire_begin(d->runtime, WIRE_SPAWNED, m->id);
 		return wire_end(d->runtime, STR(""), -1);
@@ -449,6 +455,28 @@ read_ceiling(struct shelld *d, const struct node *n, struct err *e)
 	hide(d, run_dir);
 	hide(d, spool_dir);
 	return 0;
+}
+
+/* In a pass of its own, after what the last one had to say has left. */
+static void
+on_quiet(void *arg)
+{
+	struct shelld *d = arg;
+
+	spool_prepare(&d->spool);
+	if (standbys_tend(d))
+		timer_again(d->quiet, STANDBY_MS);
+}
+
+void
+shelld_quiet(struct shelld *d)
+{
+	if (d->is_stopping)
+		return;
+	if (d->quiet == NULL)
+		d->quiet = timer_start(d->l, 0, on_quiet, d);
+	else
+		timer_again(d->quiet, 0);
 }
 
 /* A shelld that was killed leaves groups whose cells are still ending when we begin. */

@@ -94,7 +94,7 @@ struct shelld {
 	size_t forwards_n; /* of all cells */
 	bool is_short; /* a connection waits because there are too few descriptors */
 	uint32_t next_cell;
-	struct timer *orphan, *stop_timer, *adopt_timer, *sweep;
+	struct timer *orphan, *stop_timer, *adopt_timer, *sweep, *quiet;
 	int status; /* to exit with */
 	char chunk[SHELLD_CHUNK]; /* for one read or write at a time */
 };
@@ -102,6 +102,13 @@ struct shelld {
 /* ---- cells (cells.c) ---- */
 
 enum cell_state { CELL_MAKING, CELL_READY, CELL_DEAD };
+
+/* An exec init that waits for a command. */
+struct standby {
+	int control, pidfd; /* -1: there is none */
+	bool is_ready, is_wanted; /* one is to be made when it is quiet */
+	char run[CELL_KEY_MAX + 1]; /* whose directory it has as /run/work */
+};
 
 struct cell {
 	struct shelld *d;
@@ -135,6 +142,7 @@ struct cell {
 	gid_t gid;
 	char run[CELL_KEY_MAX + 1]; /* the last one that it was asked for */
 	struct disk disks[DISK_COUNT];
+	struct standby standby;
 };
 
 void cells_probe(struct shelld *d); /* starts the self-test; shelld_facts follows */
@@ -157,6 +165,17 @@ void cells_waiters_drop(struct shelld *d);
 int cell_env(const struct cell *c, struct str additions, struct buf *out, struct err *e) MUST_USE;
 /* The working directory as a command of this cell must see it. */
 const char *cell_cwd(const struct cell *c, struct arena *a, struct str cwd);
+
+/* ---- exec inits made ahead (standby.c) ---- */
+
+void standby_init(struct standby *s);
+void standby_drop(struct standby *s);
+void standby_want(struct cell *c); /* the cell was used, or will be soon */
+/* Gives the order, which has no control, to the one that waits for that run. True: *control and
+ * *pidfd are its. */
+bool standby_send(struct cell *c, const struct order *o, int *control, int *pidfd);
+/* Makes those that are wanted and ends those that are not. True: there are some. */
+bool standbys_tend(struct shelld *d);
 
 /* ---- the root of trouble: paths of a plan (paths.c) ---- */
 
@@ -205,6 +224,7 @@ void shelld_hello(struct shelld *d); /* if it is due */
 /* Whether there are descriptors for one more command, file operation, cell or connection, and all that it will need later: what
  * was begun must never lose the one by which it is ended. ERR_BUSY */
 int shelld_room(const struct shelld *d, struct err *e) MUST_USE;
+void shelld_quiet(struct shelld *d); /* soon, when nobody waits: get ready for the next command */
 void shelld_progress(struct shelld *d); /* something ended: a stop may be complete */
 /* How it is reached: by the link runner_fd; or, when that is -1, by whoever has the token and connects to listen_fd. */
 struct shelld_links {

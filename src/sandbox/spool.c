@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * What shelld keeps of commands, by effect id, in one directory: EFFECT.begun is made before the command starts,
- * EFFECT.out gets its output, EFFECT.status is put in place at the end; CELL.cell lists what belongs to a cell. The
- * files are not synced: they serve a runtime that comes back, and after a crash of the machine anything that began
- * before it is unknown, which the boot id and the time in an effect id tell. Invariant: begun exists before anything runs. */
+ * What shelld keeps of commands, by effect id, in one directory: EFFECT.begun is made before the
+ * command starts, EFFECT.out gets its output, and at the end begun gets the status as its last line
+ * and becomes EFFECT.status; CELL.cell lists what belongs to a cell. The files are not synced: they
+ * serve a runtime that comes back, and after a crash of the machine anything that began before it
+ * is unknown, which the boot id and the time in an effect id tell. A file is made ahead, without a
+ * name, because that is the slow part. Invariant: begun exists before anything runs. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -43,13 +45,64 @@ spool_open(struct spool *s, const char *dir, struct err *e)
 	clock_gettime(CLOCK_BOOTTIME, &up);
 	s->boot_at_ms = clock_wall_ms() - (int64_t)up.tv_sec * 1000;
 	s->dir = fd;
+	for (size_t i = 0; i < SPOOL_BLANKS; i++)
+		s->blanks[i] = -1;
 	return 0;
 }
 
 void
 spool_close(struct spool *s)
 {
+	for (size_t i = 0; i < SPOOL_BLANKS; i++) {
+		if (s->blanks[i] >= 0)
+			close(s->blanks[i]);
+	}
 	close(s->dir);
+}
+
+/* Room for the status: what began can say how it ended even when the disk is full by then. */
+static int
+reserve_end(int fd)
+{
+	return fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, STATUS_TEXT_MAX) == 0 || errno == EOPNOTSUPP
+		       ? 0
+		       : -1;
+}
+
+void
+spool_prepare(struct spool *s)
+{
+	for (size_t i = 0; i < SPOOL_BLANKS; i++) {
+		int fd = s->blanks[i] >= 0
+				 ? -1
+				 : openat(s->dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+		if (fd >= 0 && reserve_end(fd) != 0)
+			close(fd);
+		else if (fd >= 0)
+			s->blanks[i] = fd;
+	}
+}
+
+/* A blank file that got that name; -1 with errno EEXIST: there is one already; or ENOENT: there is
+ * no blank. Not every file system has files without a name. */
+static int
+name_blank(struct spool *s, const char *name)
+{
+	char self[40];
+	size_t i = 0;
+
+	while (i < SPOOL_BLANKS && s->blanks[i] < 0)
+		i++;
+	if (i < SPOOL_BLANKS) {
+		snprintf(self, sizeof(self), "/proc/self/fd/%d", s->blanks[i]);
+		if (linkat(AT_FDCWD, self, s->dir, name, AT_SYMLINK_FOLLOW) == 0)
+			return take_fd(&s->blanks[i]);
+		if (errno == EEXIST)
+			return -1;
+	}
+	errno = ENOENT;
+	return -1;
 }
 
 /* Files of a private directory that only shelld writes; O_NOFOLLOW all the same. */
@@ -76,28 +129,46 @@ spool_cell(const struct spool *s, const char *cell, const char *state)
 	cell_note(s, cell, state); /* a line with '/' */
 }
 
-/* Room for the status: what began can say how it ended even when the disk is full by then. */
-static int
-reserve_end(const struct spool *s, const char *effect)
+static bool
+has_file(const struct spool *s, const char *effect, const char *suffix)
 {
-	AUTO_CLOSE int fd = spool_file(s, effect, "tmp", O_WRONLY | O_CREAT | O_TRUNC);
+	char name[NAME_SIZE];
+	return faccessat(s->dir, file_name(name, effect, suffix), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
 
-	if (fd < 0)
+/* A new file, for reading and writing; -1 with errno. */
+static int
+spool_new(struct spool *s, const char *key, const char *suffix)
+{
+	char name[NAME_SIZE];
+	int fd = name_blank(s, file_name(name, key, suffix));
+
+	if (fd >= 0 || errno == EEXIST)
+		return fd;
+	fd = spool_file(s, key, suffix, O_RDWR | O_CREAT | O_EXCL);
+	if (fd >= 0 && reserve_end(fd) != 0) {
+		int saved = errno;
+		close(fd);
+		unlinkat(s->dir, name, 0);
+		errno = saved;
 		return -1;
-	return fallocate(fd, 0, 0, STATUS_TEXT_MAX) == 0 || errno == EOPNOTSUPP ? 0 : -1;
+	}
+	return fd;
 }
 
 int
-spool_begin(const struct spool *s, const char *effect, const char *cell, struct err *e)
+spool_begin(struct spool *s, const char *effect, const char *cell, struct err *e)
 {
 	char text[256];
-	int n = snprintf(text, sizeof(text), "{\"boot\":\"%s\",\"at_ms\":%lld,\"cell\":\"%s\"}\n", s->boot,
-		(long long)clock_wall_ms(), cell);
-	AUTO_CLOSE int fd = spool_file(s, effect, "begun", O_WRONLY | O_CREAT | O_EXCL);
+	int n = snprintf(text, sizeof(text), "{\"boot\":\"%s\",\"at_ms\":%lld,\"cell\":\"%s\"}\n",
+		s->boot, (long long)clock_wall_ms(), cell);
 
+	if (has_file(s, effect, "status"))
+		return err_set(e, ERR_EXISTS, ERR_TO_LOG, "effect %s ended before", effect);
+	AUTO_CLOSE int fd = spool_new(s, effect, "begun");
 	if (fd < 0 && errno == EEXIST)
 		return err_set(e, ERR_EXISTS, ERR_TO_LOG, "effect %s began before", effect);
-	if (fd < 0 || fd_write_all(fd, text, (size_t)n) != 0 || reserve_end(s, effect) != 0) {
+	if (fd < 0 || fd_write_all(fd, text, (size_t)n) != 0) {
 		err_errno(e, errno, ERR_TO_USER, "cannot note that effect %s begins", effect);
 		if (fd >= 0)
 			spool_forget(s, effect);
@@ -108,9 +179,13 @@ spool_begin(const struct spool *s, const char *effect, const char *cell, struct 
 }
 
 int
-spool_out(const struct spool *s, const char *effect, bool is_new)
+spool_out(struct spool *s, const char *effect, bool is_new)
 {
-	return spool_file(s, effect, "out", is_new ? O_RDWR | O_CREAT | O_TRUNC : O_RDONLY);
+	int fd = is_new ? spool_new(s, effect, "out") : spool_file(s, effect, "out", O_RDONLY);
+
+	/* Of an effect whose begin failed half-way before. */
+	return fd < 0 && is_new && errno == EEXIST ? spool_file(s, effect, "out", O_RDWR | O_TRUNC)
+						   : fd;
 }
 
 int
@@ -118,26 +193,20 @@ spool_end(const struct spool *s, const char *effect, const struct exec_status *s
 {
 	struct buf b;
 	struct json j;
-	char name[NAME_SIZE], tmp[NAME_SIZE];
+	char name[NAME_SIZE], begun[NAME_SIZE];
 
 	buf_init(&b, STATUS_TEXT_MAX);
 	json_init(&j, &b);
 	json_obj(&j);
 	status_write(&j, st);
 	json_obj_end(&j);
-	AUTO_CLOSE int fd = spool_file(s, effect, "tmp", O_WRONLY | O_CREAT);
-	int r = fd < 0 || fd_write_all(fd, b.p, b.n) != 0 ? -1 : ftruncate(fd, (off_t)b.n);
+	AUTO_CLOSE int fd = spool_file(s, effect, "begun", O_WRONLY | O_APPEND);
+	int r = fd < 0 ? -1 : fd_write_all(fd, b.p, b.n);
 	if (r == 0)
-		r = renameat(s->dir, file_name(tmp, effect, "tmp"), s->dir, file_name(name, effect, "status"));
+		r = renameat(s->dir, file_name(begun, effect, "begun"), s->dir,
+			file_name(name, effect, "status"));
 	buf_fini(&b);
 	return r;
-}
-
-static bool
-has_file(const struct spool *s, const char *effect, const char *suffix)
-{
-	char name[NAME_SIZE];
-	return faccessat(s->dir, file_name(name, effect, suffix), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 static int
@@ -166,8 +235,11 @@ status_load(const struct spool *s, const char *effect, struct exec_status *st)
 	buf_init(&b, STATUS_TEXT_MAX + 4096);
 	struct arena *a = arena_new(64 * KIB);
 	int r = read_whole(s, effect, "status", &b);
+	struct str rest = buf_str(&b), last = { 0 };
+	while (str_next(&rest, '\n', &last)) {
+	}
 	if (r == 0)
-		r = json_parse(a, buf_str(&b), &n, NULL);
+		r = json_parse(a, last, &n, NULL);
 	if (r == 0)
 		r = status_read(n, st);
 	arena_free(a);
@@ -178,7 +250,7 @@ status_load(const struct spool *s, const char *effect, struct exec_status *st)
 bool
 spool_has_begun(const struct spool *s, const char *effect)
 {
-	return has_file(s, effect, "begun");
+	return has_file(s, effect, "begun") || has_file(s, effect, "status");
 }
 
 bool
@@ -191,8 +263,12 @@ spool_is_of(const struct spool *s, const char *effect, struct str cell)
 		return true;
 	buf_init(&b, STATUS_TEXT_MAX + 4096);
 	struct arena *a = arena_new(64 * KIB);
-	bool is_of = read_whole(s, effect, "begun", &b) == 0 && json_parse(a, buf_str(&b), &n, NULL) == 0 &&
-		cell.n > 0 && str_eq(node_str(n, "cell", STR("")), cell);
+	bool was_read =
+		read_whole(s, effect, "begun", &b) == 0 || read_whole(s, effect, "status", &b) == 0;
+	struct str rest = buf_str(&b), first = { 0 };
+	(void)str_next(&rest, '\n', &first);
+	bool is_of = was_read && json_parse(a, first, &n, NULL) == 0 && cell.n > 0 &&
+		     str_eq(node_str(n, "cell", STR("")), cell);
 	arena_free(a);
 	buf_fini(&b);
 	return is_of;
@@ -220,7 +296,8 @@ spool_find(const struct spool *s, const char *effect, struct exec_status *st)
 void
 spool_forget(const struct spool *s, const char *effect)
 {
-	static const char *const suffixes[] = { "out", "status", "tmp", "begun" }; /* begun last: it says that the rest may be */
+	static const char *const suffixes[] = { "out", "status",
+		"begun" }; /* begun last: it says that the rest may be */
 	char name[NAME_SIZE];
 	for (size_t i = 0; i < ARRAY_LEN(suffixes); i++)
 		unlinkat(s->dir, file_name(name, effect, suffixes[i]), 0);

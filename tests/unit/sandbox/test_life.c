@@ -436,7 +436,7 @@ static void
 test_warm(void **state)
 {
 	struct rig *r = *state;
-	sandbox_warm(r->sb, "cell-1", &r->plan);
+	sandbox_warm(r->sb, "cell-1", &r->plan, NULL);
 	expect(r, "echo warm", "warm\n");
 }
 

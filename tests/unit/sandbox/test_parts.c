@@ -226,7 +226,31 @@ test_spool(void **state)
 	assert_int_equal(spool_cell_read(&s, "c1", note_line, &l), 0);
 	assert_string_equal(l.text, "state /state/c1;effect e1;");
 
-	/* A status that a crash cut short is no status. */
+	assert_int_equal(spool_begin(&s, "e1", "c1", &e), ERR_EXISTS); /* also when it is over */
+	assert_true(spool_is_of(&s, "e1", STR("c1")));
+	assert_false(spool_is_of(&s, "e1", STR("c2")));
+
+	/* The same with files that were made ahead, which have a name only once they are used. */
+	spool_prepare(&s);
+	spool_prepare(&s);
+	assert_int_equal(spool_begin(&s, "b1", "c1", &e), 0);
+	assert_int_equal(spool_begin(&s, "b1", "c1", &e), ERR_EXISTS);
+	AUTO_CLOSE int out = spool_out(&s, "b1", true), again = spool_out(&s, "b1", true);
+	assert_true(out >= 0 && again >= 0);
+	assert_int_equal(write(out, "text", 4), 4);
+	spool_find(&s, "b1", &st);
+	assert_int_equal(st.state, EXEC_UNKNOWN);
+	assert_int_equal(spool_end(&s, "b1", &done), 0);
+	spool_find(&s, "b1", &st);
+	assert_int_equal(st.state, EXEC_DONE);
+	assert_true(spool_is_of(&s, "b1", STR("c1")));
+	spool_prepare(&s);
+	snprintf(path, sizeof(path), "%s/b2.begun", dir);
+	assert_int_equal(symlink("/tmp/ithaca-elsewhere", path), 0);
+	assert_int_equal(spool_begin(&s, "b2", "c1", &e), ERR_EXISTS);
+	assert_int_equal(spool_begin(&s, "b3", "c1", &e), 0); /* with the file that b2 did not take */
+
+	/* A status that a crash cut short is no status; nor is a begin that has one and not its name. */
 	assert_int_equal(spool_begin(&s, "e2", "c1", &e), 0);
 	snprintf(path, sizeof(path), "%s/e2.status", dir);
 	assert_int_equal(file_write(path, STR("{\"state\":\"do"), 0600, &e), 0);
