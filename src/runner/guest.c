@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct guest {
@@ -26,6 +27,8 @@ struct guest {
 	int link, rc;
 	bool is_busy;
 	int links; /* under way */
+	struct watch *ends[2]; /* of processes that it does not outlive */
+	int pidfds[2];
 	atomic_bool is_cancelled;
 };
 
@@ -34,7 +37,7 @@ guest_new(struct runner *r, guest_fn fn, void *arg)
 {
 	struct guest *g = xcalloc(1, sizeof *g);
 
-	*g = (struct guest){ .r = r, .fn = fn, .arg = arg, .link = -1 };
+	*g = (struct guest){ .r = r, .fn = fn, .arg = arg, .link = -1, .pidfds = { -1, -1 } };
 	return g;
 }
 
@@ -106,6 +109,46 @@ fill_spec(struct guest *g)
 		add_mount(g, node_at(more, i)->s.p);
 }
 
+/* ---- its processes ---- */
+
+static void
+unwatch(struct guest *g)
+{
+	for (size_t i = 0; i < ARRAY_LEN(g->ends); i++) {
+		watch_close(take_ptr(&g->ends[i]));
+		if (g->pidfds[i] >= 0)
+			close(g->pidfds[i]);
+		g->pidfds[i] = -1;
+	}
+}
+
+static void
+end_run(struct guest *g)
+{
+	unwatch(g);
+	if (g->run.tier != NULL)
+		g->run.tier->stop(&g->run);
+}
+
+/* A machine without its directories would wait for them for ever; its link tells when it is gone. */
+static void
+on_process_end(void *arg, int events)
+{
+	end_run(arg);
+}
+
+static void
+watch_processes(struct guest *g)
+{
+	const pid_t pids[ARRAY_LEN(g->ends)] = { g->run.machine, g->run.share };
+
+	for (size_t i = 0; i < ARRAY_LEN(pids); i++) {
+		g->pidfds[i] = pids[i] > 0 ? (int)syscall(SYS_pidfd_open, pids[i], 0) : -1;
+		if (g->pidfds[i] >= 0)
+			g->ends[i] = watch_start(g->r->loop, g->pidfds[i], LOOP_READ, on_process_end, g);
+	}
+}
+
 /* ---- the start ---- */
 
 static void
@@ -132,14 +175,15 @@ on_done(void *arg)
 	g->link = -1;
 	arena_free(g->a);
 	g->a = NULL;
+	if (g->rc == 0)
+		watch_processes(g);
 	g->fn(g->arg, link, g->rc == 0 ? NULL : &g->why.e);
 }
 
 void
 guest_start(struct guest *g, const char *tier)
 {
-	if (g->run.tier != NULL) /* of the start before it: what of it is left ends first */
-		g->run.tier->stop(&g->run);
+	end_run(g); /* of the start before it: what of it is left ends first */
 	g->tier = tier_find(tier);
 	g->is_busy = true;
 	atomic_store(&g->is_cancelled, false);
@@ -212,7 +256,6 @@ guest_free(struct guest *g)
 {
 	if (g == NULL)
 		return;
-	if (g->run.tier != NULL)
-		g->run.tier->stop(&g->run);
+	end_run(g);
 	free(g);
 }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -37,6 +38,7 @@
 
 /* The descriptors that QEMU is given, in the order of spawn. */
 enum { FD_MONITOR = 3, FD_MEMORY, FD_BOOT };
+#define GIVEN_MAX 3
 
 struct machine {
 	struct vm_try *t;
@@ -92,8 +94,7 @@ write_share(const struct tier_spec *s, const char *path, struct err *e)
 
 /* ---- processes ---- */
 
-/* given: descriptors that become 3 and up, in this order, and are closed here; what the program
- * says goes to log. */
+/* given: descriptors that become 3 and up, in this order; what the program says goes to log. */
 static int
 spawn(const char *const *argv, const char *log, const int *given, int given_n, pid_t *pid,
 	struct err *e)
@@ -102,15 +103,18 @@ spawn(const char *const *argv, const char *log, const int *given, int given_n, p
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t attr;
 	sigset_t none, all;
+	int high[GIVEN_MAX], rc = 0;
 
 	sigemptyset(&none);
 	sigfillset(&all);
+	for (int i = 0; i < given_n; i++) /* out of the way of the numbers that they get */
+		high[i] = fcntl(given[i], F_DUPFD_CLOEXEC, 3 + GIVEN_MAX);
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_addopen(&fa, 1, log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	posix_spawn_file_actions_adddup2(&fa, 1, 2);
 	for (int i = 0; i < given_n; i++)
-		posix_spawn_file_actions_adddup2(&fa, given[i], 3 + i);
+		posix_spawn_file_actions_adddup2(&fa, high[i], 3 + i);
 	posix_spawn_file_actions_addclosefrom_np(&fa, 3 + given_n);
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setsigmask(&attr, &none);
@@ -118,9 +122,13 @@ spawn(const char *const *argv, const char *log, const int *given, int given_n, p
 	posix_spawnattr_setpgroup(&attr, 0); /* keys of a terminal are not for it */
 	posix_spawnattr_setflags(
 		&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-	int rc = posix_spawn(pid, argv[0], &fa, &attr, (char *const *)(uintptr_t)argv, env);
+	rc = posix_spawn(pid, argv[0], &fa, &attr, (char *const *)(uintptr_t)argv, env);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&fa);
+	for (int i = 0; i < given_n; i++) {
+		if (high[i] >= 0)
+			close(high[i]);
+	}
 	return rc == 0 ? 0 : err_errno(e, rc, ERR_TO_USER, "cannot start %s", argv[0]);
 }
 
@@ -687,11 +695,29 @@ once(struct vm_try *t, bool may_restore, bool *was_restored, int *link, struct e
 	return rc;
 }
 
+/* The logs stay, for people; the next start begins them anew. */
+static void
+clear_away(const char *dir)
+{
+	static const char *const names[] = { "runner.sock", "runtime.sock", "broker.sock",
+		"fs.sock", "initrd", "share", "processes" };
+	char path[PLAN_PATH_MAX];
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+		unlink(path);
+	}
+	snprintf(path, sizeof(path), "%s/tree", dir);
+	rmdir(path);
+}
+
 void
 vm_end(struct tier_run *run)
 {
 	end(&run->machine);
 	end(&run->share);
+	if (run->dir[0] == '/')
+		clear_away(run->dir);
 	explicit_bzero(run->token, sizeof(run->token));
 }
 
