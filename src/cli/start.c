@@ -21,6 +21,7 @@
 #include "cli/internal.h"
 
 #define START_WAIT_MS 20000
+#define READY_WAIT_MS 210000 /* a machine may be tried with KVM and then emulated; a runner that ends is seen at once */
 #define STALE_WAIT_MS 1000 /* for a runner that may only just have become idle */
 #define RETRY_FIRST_MS 2
 #define RETRY_MAX_MS  50
@@ -216,10 +217,10 @@ read_ready(struct start *s, int fd, pid_t pid, struct err *e)
 	int rc;
 
 	buf_init(&in, CONTROL_FRAME_MAX);
-	rc = frame_read(fd, clock_mono_ms() + START_WAIT_MS, &in, s->a, &frame, e);
+	rc = frame_read(fd, clock_mono_ms() + READY_WAIT_MS, &in, s->a, &frame, e);
 	if (rc == ERR_TIMEOUT)
 		err_set(e, rc, ERR_TO_USER, "the runner was not ready after %d s (see %s/logs/runner.log)",
-			START_WAIT_MS / 1000, s->cli->home);
+			READY_WAIT_MS / 1000, s->cli->home);
 	if (rc == ERR_GONE)
 		rc = runner_ended(s, pid, e);
 	buf_fini(&in);

@@ -232,10 +232,10 @@ control_changed(struct runner *r)
 	for (struct asker *k = r->control != NULL ? r->control->askers : NULL; k != NULL; k = k->next) {
 		struct err e;
 
-		if (k->wait != WAIT_RESTART || (!k->process->is_ready && k->process->failures <= 2 && !r->is_stopping))
+		if (k->wait != WAIT_RESTART || (!role_is_up(k->process) && k->process->failures <= 2 && !r->is_stopping))
 			continue;
 		k->wait = WAIT_NONE;
-		if (k->process->is_ready) {
+		if (role_is_up(k->process)) {
 			(void)do_status(k, k->id, &node_null, NULL);
 			continue;
 		}

@@ -190,6 +190,7 @@ void roles_kill(struct runner *r); /* what has not ended; fills left */
 /* Ends one and starts it again, whatever it does. */
 void role_restart(struct process *p);
 struct process *role_find(struct runner *r, struct str name); /* NULL: there is no such role */
+bool role_is_up(const struct process *p);
 /* What each is doing, ourselves first. */
 size_t roles_health(const struct runner *r, struct role_health *out);
 

@@ -63,12 +63,19 @@ role_find(struct runner *r, struct str name)
 	return NULL;
 }
 
+/* Ready, and in a machine reached by those who need it. */
+bool
+role_is_up(const struct process *p)
+{
+	return p->is_ready && !guest_is_busy(p->guest);
+}
+
 static enum role_phase
 phase_of(const struct process *p)
 {
 	if (p->r->is_stopping)
 		return is_running(p) ? PHASE_STOPPING : PHASE_DOWN;
-	if (p->is_ready)
+	if (role_is_up(p))
 		return PHASE_UP;
 	if (p->failures == 0 && p->restarts == 0 && p->reason[0] == '\0')
 		return PHASE_STARTING;
@@ -137,6 +144,8 @@ on_machine_link(void *arg, enum role who, int fd, const struct err *e)
 		close(fd);
 	if (p->link == NULL)
 		process_ended(p); /* which had to wait for us */
+	else if (role_is_up(p))
+		runner_changed(p->r);
 }
 
 /* Whether one of them is in a machine, which no descriptor reaches. It takes others when it has its envelope: when it is

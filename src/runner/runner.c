@@ -60,7 +60,7 @@ is_role_up(const struct runner *r, enum role role)
 {
 	for (size_t i = 0; i < PROCESSES; i++)
 		if (r->processes[i].role == role)
-			return r->processes[i].is_ready;
+			return role_is_up(&r->processes[i]);
 	return false;
 }
 
@@ -101,7 +101,7 @@ runner_changed(struct runner *r)
 	bool all_up = true;
 
 	for (size_t i = 0; i < PROCESSES; i++)
-		all_up = all_up && r->processes[i].is_ready;
+		all_up = all_up && role_is_up(&r->processes[i]);
 	tell_runtime(r);
 	control_changed(r);
 	if (all_up && !r->was_ready) {

@@ -33,7 +33,7 @@ struct sandbox {
 	void *arg;
 	struct wire *wire;
 	bool is_up, was_up;
-	int64_t made_ms;
+	int64_t made_ms; /* it, or its link */
 	struct sandbox_facts facts;
 	struct exec_call *calls;
 	struct reply *replies;
@@ -269,6 +269,7 @@ sandbox_attach(struct sandbox *sb, int fd)
 {
 	sandbox_detach(sb);
 	sb->wire = wire_open(sb->l, fd, ROLE_RUNTIME, ROLE_SHELLD, &link_handler, sb);
+	sb->made_ms = loop_now_ms(sb->l);
 }
 
 bool
@@ -296,7 +297,8 @@ sandbox_withdrawn(const struct sandbox *sb, bool execs, const char **code)
 	}
 	if (!sb->is_up) {
 		*code = "shelld_down";
-		return sb->was_up || loop_now_ms(sb->l) - sb->made_ms > START_MS ? "shelld, which makes cells, is not running" : NULL;
+		bool is_coming = (sb->wire != NULL || !sb->was_up) && loop_now_ms(sb->l) - sb->made_ms <= START_MS;
+		return is_coming ? NULL : "shelld, which makes cells, is not running";
 	}
 	if (sb->facts.level == CELL_NONE) {
 		*code = sb->facts.files_only ? "tier_process" : "cell_none";
