@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: MIT
+"""The microVM tier on a real QEMU: acceleration that is believed when a machine answered, a daemon in it and what becomes of it
+when its processes die, two homes, starts that are given up, the way out of its cells. With RIG_EMULATION=1
+(scripts/tier-check) also where KVM does not work; else that is a SKIP."""
+import glob
+import http.server
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+BIN = os.path.abspath(os.environ.get("ITHACA_TEST_BIN") or sys.argv[1])
+ITHACA = os.path.join(BIN, "ithaca")
+SLOW = int(os.environ.get("RIG_SLOW") or "1")
+DEADLINE = 60 * SLOW
+EMULATION = os.environ.get("RIG_EMULATION") == "1"
+KERNEL = os.environ.get("RIG_KERNEL") or ""
+TOP = tempfile.mkdtemp(prefix="ithaca-vm-")
+
+
+def skip(why):
+    print("SKIP: " + why)
+    shutil.rmtree(TOP, ignore_errors=True)
+    sys.exit(77)
+
+
+def check(is_so, what):
+    assert is_so, what
+
+
+def wait(what, is_so):
+    until = time.monotonic() + DEADLINE
+    while not is_so():
+        assert time.monotonic() < until, "waited in vain: " + what
+        time.sleep(0.02)
+
+
+def processes(home):
+    """Whatever runs for the machine of this home: pid -> program."""
+    found = {}
+    for p in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            argv = open("/proc/%s/cmdline" % p, "rb").read().decode(errors="replace").split("\0")
+            state = open("/proc/%s/stat" % p).read().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            continue
+        program = os.path.basename(argv[0])
+        if state != "Z" and any(home.dir + "/run/guest" in a for a in argv) and program in ("qemu-system-x86_64", "virtiofsd", "sleep", "ithaca-guest"):
+            found[int(p)] = program
+    return found
+
+
+class Home:
+    count = 0
+
+    def __init__(self, more="", **machine):
+        Home.count += 1
+        self.dir = os.path.join(TOP, "home%d" % Home.count)
+        self.work = self.dir + "-work"
+        self.other = self.dir + "-other"
+        for d in (self.dir, self.work, self.other):
+            os.mkdir(d, 0o700)
+        machine = {"allow_emulation": EMULATION, "kernel": KERNEL, "memory_mb": 512, **machine}
+        with open(os.path.join(self.dir, "config.yaml"), "w") as f:
+            f.write("tier: microvm\nmicrovm: %s\n%s" % (json.dumps(machine), more))
+
+    def argv(self, *args):
+        return [ITHACA, "--home", self.dir] + list(args)
+
+    def run(self, *args, cwd=None):
+        return subprocess.run(self.argv(*args), cwd=cwd or self.work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=DEADLINE * 2)
+
+    def start(self):
+        r = self.run("start")
+        check(r.returncode == 0, r.stdout + r.stderr)
+
+    def status(self):
+        return json.loads(self.run("status", "--json").stdout)
+
+    def role(self, name):
+        return [r for r in self.status()["roles"] if r["name"] == name][0]
+
+    def pid(self, program):
+        return max(p for p, name in processes(self).items() if name == program)
+
+    def logged(self, text):
+        return sum(open(f, errors="replace").read().count(text) for f in glob.glob(self.dir + "/logs/*"))
+
+    def expect_nothing(self):
+        check(processes(self) == {}, "processes are left: %s" % processes(self))
+        left = [n for n in os.listdir(self.dir + "/run/guest") if not n.endswith(".log")] if os.path.isdir(self.dir + "/run/guest") else []
+        check(left == [], "files are left: %s" % left)
+        check(self.dir not in open("/proc/self/mounts").read(), "mounts are left")
+        check(not os.path.exists(self.dir + "/state/machine.new"), "half a saved machine is left")
+
+
+# ---- acceleration ----
+
+def pretends():
+    """A KVM with which no machine ever answers: refused in time, or emulated where that is allowed."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        h = Home(allow_emulation=False)
+        r = h.run("start")
+        check(r.returncode == 2 and "no_acceleration: " in r.stderr and "allow_emulation" in r.stderr, r.stderr)
+        h.expect_nothing()
+        return
+    fake = os.path.join(TOP, "qemu")
+    with open(fake, "w") as f:
+        f.write('#!/bin/sh\ncase "$*" in *"-accel kvm"*) exec sleep 1000 ;; esac\nexec %s "$@"\n' % shutil.which("qemu-system-x86_64"))
+    os.chmod(fake, 0o755)
+    h = Home(allow_emulation=False, qemu=fake)
+    began = time.monotonic()
+    r = h.run("start")
+    check(r.returncode == 2 and "no_acceleration: " in r.stderr and "in time" in r.stderr and "allow_emulation" in r.stderr, r.stderr)
+    check(15 <= time.monotonic() - began < 15 + 10 * SLOW, "the deadline is kept")
+    h.expect_nothing()
+    if EMULATION:
+        h = Home(qemu=fake)
+        h.start()
+        check("6" in h.run("run", "run expr 2 + 4").stdout, "commands run there")
+        check(h.logged("no machine answers with KVM") > 0 and h.logged("acceleration=tcg") + h.logged('"acceleration":"tcg"') > 0, "it says so")
+        check(h.run("stop").returncode == 0, "stop")
+        h.expect_nothing()
+
+
+# ---- its life ----
+
+def deaths():
+    h = Home()
+    h.start()
+    try:
+        s = h.status()
+        check((s["tier"], s["tier_asked"]) == ("microvm", "microvm"), s)
+        r = h.run("run", "run id -u > made; cat made")
+        check(r.returncode == 0 and "1000" in r.stdout, r.stdout + r.stderr)
+        check(open(os.path.join(h.work, "made")).read() == "1000\n", "the workspace is the same directory")
+        check("not_mounted: " in h.run("run", "run pwd", cwd=h.other).stdout, "another directory is refused with its reason")
+        saved = os.stat(h.dir + "/state/machine")
+        check(stat.S_IMODE(saved.st_mode) == 0o600 and saved.st_uid == os.geteuid(), "the saved machine is ours alone")
+        restarts = 0
+        for program in ("qemu-system-x86_64", "virtiofsd"):
+            was = set(processes(h))
+            os.kill(h.pid(program), signal.SIGKILL)
+            restarts += 1
+            wait("a new machine after " + program, lambda: h.role("shelld")["restarts"] == restarts and h.role("shelld")["state"] == "up")
+            check(not was & set(processes(h)), "nothing of the old machine is left")
+            r = h.run("run", "run echo back again")
+            check("back again" in r.stdout, program + ": " + r.stdout + r.stderr)
+        check(h.logged("a saved state") == 2, "they did not boot")
+        # The runner dies: the next one ends what it left.
+        was = set(processes(h))
+        os.kill(h.role("runner")["pid"], signal.SIGKILL)
+        h.start()
+        check(not was & set(processes(h)), "nothing of the old machine is left")
+        check("once more" in h.run("run", "run echo once more").stdout, "commands run")
+    finally:
+        r = h.run("stop")
+    check(r.returncode == 0, r.stderr)
+    h.expect_nothing()
+
+
+def two_homes():
+    a, b = Home(), Home(keep_booted=False)
+    a.start()
+    b.start()
+    try:
+        for h, word in ((a, "first"), (b, "second")):
+            check(h.run("run", "run echo %s > word" % word).returncode == 0, word)
+        check(open(a.work + "/word").read() == "first\n" and open(b.work + "/word").read() == "second\n", "each has its own")
+        check(not set(processes(a)) & set(processes(b)), "each has its own")
+        r = a.run("stop")
+        check(r.returncode == 0, r.stderr)
+        a.expect_nothing()
+        check("still" in b.run("run", "run echo still here").stdout, "the other one lives")
+        check(not os.path.exists(b.dir + "/state/machine"), "keep_booted: false keeps none")
+    finally:
+        a.run("stop")
+        b.run("stop")
+    b.expect_nothing()
+
+
+def given_up():
+    """A stop while the machine is started, at two points; and a runner that is killed there."""
+    for point in ("virtiofsd", "qemu-system-x86_64"):
+        h = Home()
+        p = subprocess.Popen(h.argv("start"), cwd=h.work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        wait(point, lambda: point in processes(h).values())
+        r = h.run("stop")
+        check(r.returncode == 0, r.stdout + r.stderr)
+        out = p.communicate(timeout=DEADLINE)[0].decode()
+        check(p.returncode != 0, "the start says that it failed: " + out)
+        h.expect_nothing()
+
+
+# ---- the way out ----
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "7")
+        self.end_headers()
+        self.wfile.write(b"reached")
+
+    def log_message(self, *args):
+        pass
+
+
+def egress():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    other = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    for s in (server, other):
+        threading.Thread(target=s.serve_forever, daemon=True).start()
+    h = Home("egress: { allow: [\"page.test:%d\"], hosts: { page.test: 127.0.0.1 } }\n" % server.server_port)
+    h.start()
+    try:
+        fetch = "run curl -sS -m 30 http://page.test:%d/ 2>&1; true"
+        r = h.run("run", fetch % server.server_port)
+        check("reached" in r.stdout, r.stdout + r.stderr)
+        r = h.run("run", fetch % other.server_port)
+        check("reached" not in r.stdout and "egress denied: page.test:%d: no rule allows it" % other.server_port in r.stdout, r.stdout + r.stderr)
+        # Without the proxy there is nothing: the machine has no network device, and its loopback is not the host's.
+        r = h.run("run", "run curl -sS -m 5 --noproxy '*' http://127.0.0.1:%d/ 2>&1; true" % server.server_port)
+        check("reached" not in r.stdout and "curl: (" in r.stdout, r.stdout + r.stderr)
+        # The same in a machine that came up again.
+        os.kill(h.pid("qemu-system-x86_64"), signal.SIGKILL)
+        wait("a new machine", lambda: h.role("shelld")["restarts"] == 1 and h.role("shelld")["state"] == "up")
+        r = h.run("run", fetch % server.server_port)
+        check("reached" in r.stdout, r.stdout + r.stderr)
+    finally:
+        h.run("stop")
+        for s in (server, other):
+            s.shutdown()
+            s.server_close()
+    h.expect_nothing()
+
+
+def first_reason():
+    """Why no machine can be had here, or None. Where one can, it has been started and stopped."""
+    h = Home()
+    r = h.run("start")
+    h.run("stop")
+    h.expect_nothing()
+    return None if r.returncode == 0 else r.stderr.strip()
+
+
+def main():
+    only = sys.argv[2:]
+    if not shutil.which("qemu-system-x86_64"):
+        skip("there is no qemu-system-x86_64 (qemu-system-x86)")
+    if not (glob.glob("/usr/lib*/qemu/virtiofsd") + glob.glob("/usr/libexec/virtiofsd") + glob.glob("/usr/bin/virtiofsd")):
+        skip("there is no virtiofsd (qemu-system-common)")
+    if not KERNEL and not glob.glob("/boot/vmlinuz-*"):
+        skip("there is no kernel in /boot (linux-image-cloud-amd64, or RIG_KERNEL)")
+    failed = []
+
+    def step(f, *args):
+        if only and f.__name__ not in only:
+            return
+        print("== " + f.__name__, flush=True)
+        began = time.monotonic()
+        try:
+            f(*args)
+            print("   ok (%.0f s)" % (time.monotonic() - began), flush=True)
+        except Exception as e:
+            failed.append("%s: %s" % (f.__name__, e or type(e).__name__))
+            for log in glob.glob(TOP + "/home%d/logs/r*.log" % Home.count):
+                print("   " + "   ".join(open(log, errors="replace").readlines()[-20:]))
+
+    reason = None if only else first_reason()
+    step(pretends)
+    for f in (deaths, two_homes, given_up, egress) if reason is None else ():
+        step(f)
+    for what in failed:
+        print("FAILED: " + what)
+    if reason is not None and not failed:
+        skip("no machine here (RIG_EMULATION=1 lets it be emulated): " + reason)
+    shutil.rmtree(TOP, ignore_errors=True)
+    sys.exit(1 if failed else 0)
+
+
+main()
