@@ -75,6 +75,8 @@
 #define EGRESS_GRANTS_MAX     4096u        /* cells that may connect to anywhere */
 #define EGRESS_TOLD_MAX       64u          /* refused targets of one cell that are told; the rest is counted */
 #define EGRESS_ADDRESSES_MAX  8u           /* of one name that are tried */
+#define EGRESS_LOOKUPS_MAX    4u           /* names of one cell that are resolved at a time; further ones wait */
+#define EGRESS_RESOLVE_MS     30000        /* for a name */
 #define EGRESS_HEAD_MS        15000        /* for a request to be whole */
 #define EGRESS_GRANT_MS       2000         /* for a grant that is on its way */
 #define EGRESS_CONNECT_MS     10000        /* for one address */

@@ -124,6 +124,9 @@ on_timer(void *arg)
 		proxied_refuse(c, 403, "Egress denied",
 			"egress denied: this cell may not connect to anywhere");
 		return;
+	case ST_RESOLVE:
+		proxied_resolve_timeout(c);
+		return;
 	case ST_CONNECT:
 		proxied_connect_timeout(c);
 		return;
@@ -133,8 +136,6 @@ on_timer(void *arg)
 			timer_again(c->timer, left_ms);
 			return;
 		}
-		break;
-	default:
 		break;
 	}
 	proxied_cut(c, NULL);

@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 
 static void connect_next(struct proxied *c);
+static void lookup_start(struct proxied *c);
 
 static void
 try_next(struct proxied *c)
@@ -128,6 +129,19 @@ lookup_work(void *arg)
 		freeaddrinfo(list);
 }
 
+/* The next name of a cell: its connections wait for each other, not for those of other cells. */
+static void
+lookup_next(struct proxy *x, const char *cell)
+{
+	struct proxied *next = NULL;
+
+	for (struct proxied *c = x->connections; c != NULL; c = c->next)
+		if (c->state == ST_RESOLVE && c->lookup == NULL && strcmp(c->cell, cell) == 0)
+			next = c; /* the oldest is last */
+	if (next != NULL)
+		lookup_start(next);
+}
+
 static void
 lookup_done(void *arg)
 {
@@ -139,6 +153,7 @@ lookup_done(void *arg)
 	while (*p != k)
 		p = &(*p)->next;
 	*p = k->next;
+	lookup_next(k->x, k->cell);
 	if (c != NULL) {
 		c->lookup = NULL;
 		if (k->error != 0 || k->n == 0) {
@@ -150,21 +165,39 @@ lookup_done(void *arg)
 			connect_checked(c, k->found, k->n, false);
 		}
 	}
+	free(k->cell);
 	free(k);
 }
 
+/* A name whose servers are silent holds a thread of the pool for long: one cell must not take all
+ * of them. Also those count whose connection is gone. */
 static void
 lookup_start(struct proxied *c)
 {
-	struct lookup *k = xcalloc(1, sizeof(*k));
+	struct proxy *x = c->x;
+	size_t n = 0;
 
-	*k = (struct lookup){ .c = c, .x = c->x, .next = c->x->lookups };
-	c->x->lookups = c->lookup = k;
+	for (struct lookup *k = x->lookups; k != NULL; k = k->next)
+		n += strcmp(k->cell, c->cell) == 0;
+	if (n >= EGRESS_LOOKUPS_MAX)
+		return;
+	struct lookup *k = xcalloc(1, sizeof(*k));
+	*k = (struct lookup){ .c = c, .x = x, .next = x->lookups, .cell = xstrdup(c->cell) };
+	x->lookups = c->lookup = k;
 	snprintf(k->host, sizeof(k->host), "%s", c->r.to.host);
 	snprintf(k->port, sizeof(k->port), "%u", c->r.to.port);
-	c->state = ST_RESOLVE;
-	timer_stop(c->timer);
-	loop_work(c->x->l, lookup_work, lookup_done, k);
+	loop_work(x->l, lookup_work, lookup_done, k);
+}
+
+void
+proxied_resolve_timeout(struct proxied *c)
+{
+	char to[ENDPOINT_TEXT_SIZE];
+	struct err e;
+
+	err_set(&e, ERR_TIMEOUT, ERR_TO_MODEL, "cannot resolve %s: no answer in %d s",
+		endpoint_text(&c->r.to, to), EGRESS_RESOLVE_MS / 1000);
+	proxied_refuse_err(c, 504, "Gateway timeout", &e);
 }
 
 /* An address is itself, a name of the operator's map is what that says, any other is asked for. */
@@ -178,8 +211,11 @@ proxied_connect(struct proxied *c)
 	if (at.port == 0)
 		at.port = c->r.to.port;
 	a.n = endpoint_address(&at, &a.sa);
-	if (a.n > 0)
+	if (a.n > 0) {
 		connect_checked(c, &a, 1, h != NULL);
-	else
-		lookup_start(c);
+		return;
+	}
+	c->state = ST_RESOLVE;
+	timer_again(c->timer, EGRESS_RESOLVE_MS);
+	lookup_start(c);
 }

@@ -41,6 +41,7 @@ struct lookup {
 	struct proxied *c; /* NULL: it is gone */
 	struct proxy *x;
 	struct lookup *next;
+	char *cell;
 	char host[ENDPOINT_HOST_MAX + 1], port[8];
 	struct address found[EGRESS_ADDRESSES_MAX];
 	size_t n;
@@ -71,7 +72,7 @@ struct proxied {
 	struct watch *watch;
 	struct timer *timer;
 	int64_t moved_ms; /* loop time of the last byte */
-	struct lookup *lookup;
+	struct lookup *lookup; /* NULL in ST_RESOLVE: it waits for others of its cell */
 	struct service_call *service;
 };
 
@@ -111,6 +112,7 @@ void proxy_tell_denied(
 
 void proxied_connect(struct proxied *c);
 void proxied_connect_timeout(struct proxied *c);
+void proxied_resolve_timeout(struct proxied *c);
 
 /* ---- proxy_relay.c: bytes, both ways ---- */
 

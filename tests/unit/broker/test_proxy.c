@@ -14,6 +14,8 @@
 #define EGRESS_HEAD_MS 400
 #undef EGRESS_GRANT_MS
 #define EGRESS_GRANT_MS 400
+#undef EGRESS_RESOLVE_MS
+#define EGRESS_RESOLVE_MS 2000
 
 static int test_getaddrinfo(
 	const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **out);
@@ -34,6 +36,7 @@ static void test_freeaddrinfo(struct addrinfo *list);
 /* ---- the resolver, in the role ---- */
 
 static int lookups;
+static int slow[2]; /* a pipe: slow.test has no address before a byte is written there */
 
 /* The n-th lookup of rebind.test leads to 127.0.0.n; both.test to two addresses; any other name to
  * none. */
@@ -49,6 +52,8 @@ test_getaddrinfo(
 		snprintf(first, sizeof(first), "127.0.0.%d", ++lookups);
 		return getaddrinfo(first, port, &numeric, out);
 	}
+	if (strcmp(host, "slow.test") == 0)
+		return read(slow[0], first, 1) == 1 ? EAI_NONAME : EAI_FAIL;
 	if (strcmp(host, "both.test") != 0)
 		return EAI_NONAME;
 	if (getaddrinfo("127.0.0.2", port, &numeric, out) != 0 ||
@@ -382,6 +387,41 @@ test_names(void **in)
 	proxy_world_free(x);
 }
 
+/* A cell whose names are never resolved waits alone, and not for ever; what waited goes on when a
+ * name is through. */
+static void
+test_slow_names(void **in)
+{
+	enum { CALLS = 40 };
+	struct conn *c[CALLS];
+	char text[100];
+	int fd;
+
+	assert_int_equal(pipe(slow), 0);
+	struct world *x = proxy_world();
+	grant(x, "a", "{\"allow\":[\"*:*\",\"127.0.0.1:*\"]}");
+	grant(x, "b", "{\"allow\":[\"*:*\",\"127.0.0.1:*\"]}");
+	for (size_t i = 0; i < CALLS; i++)
+		c[i] = conn_open(x, "a", "CONNECT slow.test:1 HTTP/1.1\r\nHost: x\r\n\r\n");
+	snprintf(text, sizeof(text), "CONNECT both.test:%d HTTP/1.1\r\nHost: x\r\n\r\n",
+		x->server.port);
+	conn_free(tunnel(x, "b", "both.test", &fd));
+	close(fd);
+	assert_int_equal(write(slow[1], text, 6), 6);
+	for (size_t i = 0; i < 6; i++) {
+		wait_over(c[i]);
+		assert_true(str_starts(buf_str(&c[i]->got), "HTTP/1.1 502 "));
+	}
+	wait_over(c[CALLS - 1]);
+	assert_true(str_starts(buf_str(&c[CALLS - 1]->got), "HTTP/1.1 504 "));
+	for (size_t i = 0; i < CALLS; i++)
+		conn_free(c[i]);
+	assert_int_equal(write(slow[1], text, CALLS), CALLS); /* the role can end */
+	proxy_world_free(x);
+	close(slow[0]);
+	close(slow[1]);
+}
+
 static void
 test_slow_head(void **in)
 {
@@ -691,6 +731,7 @@ main(void)
 		cmocka_unit_test(test_grant_is_late),
 		cmocka_unit_test(test_bad_grant_grants_nothing),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_slow_names),
 		cmocka_unit_test(test_slow_head),
 		cmocka_unit_test(test_connections),
 		cmocka_unit_test(test_credit),
