@@ -253,6 +253,7 @@ class Case(unittest.TestCase):
         for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"):
             if name in os.environ:
                 self.env[name] = os.environ[name]
+        self.env.update(json.loads(os.environ.get("ITHACA_TEST_ENV", "{}")))  # another tier: tests/tiers
         self.server = None
         self.streams = []
 

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from engine import DEADLINE, Docker, Podman, as_ordinary, pause, skip
 
 BIN = os.path.abspath(sys.argv[1])
-
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 ITHACA = os.path.join(BIN, "ithaca")
 
@@ -275,6 +276,23 @@ def rises(engine):
     check(h.containers() == [], "stop leaves no container")
 
 
+EGRESS = ["Reach.test_refusal_names_the_rule", "Programs.test_git_http", "Programs.test_pip", "Service.test_key_is_added_outside",
+          "Attacks.test_only_the_proxy"]
+
+
+def egress(engine, names):
+    """What cells may reach by the proxy of the host, and what not, is here as it is in tier cell: the same tests, all or those
+    names."""
+    settings = {"ITHACA__CONTAINER__" + name.upper(): value for name, value in engine.settings.items()}
+    env = dict(os.environ, ITHACA_TEST_ENV=json.dumps(dict(engine.env, ITHACA__TIER="container", **settings)))
+    began = int(time.time())
+    rc = subprocess.call([sys.executable, os.path.join(TESTS, "flow", "test_egress.py"), BIN] + names, env=env)
+    check(rc == 0, "tests/flow/test_egress.py: status %d" % rc)
+    made = engine.call("GET", "/v1.40/events?since=%d&until=%d&filters=%s" % (began, time.time() + 1, urllib.parse.quote(
+        json.dumps({"type": ["container"], "event": ["create"]}))))[1].decode().strip().splitlines()
+    check(len(made) >= (len(names) or 10), "its cells were in containers: %d were made" % len(made))
+
+
 def main():
     which = sys.argv[2]
     if which == "rootless":
@@ -295,6 +313,11 @@ def main():
             print("== " + program, flush=True)
             if subprocess.call([os.path.join(BIN, program)], env=env) != 0:
                 failed.append(program)
+        print("== egress", flush=True)
+        try:
+            egress(engine, [] if which == "podman" and os.geteuid() == 0 else EGRESS)
+        except Exception as e:
+            failed.append("egress: %s" % (e or type(e).__name__))
         left = json.loads(engine.call("GET", "/v1.40/containers/json?all=1")[1])
         for c in left:
             failed.append("left behind: %s %s" % (c["Names"], c["State"]))
