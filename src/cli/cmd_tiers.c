@@ -79,13 +79,36 @@ again(struct cli *c, const char *const *argv, int which, struct buf *out)
 	return rc == 0 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* What is told of a tier, of all that a doctor in it checks. */
+static const char *const told[] = { "tier", "cell", "landlock", "cell limits" };
+
+static const struct node *
+find_check(const struct node *checks, const char *name)
+{
+	for (size_t i = 0; i < node_len(checks); i++) {
+		if (str_is(node_str(node_at(checks, i), "name", STR("")), name))
+			return node_at(checks, i);
+	}
+	return &node_null;
+}
+
+static void
+write_check(struct json *j, const char *name, struct str ok, struct str text)
+{
+	json_obj(j);
+	json_kv_z(j, "name", name);
+	json_kv_str(j, "ok", ok);
+	json_kv_str(j, "text", text);
+	json_obj_end(j);
+}
+
 /* The row about cells is what the tier is; a refusal to start is said on standard error. */
 static void
 write_tier(struct cli *c, const char *tier, const char *home, const char *config, struct json *j)
 {
 	const char *argv[12] = { "ithaca", "--home", home };
 	size_t n = 3;
-	const struct node *result, *checks, *cell = NULL, *limits = NULL;
+	const struct node *result, *checks;
 	struct buf out;
 	struct err e;
 
@@ -102,14 +125,16 @@ write_tier(struct cli *c, const char *tier, const char *home, const char *config
 	json_obj(j);
 	json_kv_z(j, "tier", tier);
 	if (json_parse(c->a, buf_str(&out), &result, &e) == 0 && (checks = node_get(result, "checks")) != NULL) {
-		for (size_t i = 0; i < node_len(checks); i++) {
-			struct str name = node_str(node_at(checks, i), "name", STR(""));
-			cell = str_is(name, "cell") ? node_at(checks, i) : cell;
-			limits = str_is(name, "cell limits") ? node_at(checks, i) : limits;
-		}
+		const struct node *cell = find_check(checks, "cell");
 		json_kv_str(j, "ok", node_str(cell, "ok", STR("fail")));
 		json_kv_str(j, "text", node_str(cell, "text", STR("nothing was said of its cells")));
-		json_kv_str(j, "limits", node_str(limits, "text", STR("")));
+		json_key(j, "checks");
+		json_arr(j);
+		for (size_t i = 0; i < ARRAY_LEN(told); i++) {
+			const struct node *one = find_check(checks, told[i]);
+			write_check(j, told[i], node_str(one, "ok", STR("fail")), node_str(one, "text", STR("nothing was said")));
+		}
+		json_arr_end(j);
 	} else {
 		buf_reset(&out);
 		argv[n + 3] = NULL;
@@ -118,8 +143,13 @@ write_tier(struct cli *c, const char *tier, const char *home, const char *config
 		if (str_starts(text, "ithaca: "))
 			text = str_sub(text, 8, text.n);
 		json_kv_z(j, "ok", "fail");
-		json_kv_str(j, "text", text.n > 0 ? text : str_of(arena_printf(c->a, "it ended with status %d", status)));
-		json_kv_z(j, "limits", "");
+		if (text.n == 0)
+			text = str_of(arena_printf(c->a, "it ended with status %d", status));
+		json_kv_str(j, "text", text);
+		json_key(j, "checks");
+		json_arr(j);
+		write_check(j, "tier", STR("fail"), text);
+		json_arr_end(j);
 	}
 	json_obj_end(j);
 	/* Whatever is left of it ends before its home goes. */
@@ -143,11 +173,43 @@ try_tier(struct cli *c, const char *tier, const char *config, struct json *j, st
 	return 0;
 }
 
+/* For people: a row for each thing that was found out, with the name of the tier at its first. */
+static int
+print_tiers(struct cli *c, const struct node *list, struct buf *out, struct err *e)
+{
+	static const struct column columns[] = { { "tier", "TIER" }, { "ok", "OK" }, { "name", "CHECK" },
+		{ "text", "WHAT IS ENFORCED, OR WHY NOT" }, { 0 } };
+	const struct node *rows;
+	struct buf text;
+	struct json j;
+
+	buf_init(&text, OUTPUT_MAX);
+	json_init(&j, &text);
+	json_arr(&j);
+	for (size_t i = 0; i < node_len(list); i++) {
+		const struct node *checks = node_get(node_at(list, i), "checks");
+		for (size_t k = 0; k < node_len(checks); k++) {
+			const struct node *one = node_at(checks, k);
+			json_obj(&j);
+			json_kv_str(&j, "tier", k == 0 ? node_str(node_at(list, i), "tier", STR("")) : STR(""));
+			json_kv_str(&j, "ok", node_str(one, "ok", STR("")));
+			json_kv_str(&j, "name", node_str(one, "name", STR("")));
+			json_kv_str(&j, "text", node_str(one, "text", STR("")));
+			json_obj_end(&j);
+		}
+	}
+	json_arr_end(&j);
+	int rc = json_parse(c->a, buf_str(&text), &rows, e);
+	if (rc == 0)
+		print_table(rows, columns, out);
+	buf_fini(&text);
+	return rc;
+}
+
 int
 cmd_doctor_tiers(struct cli *c, const char *which, struct err *e)
 {
 	static const char *const all[] = { "microvm", "container", "cell", "process" };
-	static const struct column columns[] = { { "tier", "TIER" }, { "ok", "OK" }, { "text", "WHAT IS ENFORCED, OR WHY NOT" }, { 0 } };
 	const char *config = c->config != NULL ? c->config : path_join(c->a, c->home, "config.yaml");
 	const struct node *list;
 	bool has_one = false;
@@ -174,8 +236,8 @@ cmd_doctor_tiers(struct cli *c, const char *which, struct err *e)
 		if (c->json)
 			buf_printf(&out, "{\"tiers\":%s}\n", buf_z(&text));
 		else
-			print_table(list, columns, &out);
-		rc = out_text(buf_str(&out), e);
+			rc = print_tiers(c, list, &out, e);
+		rc = rc != 0 ? rc : out_text(buf_str(&out), e);
 	}
 	buf_fini(&text);
 	buf_fini(&out);

@@ -23,7 +23,7 @@ static const char *const outcome_names[] = { "pass", "warn", "fail", "skip" };
 
 struct finding {
 	enum outcome outcome;
-	char text[400];
+	char text[640];
 	char fix[400];
 };
 
@@ -169,6 +169,29 @@ check_limits(struct request *q, struct finding *f)
 	}
 }
 
+/* What a container or a machine adds around all cells. */
+static void
+check_tier(struct request *q, struct finding *f)
+{
+	const struct sandbox_facts *s = sandbox_facts(q->g->parts.sandbox);
+	char text[sizeof f->text];
+
+	if (!sandbox_is_up(q->g->parts.sandbox)) {
+		find(f, FAIL, "shelld is not running", "see logs/shelld.log");
+	} else if (s->files_only) {
+		find(f, SKIP, "process: nothing is around file tools", "");
+	} else if (strcmp(s->tier, "cell") == 0) {
+		find(f, SKIP, "cell: nothing is around the cells, they are processes of this host", "");
+	} else {
+		bool is_whole = s->around_lacks[0] == '\0';
+
+		snprintf(text, sizeof text, "%s, around all cells: %s%s%s", s->tier, s->around, is_whole ? "" : "; missing: ",
+			s->around_lacks);
+		find(f, is_whole ? PASS : WARN, text, is_whole ? "" : "use an engine that can do it (without root: a system with "
+			"cgroup v2), or another tier");
+	}
+}
+
 static void
 check_broker(struct request *q, struct finding *f)
 {
@@ -291,6 +314,7 @@ static const struct check {
 	{ 12, "fallback models", check_fallback },
 	{ 13, "providers", check_providers },
 	{ 14, "model catalog", check_catalog },
+	{ 15, "tier", check_tier },
 };
 
 static void

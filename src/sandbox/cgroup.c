@@ -21,6 +21,7 @@
 #define ROLES_GROUP     "ithaca-roles"
 #define CGROUP_FILE_MAX (256u * KIB)
 #define CPU_PERIOD_US   100000
+#define NO_LIMIT        (INT64_MAX / 2)
 #define EMPTY_TRIES     8
 
 static const char *const controllers[CGROUP_CONTROLLERS] = {
@@ -303,6 +304,44 @@ cgroups_open(struct cgroups *g, const char *proc_self)
 		!open_v2(g, buf_str(&mounts), buf_str(&cgroup)) && !open_v1(g, buf_str(&mounts), buf_str(&cgroup)))
 		memset(g, 0, sizeof(*g));
 	(void)cgroups_sweep(g);
+	buf_fini(&mounts);
+	buf_fini(&cgroup);
+}
+
+/* "max" of v2, and the number near 2^63 of v1, are no limit. */
+static int64_t
+read_limit(const char *dir, const char *name)
+{
+	int64_t n = -1;
+	struct buf b;
+
+	buf_init(&b, CGROUP_FILE_MAX);
+	if (slurp(dir, name, &b) != 0 || str_i64(str_trim(buf_str(&b)), &n) != 0 || n >= NO_LIMIT)
+		n = -1;
+	buf_fini(&b);
+	return n;
+}
+
+void
+cgroups_own(const char *proc_self, struct own_limits *out)
+{
+	char dir[CGROUP_PATH_MAX];
+	struct buf mounts, cgroup;
+
+	*out = (struct own_limits){ .memory_bytes = -1, .processes = -1 };
+	buf_init(&mounts, CGROUP_FILE_MAX);
+	buf_init(&cgroup, CGROUP_FILE_MAX);
+	if (slurp(proc_self, "mountinfo", &mounts) == 0 && slurp(proc_self, "cgroup", &cgroup) == 0) {
+		struct str m = buf_str(&mounts), c = buf_str(&cgroup);
+		if (find_base(m, c, controllers[CGROUP_MEMORY], dir))
+			*out = (struct own_limits){ CGROUP_V1, read_limit(dir, "memory.limit_in_bytes"), -1 };
+		if (find_base(m, c, controllers[CGROUP_PIDS], dir)) {
+			out->version = CGROUP_V1;
+			out->processes = read_limit(dir, "pids.max");
+		}
+		if (out->version == CGROUP_NONE && find_base(m, c, NULL, dir))
+			*out = (struct own_limits){ CGROUP_V2, read_limit(dir, "memory.max"), read_limit(dir, "pids.max") };
+	}
 	buf_fini(&mounts);
 	buf_fini(&cgroup);
 }

@@ -28,6 +28,12 @@ void cgroups_open(struct cgroups *g, const char *proc_self);
 /* Removes the groups of a shelld that is no more and whose cells have ended; opening does it as well. How many of a shelld
  * that is no more stay, because their cells are still ending. */
 size_t cgroups_sweep(const struct cgroups *g);
+/* What our own group, of whoever made it, may have; -1: as much as it likes. */
+struct own_limits {
+	enum cgroup_version version;
+	int64_t memory_bytes, processes;
+};
+void cgroups_own(const char *proc_self, struct own_limits *out);
 enum limit_level cgroups_level(const struct cgroups *g);
 /* Makes the group of one cell; fds are its cgroup.procs files, for the cell init to write to. Before cgroup_limit it
  * limits nothing. */

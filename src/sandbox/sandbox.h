@@ -42,6 +42,7 @@ struct sandbox_facts {
 	bool files_only; /* tier process: no commands, and file operations confined by Landlock */
 	char reason[320]; /* why the level is not CELL_FULL, and how to fix it */
 	char tier[12]; /* where shelld runs: cell, container, microvm */
+	char around[240], around_lacks[240]; /* what a container or a machine adds around all cells, as found inside; what it does not */
 };
 
 /* How strong a tier is: process 0, cell (and auto) 1, container 2, microvm 3. */

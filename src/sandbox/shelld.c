@@ -529,6 +529,7 @@ on_boot(struct shelld *d, const struct wire_msg *m, struct err *e)
 		d->listen_watch = watch_start(d->l, d->listen_fd, LOOP_READ, on_adopter, d);
 	d->is_booted = true;
 	snprintf(d->facts.tier, sizeof(d->facts.tier), "%s", d->ceiling.tier);
+	around_find(&d->facts);
 	orphan_check(d);
 	cgroups_open(&d->cgroups, "/proc/self");
 	d->sweep = timer_start(d->l, SWEEP_FIRST_MS, on_sweep, d);

@@ -151,6 +151,8 @@ facts_write(struct json *j, const struct sandbox_facts *f)
 	json_kv_bool(j, "files_only", f->files_only);
 	json_kv_z(j, "reason", f->reason);
 	json_kv_z(j, "tier", f->tier);
+	json_kv_z(j, "around", f->around);
+	json_kv_z(j, "around_lacks", f->around_lacks);
 }
 
 int
@@ -159,6 +161,7 @@ facts_read(const struct node *n, struct sandbox_facts *f)
 	int level = find(level_names, ARRAY_LEN(level_names), node_str(n, "level", STR("")));
 	int limits = find(limit_names, ARRAY_LEN(limit_names), node_str(n, "limits", STR("")));
 	struct str reason = node_str(n, "reason", STR("")), tier = node_str(n, "tier", STR("cell"));
+	struct str around = node_str(n, "around", STR("")), lacks = node_str(n, "around_lacks", STR(""));
 	if (level < 0 || limits < 0)
 		return -1;
 	*f = (struct sandbox_facts){ .level = (enum cell_level)level, .limits = (enum limit_level)limits,
@@ -166,6 +169,8 @@ facts_read(const struct node *n, struct sandbox_facts *f)
 		.cgroup_version = (int)node_int(n, "cgroup_version", 0), .files_only = node_bool(n, "files_only", false) };
 	memcpy(f->reason, reason.p, MIN(reason.n, sizeof(f->reason) - 1));
 	memcpy(f->tier, tier.p, MIN(tier.n, sizeof(f->tier) - 1));
+	memcpy(f->around, around.p, MIN(around.n, sizeof(f->around) - 1));
+	memcpy(f->around_lacks, lacks.p, MIN(lacks.n, sizeof(f->around_lacks) - 1));
 	return 0;
 }
 

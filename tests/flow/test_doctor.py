@@ -39,6 +39,30 @@ class Doctor(Case):
         # Nothing of the cell that was made for it is left.
         self.assertEqual([n for n in os.listdir(os.path.join(self.home, "state", "cells")) if n.startswith("doctor")], [])
 
+    def test_tiers(self):
+        """doctor --tier all: of each tier what holds here, or why it does not; the same for people and for programs."""
+        # Nothing that may run on this machine is asked.
+        self.config("container: { socket: /nonexistent/engine.sock }\nmicrovm: { kernel: /nonexistent/vmlinuz-1 }\n")
+        tiers = {t["tier"]: t for t in json.loads(self.ithaca("doctor", "--tier", "all", "--json", check=0).stdout)["tiers"]}
+        self.assertEqual(list(tiers), ["microvm", "container", "cell", "process"])
+        said = {name: {c["name"]: c for c in t["checks"]} for name, t in tiers.items()}
+        for name, code in (("container", "engine_missing: "), ("microvm", "_missing: ")):
+            self.assertEqual((tiers[name]["ok"], list(said[name])), ("fail", ["tier"]))
+            self.assertIn(code, said[name]["tier"]["text"])
+        for name in ("cell", "process"):
+            self.assertEqual(list(said[name]), ["tier", "cell", "landlock", "cell limits"])
+            self.assertRegex(said[name]["landlock"]["text"], r"ABI \d+; missing rights: ")
+        for wall in WALLS:  # system calls, namespaces, network and the others
+            self.assertIn(wall, said["cell"]["cell"]["text"])
+        self.assertRegex(said["cell"]["cell limits"]["text"], r"cgroup v[12]|limits: soft")
+        self.assertEqual((said["cell"]["tier"]["ok"], said["process"]["cell"]["ok"]), ("skip", "warn"))
+        self.assertIn("no cells", said["process"]["cell"]["text"])
+        shown = self.ithaca("doctor", "--tier", "all", check=0).stdout
+        for name in said:
+            for check in said[name].values():
+                self.assertIn(check["text"], shown)
+        self.assertNotEqual(self.ithaca("doctor", "--tier", "container").returncode, 0)
+
     def test_two_at_once(self):
         ask = [os.path.join(BIN, "ithaca"), "doctor", "--json"]
         procs = [subprocess.Popen(ask, cwd=self.work, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)

@@ -195,12 +195,23 @@ def walls(engine):
         h.run("stop")
 
 
+def around(engine, row):
+    """What doctor says of the container was found inside, where a limit that is not there is missing."""
+    for part in ("no network", "read-only root", "no capability", "no new privileges", "system calls filtered"):
+        check(part in row["text"].split("; missing: ")[0], row)
+    if engine.limits:
+        check(row["ok"] == "pass" and "at most 4096 MiB and 2048 processes by cgroup v" in row["text"], row)
+    else:
+        check(row["ok"] == "warn" and row["text"].endswith("; missing: no limit of memory and processes by a cgroup"), row)
+
+
 def doctor(engine):
     h = Home(engine)
     r = h.run("doctor", "--json")
     h.run("stop")
     rows = {c["name"]: c for c in json.loads(r.stdout)["checks"]}
     check(rows["cell"]["ok"] == "pass" and "13 of 13 walls hold" in rows["cell"]["text"], r.stdout)
+    around(engine, rows["tier"])
 
 
 def tiers(engine):
@@ -212,6 +223,10 @@ def tiers(engine):
     check(r.returncode == 0 and list(rows) == ["microvm", "container", "cell", "process"], r.stdout + r.stderr)
     check(rows["container"]["ok"] == "pass" and "13 of 13 walls hold" in rows["container"]["text"], rows)
     check(rows["process"]["ok"] != "pass", rows)
+    around(engine, rows["container"]["checks"][0])
+    r = h.run("doctor", "--tier", "container")
+    lines = [line.split()[:3] for line in r.stdout.splitlines()]
+    check([line[0] for line in lines[:2]] == ["TIER", "container"] and len(lines) == 5 and "no network" in r.stdout, r.stdout)
     check(sorted(os.listdir(h.dir)) == before, "nothing was made in the home")
     left = json.loads(engine.call("GET", "/v1.40/containers/json?all=1")[1])
     check(not [c for c in left if "/ithaca-doctor-" in c["Labels"].get("ithaca.home", "")], "its container is gone")
@@ -315,7 +330,7 @@ def main():
                 failed.append(program)
         print("== egress", flush=True)
         try:
-            egress(engine, [] if which == "podman" and os.geteuid() == 0 else EGRESS)
+            egress(engine, [] if which == "docker" else EGRESS)
         except Exception as e:
             failed.append("egress: %s" % (e or type(e).__name__))
         left = json.loads(engine.call("GET", "/v1.40/containers/json?all=1")[1])

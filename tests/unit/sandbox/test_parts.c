@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The parts of shelld that need no process: packets, the frame of an answer, plans and states on the link, the spool,
  * and where cgroups are looked for. */
+#include <sched.h>
+#include <sys/prctl.h>
 #include "rig.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/spool.h"
@@ -369,6 +371,75 @@ test_cgroup_v2(void **state)
 	rig_remove(dir);
 }
 
+/* What somebody else limits our own group to. */
+static void
+test_own_limits(void **state)
+{
+	char dir[] = "/tmp/ithaca-cgroup-XXXXXX", text[512], path[128];
+	struct own_limits l;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/proc", dir);
+	snprintf(text, sizeof(text), "30 1 0:30 /box %s/memory rw - cgroup cgroup rw,memory\n31 1 0:31 /box %s/pids rw - cgroup cgroup rw,pids\n"
+		"32 1 0:32 / %s/v2 rw - cgroup2 cgroup2 rw\n", dir, dir, dir);
+	put(dir, "proc/mountinfo", text);
+	put(dir, "proc/cgroup", "3:memory:/box\n2:pids:/box\n0::/\n");
+	put(dir, "memory/memory.limit_in_bytes", "1048576\n");
+	put(dir, "pids/pids.max", "77\n");
+	put(dir, "v2/memory.max", "5\n"); /* a hierarchy without these controllers */
+	cgroups_own(path, &l);
+	assert_true(l.version == CGROUP_V1 && l.memory_bytes == 1048576 && l.processes == 77);
+	put(dir, "memory/memory.limit_in_bytes", "9223372036854771712\n");
+	put(dir, "pids/pids.max", "max\n");
+	cgroups_own(path, &l);
+	assert_true(l.version == CGROUP_V1 && l.memory_bytes == -1 && l.processes == -1);
+	put(dir, "proc/cgroup", "0::/\n");
+	put(dir, "v2/memory.max", "2097152\n");
+	put(dir, "v2/pids.max", "88\n");
+	cgroups_own(path, &l);
+	assert_true(l.version == CGROUP_V2 && l.memory_bytes == 2097152 && l.processes == 88);
+	put(dir, "v2/memory.max", "max\n");
+	cgroups_own(path, &l);
+	assert_true(l.version == CGROUP_V2 && l.memory_bytes == -1 && l.processes == 88);
+	put(dir, "proc/cgroup", "");
+	cgroups_own(path, &l);
+	assert_true(l.version == CGROUP_NONE && l.memory_bytes == -1 && l.processes == -1);
+	rig_remove(dir);
+}
+
+/* Found, not believed: the same process with and without a wall. */
+static void
+test_around(void **state)
+{
+	struct sandbox_facts f = { .tier = "cell" };
+	int status;
+
+	around_find(&f);
+	assert_string_equal(f.around, "");
+	assert_string_equal(f.around_lacks, "");
+	snprintf(f.tier, sizeof(f.tier), "microvm");
+	around_find(&f);
+	assert_non_null(strstr(f.around, "Linux "));
+	snprintf(f.tier, sizeof(f.tier), "container");
+	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 0) {
+		print_message("SKIP: this process may gain no privileges from its start\n");
+		return;
+	}
+	around_find(&f);
+	assert_non_null(strstr(f.around_lacks, "programs may gain privileges"));
+	assert_null(strstr(f.around, "no new privileges"));
+	pid_t pid = fork();
+	if (pid == 0) {
+		bool may_unshare = unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0;
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+		around_find(&f);
+		_exit(strstr(f.around, "no new privileges") == NULL || strstr(f.around_lacks, "programs may") != NULL ||
+			(may_unshare && strstr(f.around, "no network") == NULL));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void
 test_tree(void **state)
 {
@@ -412,7 +483,8 @@ main(void)
 		cmocka_unit_test(test_order), cmocka_unit_test(test_order_too_large), cmocka_unit_test(test_order_fds),
 		cmocka_unit_test(test_answer), cmocka_unit_test(test_plan), cmocka_unit_test(test_status),
 		cmocka_unit_test(test_keys), cmocka_unit_test(test_spool), cmocka_unit_test(test_cgroup_v1),
-		cmocka_unit_test(test_cgroup_v2), cmocka_unit_test(test_tree),
+		cmocka_unit_test(test_cgroup_v2), cmocka_unit_test(test_own_limits),
+		cmocka_unit_test(test_around), cmocka_unit_test(test_tree),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
