@@ -174,7 +174,7 @@ static const struct field secret_set_options[] = {
 static const struct field secret_options[] = { SECRET_OPERAND, JSON_OPTION, END };
 static const struct field why_options[] = {
 	{ .name = "tool", .type = FIELD_STR, .min = 1, .max = 128,
-		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "Name of a tool, as in exec." },
+		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "Name of a tool, as in exec; or path, to ask about a path alone." },
 	{ .name = "text", .type = FIELD_LIST, .item = &word, .max = 1000, .flags = FIELD_POSITIONAL,
 		.text = "What it would act on: a command, a path, a host." },
 	{ .name = "mode", .type = FIELD_ENUM, .choices = modes, .text = "Default: as configured." },
@@ -393,6 +393,7 @@ print_why(const struct node *r, struct buf *out)
 		{ 0 },
 	};
 	struct str text = str_trim(node_str(r, "text", STR(""))), line;
+	const struct node *walls = node_get(r, "walls");
 
 	print_row(r, columns, out);
 	if (text.n > 0)
@@ -400,6 +401,15 @@ print_why(const struct node *r, struct buf *out)
 	while (text.n > 0 && str_next(&text, '\n', &line)) {
 		buf_add_z(out, "  ");
 		term_clean(out, line, true);
+		buf_add_char(out, '\n');
+	}
+	if (node_len(walls) > 0)
+		buf_add_z(out, "\nwalls of the cell, whatever the rules say:\n");
+	for (size_t i = 0; i < node_len(walls); i++) {
+		buf_add_z(out, "  ");
+		term_clean(out, node_str(node_at(walls, i), "name", STR("")), true);
+		buf_add_z(out, ": ");
+		term_clean(out, node_str(node_at(walls, i), "text", STR("")), true);
 		buf_add_char(out, '\n');
 	}
 }
@@ -535,7 +545,7 @@ const struct command commands[] = {
 	{ .words = "doctor", .text = "Check what works on this machine, and say how to repair what does not.",
 		.options = doctor_options, .run = cmd_doctor, .method = API_DOCTOR_RUN, .flags = CMD_FRESH,
 		.more = "Exit status: 0 when no check failed, else 1." },
-	{ .words = "why", .text = "Explain what would be decided on a call, and by which rule.",
+	{ .words = "why", .text = "Explain what would be decided on a call, by which rule, and which walls of the cell hold anyway.",
 		.options = why_options, CALL(API_POLICY_WHY), .print = print_why, .flags = CMD_FRESH },
 	{ .words = "tool list", .text = "List tools on offer, and those withdrawn with the reason.",
 		.options = json_options, CALL(API_TOOL_LIST), .print = print_tools, .flags = CMD_FRESH },

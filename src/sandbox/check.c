@@ -109,6 +109,16 @@ on_fail(void *arg, const struct err *e)
 	finish(c);
 }
 
+bool
+sandbox_check_text(size_t i, const char **name, const char **text)
+{
+	if (i >= ARRAY_LEN(rows))
+		return false;
+	*name = rows[i].name;
+	*text = rows[i].text;
+	return true;
+}
+
 int
 sandbox_check(struct sandbox *sb, const struct cell_plan *plan, sandbox_check_fn fn, void *arg, struct err *e)
 {

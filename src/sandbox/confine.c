@@ -105,34 +105,23 @@ ruleset_add(int ruleset, int abi, const char *path, uint64_t rights, struct err 
 int
 landlock_full(int access, int *out, struct err *e)
 {
-	static const struct {
-		const char *path;
-		uint64_t rights;
-		bool is_workspace;
-	} rules[] = {
-		{ "/", LL_READ, false },
-		{ "/dev", LANDLOCK_ACCESS_FS_WRITE_FILE | LL_TRUNCATE | LL_IOCTL_DEV, false },
-		{ "/dev/shm", LL_WRITE, false },
-		{ "/tmp", LL_WRITE, false },
-		{ "/home/agent", LL_WRITE, false },
-		{ "/run", LL_WRITE, false }, /* read-only but for the work of the run, which is mounted anew for each */
-		{ "/scratch", LL_WRITE, false },
-		{ "/shared", LL_WRITE, true },
-	};
-	int abi = landlock_abi(), fd;
+	static const uint64_t rights[] = { [PLACE_WRITE] = LL_WRITE, [PLACE_WORKSPACE] = LL_WRITE,
+		[PLACE_DEVICE] = LANDLOCK_ACCESS_FS_WRITE_FILE | LL_TRUNCATE | LL_IOCTL_DEV };
+	int abi = landlock_abi(), fd, r;
 
 	*out = -1;
 	if (abi < 2)
 		return 0;
 	if (ruleset_new(abi, true, &fd, e) != 0)
 		return e->code;
-	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
-		if (rules[i].is_workspace && access == CELL_READ_ONLY)
-			continue;
-		if (ruleset_add(fd, abi, rules[i].path, rules[i].rights, e) != 0) {
-			close(fd);
-			return e->code;
-		}
+	r = ruleset_add(fd, abi, "/", LL_READ, e);
+	for (const struct cell_place *x = cell_places; r == 0 && x->path != NULL; x++) {
+		if (x->right != PLACE_READ && !(x->right == PLACE_WORKSPACE && access == CELL_READ_ONLY))
+			r = ruleset_add(fd, abi, x->rule != NULL ? x->rule : x->path, rights[x->right], e);
+	}
+	if (r != 0) {
+		close(fd);
+		return r;
 	}
 	*out = fd;
 	return 0;
@@ -159,7 +148,7 @@ landlock_basic(const struct order *cell, int *out, struct err *e)
 	for (size_t i = 0; i < ARRAY_LEN(devices) && r == 0; i++)
 		r = ruleset_add(fd, abi, devices[i], LL_FILE, e);
 	for (size_t i = 0; i < BIND_COUNT && r == 0; i++) {
-		bool is_readonly = i == BIND_APP || (i == BIND_SHARED && cell->num[CELL_NUM_ACCESS] == CELL_READ_ONLY);
+		bool is_readonly = bind_is_readonly((int)i, (int)cell->num[CELL_NUM_ACCESS]);
 		if (cell->text[i].n > 0)
 			r = ruleset_add(fd, abi, cell->text[i].p, LL_READ | (is_readonly ? 0 : LL_WRITE), e);
 	}

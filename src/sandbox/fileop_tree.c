@@ -429,6 +429,9 @@ move_copy(struct move *m, struct err *e)
 			"%s is %s, and the destination is another file system (use exec: cp -a, "
 			"then rm -r)",
 			path_shown(m->path, shown), kind_text(m->st.st_mode));
+	/* Where it cannot be deleted, no copy is left either. */
+	if (faccessat(m->from.fd, ".", W_OK, AT_EACCESS) != 0)
+		return path_error(e, errno, m->path);
 	AUTO_CLOSE int fd = path_openat(m->from.fd, m->from.name, O_RDONLY | O_NOFOLLOW);
 	if (fd < 0)
 		return path_error(e, errno, m->path);

@@ -145,6 +145,24 @@ struct file_answer {
 /* 1: whole, 0: more bytes are needed, -1: a lie. *head and *tail point into in. */
 int file_answer_parse(struct str in, struct file_answer *a, struct str *head, struct str *tail) MUST_USE;
 
+/* ---- what a cell sees (places.c) ---- */
+
+enum place_right {
+	PLACE_READ,
+	PLACE_WRITE,
+	PLACE_WORKSPACE, /* to be written, but in mode read_only */
+	PLACE_DEVICE, /* what is there can be written, nothing can be made */
+};
+struct cell_place {
+	const char *path; /* NULL ends the table */
+	enum place_right right;
+	int bind; /* enum BIND_* of a directory of the plan; -1: none */
+	const char *rule; /* where Landlock grants the right to write; NULL: at the path */
+	const char *text;
+};
+extern const struct cell_place cell_places[];
+bool bind_is_readonly(int bind, int access);
+
 /* ---- confinement of one process (confine.c) ---- */
 
 int landlock_abi(void); /* 0: none */

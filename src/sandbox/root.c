@@ -82,13 +82,11 @@ static const struct {
 static const char *const proc_masks[] = { "/proc/kcore", "/proc/keys", "/proc/kmsg", "/proc/sysrq-trigger",
 	"/proc/timer_list", "/proc/kallsyms", "/proc/sched_debug", "/proc/vmallocinfo", "/proc/slabinfo" };
 
-static const struct {
-	const char *target;
-	bool is_readonly;
-} binds_table[BIND_COUNT] = {
-	[BIND_SHARED] = { "shared", false }, [BIND_SCRATCH] = { "scratch", false }, [BIND_APP] = { "app", true },
-	[BIND_HOME] = { "home/agent", false }, [BIND_CACHE] = { "home/agent/" CACHE_NAME, false },
-	[BIND_WORK] = { RUNS_DIR, false }, [BIND_TMP] = { "tmp", false },
+/* Whether they can be written: places.c. */
+static const char *const bind_targets[BIND_COUNT] = {
+	[BIND_SHARED] = "shared", [BIND_SCRATCH] = "scratch", [BIND_APP] = "app",
+	[BIND_HOME] = "home/agent", [BIND_CACHE] = "home/agent/" CACHE_NAME,
+	[BIND_WORK] = RUNS_DIR, [BIND_TMP] = "tmp",
 };
 
 /* ---- what the host has ---- */
@@ -393,11 +391,9 @@ static int
 add_binds(const struct order *cell, const int *trees, struct err *e)
 {
 	for (int i = 0; i < BIND_COUNT; i++) {
-		bool is_readonly = binds_table[i].is_readonly ||
-			(i == BIND_SHARED && cell->num[CELL_NUM_ACCESS] == CELL_READ_ONLY);
 		if (trees[i] < 0)
 			continue;
-		if (tree_attach(trees[i], binds_table[i].target, is_readonly ? ATTR_RO : ATTR_RW) != 0)
+		if (tree_attach(trees[i], bind_targets[i], bind_is_readonly(i, (int)cell->num[CELL_NUM_ACCESS]) ? ATTR_RO : ATTR_RW) != 0)
 			return err_errno(e, errno, ERR_TO_USER, "cannot show %s in the cell", cell->text[i].p);
 		close(trees[i]);
 	}
@@ -429,7 +425,7 @@ add_hides(const struct order *cell, struct err *e)
 	while (str_next(&rest, '\0', &one)) {
 		if (one.n < 2 || one.p[0] < '0' || one.p[0] >= '0' + BIND_COUNT)
 			continue;
-		const char *bind = binds_table[one.p[0] - '0'].target;
+		const char *bind = bind_targets[one.p[0] - '0'];
 		int n = snprintf(target, sizeof(target), "%s/%.*s", bind, (int)one.n - 1, one.p + 1);
 		if (n < 0 || (size_t)n >= sizeof(target))
 			return err_set(e, ERR_LIMIT, ERR_TO_USER, "a path to hide in the cell is too long");

@@ -74,6 +74,19 @@ struct sandbox_check_row {
 typedef void (*sandbox_check_fn)(void *arg, const struct sandbox_check_row *rows, size_t n, const struct err *e);
 int sandbox_check(struct sandbox *sb, const struct cell_plan *plan, sandbox_check_fn fn, void *arg, struct err *e) MUST_USE;
 
+/* What sandbox_check looks for, without looking: row i; false: there are no more. */
+bool sandbox_check_text(size_t i, const char **name, const char **text);
+
+/* ---- what a cell sees, and why not ---- */
+
+#define SANDBOX_TEXT_MAX 240
+/* The wall that keeps what a cell of this plan runs from reading or writing a path, absolute and clean, as the cell sees it: a
+ * word (mode: the mode; system: every cell; outside: it is not there) and in text the same in words, with what to do; NULL:
+ * none does. Links are not looked at. */
+const char *sandbox_wall(const struct cell_plan *p, const char *path, bool is_write, char text[SANDBOX_TEXT_MAX]);
+const char *sandbox_place(const char *path); /* what is there; NULL: not in a cell */
+const char *sandbox_writable(const struct cell_plan *p, char out[SANDBOX_TEXT_MAX]); /* "/shared /tmp ..." */
+
 /* Takes from the calling thread, and from those it starts, the file system but for the system's own directories (to read)
  * and the directories named, a list that ends with NULL. For the runtime in tier process; needs no_new_privs. */
 int sandbox_confine_self(const char *const *writable, struct err *e) MUST_USE;

@@ -8,7 +8,7 @@
 #include <string.h>
 #include "tool/internal.h"
 
-#define STATUS_MAX          1200
+#define STATUS_MAX          1400
 #define SESSION_NAME_MAX    32
 #define EXEC_TIMEOUT_MAX_MS 86400000
 #define PAGE_LOOK_BACK                                                                             \
@@ -208,6 +208,13 @@ limit_name(const struct exec_status *st)
 	return st->timed_out ? "timeout" : NULL;
 }
 
+/* The wall that a command met, as far as its end tells; what it made of an error that a wall gave it, only its output says. */
+static const char *
+wall_name(const struct exec_status *st)
+{
+	return st->signal == SIGSYS || st->exit_code == 128 + SIGSYS ? "system_calls" : limit_name(st);
+}
+
 static struct str
 status_facts(struct tool_call *c, const struct exec_status *st)
 {
@@ -231,6 +238,8 @@ status_facts(struct tool_call *c, const struct exec_status *st)
 		json_kv_z(&f.j, "handle", c->effect);
 		if (limit_name(st) != NULL)
 			json_kv_z(&f.j, "limit", limit_name(st));
+		if (wall_name(st) != NULL)
+			json_kv_z(&f.j, "wall", wall_name(st));
 		if (st->cwd[0] != '\0')
 			json_kv_z(&f.j, "cwd", st->cwd);
 		if (st->shell_ended)
@@ -251,7 +260,7 @@ status_line(const struct exec_status *st, char out[STATUS_MAX])
 {
 	char span[32], how[64];
 	const char *name = st->signal > 0 ? sigabbrev_np(st->signal) : NULL;
-	const char *limit = limit_name(st);
+	const char *limit = limit_name(st), *wall = wall_name(st);
 	bool stays = st->cwd[0] != '\0'; /* the command was interrupted, its shell is there */
 
 	if (st->signal == 0)
@@ -259,7 +268,7 @@ status_line(const struct exec_status *st, char out[STATUS_MAX])
 	else
 		snprintf(how, sizeof(how), "killed by signal %d%s%s", st->signal,
 			name ? " SIG" : "", name ? name : "");
-	snprintf(out, STATUS_MAX, "%s, %s%s%s%s%s%s%s%s%s%s%s%s", how, span_text(st->duration_ms, span),
+	snprintf(out, STATUS_MAX, "%s, %s%s%s%s%s%s%s%s%s%s%s%s%s", how, span_text(st->duration_ms, span),
 		!st->timed_out ? ""
 			: stays ? "; it ran into timeout_ms and was interrupted"
 				: "; it ran into timeout_ms and was killed with all its children",
@@ -272,6 +281,8 @@ status_line(const struct exec_status *st, char out[STATUS_MAX])
 		st->out_of_cpu ? "; cpu_time: it used all the processor time that one command may use" : "",
 		limit != NULL && strcmp(limit, "file_size") == 0
 			? "; file_size: a file reached the size that one may have" : "",
+		wall != NULL && strcmp(wall, "system_calls") == 0
+			? "; system_calls: SIGSYS, as every cell answers a system call of another architecture" : "",
 		st->shell_ended ? "; the session ended with it, the next command begins a new one" : "",
 		stays ? "; in " : "", st->cwd,
 		st->kept_bytes < st->output_bytes ? "; the end of its output was not kept" : "");
@@ -289,6 +300,7 @@ add_walls(const struct run *r, const struct exec_status *st, char line[STATUS_MA
 	struct str all = joined(r->c->a, (struct str){ r->head, r->head_n },
 		r->total > (int64_t)r->head_n
 			? ring_from(r, MAX(r->total - (int64_t)r->ring_max, (int64_t)r->head_n)) : STR(""));
+	char writable[SANDBOX_TEXT_MAX];
 	bool is_named = false;
 	size_t n = strlen(line);
 
@@ -298,9 +310,8 @@ add_walls(const struct run *r, const struct exec_status *st, char line[STATUS_MA
 		is_named = memmem(all.p, all.n, words[i], strlen(words[i])) != NULL;
 	if (is_named)
 		snprintf(line + n, STATUS_MAX - n,
-			"; this cell: mode %s (%s), writable otherwise: /tmp (%lld MiB), /home/agent, /run/work; %s; no setuid bits, no mounts, no tracing",
-			mode_name(env->mode), env->mode == MODE_READ_ONLY ? "/shared cannot be written" : "/shared can be written",
-			(long long)(env->plan.tmp_bytes / MIB),
+			"; this cell: mode %s, it can write: %s (/tmp has %lld MiB); %s; no setuid bits, no mounts, no tracing",
+			mode_name(env->mode), sandbox_writable(&env->plan, writable), (long long)(env->plan.tmp_bytes / MIB),
 			env->plan.has_proxy ? "network only through the proxy on 127.0.0.1:3128" : "no network but its own loopback");
 }
 

@@ -406,6 +406,36 @@ show_stat(struct answer *w)
 
 /* ---- running ---- */
 
+static struct str
+clean_path(const struct node *args, const char *name, const struct tool_env *env, struct arena *a)
+{
+	const char *path = node_z(args, name, NULL);
+
+	return path == NULL
+		       ? STR("")
+		       : str_of(path_clean(a, path_join(a, env->cwd ? env->cwd : "/shared", path)));
+}
+
+struct str
+file_error_text(struct tool_call *c, const struct err *e, const char **wall)
+{
+	static const char *const names[] = { "path", "to" };
+	bool writes = (c->tool->effects & TOOL_WRITES) != 0;
+	char text[SANDBOX_TEXT_MAX];
+	struct str said = text_clean(c->a, str_of(e->msg));
+
+	*wall = NULL;
+	if (e->code != ERR_DENIED && e->code != ERR_READONLY && e->code != ERR_NOT_FOUND)
+		return said;
+	for (size_t i = 0; i < ARRAY_LEN(names) && *wall == NULL; i++) {
+		struct str path = clean_path(c->args, names[i], c->env, c->a);
+
+		if (path.n > 0)
+			*wall = sandbox_wall(&c->env->plan, path.p, writes, text);
+	}
+	return *wall == NULL ? said : text_note(c->a, said, "wall of the cell: %s", text);
+}
+
 /* What is particular to one tool; the operation has the tool's name. */
 static const struct file_row {
 	const char *name;
@@ -463,6 +493,23 @@ finish_text(struct answer *w, const struct file_row *row)
 }
 
 static void
+file_fail(struct tool_call *c, const struct err *e)
+{
+	const char *wall;
+	struct facts f;
+	struct str text = file_error_text(c, e, &wall);
+
+	if (wall == NULL) {
+		call_fail(c, EFFECT_NOT_DONE, e);
+		return;
+	}
+	facts_begin(&f);
+	json_kv_z(&f.j, "error", err_name(e->code));
+	json_kv_z(&f.j, "wall", wall);
+	call_done(c, EFFECT_NOT_DONE, true, text, facts_end(&f, c->a));
+}
+
+static void
 on_filed(void *arg_, const struct node *head, struct str tail, const struct err *e)
 {
 	struct tool_call *c = arg_;
@@ -480,7 +527,7 @@ on_filed(void *arg_, const struct node *head, struct str tail, const struct err 
 		return;
 	}
 	if (e != NULL) {
-		call_fail(c, EFFECT_NOT_DONE, e);
+		file_fail(c, e);
 		return;
 	}
 	buf_init(&w.b, WIRE_HEAD_MAX + MIB);
@@ -552,16 +599,6 @@ file_cancel(struct tool_call *c)
 
 	if (f != NULL)
 		f->cancelled = true;
-}
-
-static struct str
-clean_path(const struct node *args, const char *name, const struct tool_env *env, struct arena *a)
-{
-	const char *path = node_z(args, name, NULL);
-
-	return path == NULL
-		       ? STR("")
-		       : str_of(path_clean(a, path_join(a, env->cwd ? env->cwd : "/shared", path)));
 }
 
 static void

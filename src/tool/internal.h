@@ -74,6 +74,10 @@ struct str probe_before(const struct tool_call *c);
 
 /* ---- file.c ---- */
 
+/* The words of an error of a file tool, with the wall of the cell that its paths met, if they did: then *wall is its name,
+ * otherwise NULL. */
+struct str file_error_text(struct tool_call *c, const struct err *e, const char **wall);
+
 /* Sends one operation into the call's cell. */
 int file_send(struct tool_call *c, const char *op, struct str params, struct str content,
 	sandbox_reply_fn fn, struct err *e) MUST_USE;

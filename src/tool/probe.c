@@ -203,7 +203,8 @@ failed(struct tool_call *c)
 	bool is_as_before = state_is(c, "before", now->path) &&
 			    (!is(c, "move") || state_is(c, "to_before", now->to));
 	enum effect_state s = is_as_before ? EFFECT_NOT_DONE : judge(c, now);
-	struct str text = text_clean(c->a, str_of(f->why.msg));
+	const char *wall;
+	struct str text = file_error_text(c, &f->why, &wall);
 	struct facts x;
 
 	if (s == EFFECT_DONE)
@@ -213,6 +214,8 @@ failed(struct tool_call *c)
 			"a part of it may have happened: look at what is there before going on");
 	facts_begin(&x);
 	json_kv_z(&x.j, "error", err_name(f->why.code));
+	if (wall != NULL)
+		json_kv_z(&x.j, "wall", wall);
 	call_done(c, s, s != EFFECT_DONE, text, facts_end(&x, c->a));
 }
 

@@ -78,6 +78,26 @@ class Rules(Case):
         p = self.ithaca("why", "zzzzzz", "rm x", check=1)
         self.assertEqual(p.stderr, "ithaca: there is no tool zzzzzz (`ithaca tool list` lists them)\n")
 
+    def test_why_names_the_walls(self):
+        def walls(*args, **kw):
+            return {w["name"]: w["text"] for w in self.decision(*args, **kw)["walls"]}
+        self.assertIn("none: what is at /shared/a", walls("path", "a")["write"])
+        self.assertRegex(walls("path", "a", mode="read_only")["write"], "^mode: .*a cell can write: /scratch")
+        w = walls("path", "/etc/passwd")
+        self.assertRegex(w["read"], "^none: ")
+        self.assertRegex(w["write"], "^system: /etc is ")
+        self.assertEqual(list(walls("read", "/vault/x")), ["read"])
+        self.assertRegex(walls("read", "/vault/x")["read"], "^outside: .*vault")
+        self.assertEqual(list(walls("write", "/x")), ["write"])
+        w = walls("exec", "ls")
+        self.assertIn("/shared /scratch", w["writable"])
+        self.assertEqual(w["network"], "no network but lo")
+        self.assertIn("setuid", w)
+        self.assertEqual(list(walls("exec", "ls", mode="danger_full_access")), ["none"])
+        self.config("egress: { allow: [ \"a.test:443\" ] }\n")
+        self.assertIn("proxy", walls("exec", "ls")["network"])
+        self.assertIn("walls of the cell", self.ithaca("why", "path", "/etc/x", check=0).stdout)
+
     def test_why_and_what_happens_agree(self):
         self.rules(deny=["Exec(touch *)", "Read(secret/**)"])
         self.write("secret/a", "hidden")

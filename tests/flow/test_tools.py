@@ -305,6 +305,22 @@ class Exec(Tools):
         self.assertIn("NoNewPrivs:\t1", o["text"])
         self.assertIn("Seccomp:\t2", o["text"])
 
+    def test_a_denial_names_its_wall(self):
+        for tool, args, wall, says in (
+                ("write", {"path": "/etc/made", "content": "x"}, "system", "a cell can write: /shared"),
+                ("write", {"path": "/root/made", "content": "x"}, "outside", "nothing else of the host"),
+                ("read", {"path": "/root/.profile"}, "outside", "nothing else of the host"),
+                ("read", {"path": os.path.join(self.work, "a")}, "outside", "this one is /shared/a there"),
+                ("move", {"path": "/usr/bin/env", "to": "env"}, "system", "/usr is the system")):
+            o = self.bad(tool, says, **args)
+            self.assertEqual(o["facts"]["wall"], wall, o)
+        self.assertNotIn("wall", self.bad("read", "does not exist", path="nothing")["facts"])
+        o = self.one("exec", command="kill -s SYS $$")
+        self.assertEqual(o["facts"]["wall"], "system_calls")
+        o = self.one("exec", command="touch /usr/x")
+        self.assertIn("it can write: /shared /scratch /home/agent /run/work /tmp", o["text"])
+        self.assertNotIn("wall", o["facts"])
+
     def test_tmp_is_private_and_lasts_in_the_session(self):
         out = self.calls([("exec", {"command": "echo kept > /tmp/note"})], [("exec", {"command": "cat /tmp/note"})])
         self.assertIn("kept", out[1][0]["text"])

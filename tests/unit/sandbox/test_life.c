@@ -64,6 +64,103 @@ test_plans(void **state)
 }
 
 static void
+expect_in(struct rig *r, const char *cell, const char *command, const char *output)
+{
+	struct id id = id_new();
+	struct exec_request q = rig_request(r, id.z, command);
+	struct outcome o;
+
+	q.cell = cell;
+	rig_run(r, &q, &o);
+	if (o.e.code != 0)
+		fail_msg("%s: %s", command, o.e.msg);
+	assert_string_equal(buf_z(&o.out), output);
+	outcome_fini(&o);
+}
+
+/* Whatever differs in a plan makes another cell, whose memory is its own; what is kept stays with the session, and none of it is
+ * seen by another session, not even under the same names of runs. */
+static void
+test_keys(void **state)
+{
+	struct rig *r = *state;
+	const struct cell_plan first = r->plan;
+	char other[RIG_PATH + 16], scratch[RIG_PATH + 16];
+	struct cell_plan plans[10];
+
+	snprintf(other, sizeof(other), "%s/other", r->cells);
+	snprintf(scratch, sizeof(scratch), "%s/scratch", r->dir);
+	assert_int_equal(mkdir(scratch, 0755), 0);
+	for (size_t i = 0; i < ARRAY_LEN(plans); i++)
+		plans[i] = first;
+	plans[0].access = CELL_READ_ONLY;
+	plans[1].has_proxy = true;
+	plans[2].scratch = scratch;
+	plans[3].app = scratch;
+	plans[4].shared = scratch;
+	plans[5].memory_bytes /= 2;
+	plans[6].processes++;
+	plans[7].file_bytes++;
+	plans[8].disk_bytes = 1024 * MIB;
+	plans[9].cpu_ms = 5000;
+	for (size_t i = 0; i < ARRAY_LEN(plans); i++) {
+		r->plan = first;
+		expect(r, "for d in /tmp /dev/shm ~ ~/.cache /run/work/tmp; do echo mine > $d/x; done; cat /tmp/x", "mine\n");
+		r->plan = plans[i];
+		expect(r, "ls /tmp /dev/shm; cat ~/x ~/.cache/x /run/work/tmp/x", "/dev/shm:\n\n/tmp:\nmine\nmine\nmine\n");
+	}
+	r->plan = first;
+	expect(r, "for d in /tmp /dev/shm ~ ~/.cache /run/work/tmp; do echo mine > $d/x; done", "");
+	r->plan.state = other;
+	expect_in(r, "cell-2", "cat /tmp/x /dev/shm/x ~/x ~/.cache/x /run/work/tmp/x 2>/dev/null; find / -name x -type f 2>/dev/null | grep -v ^/usr; echo none",
+		"none\n");
+	r->plan = first;
+	expect(r, "cat /tmp/x ~/x", "mine\nmine\n"); /* beside it the first one went on */
+}
+
+/* What is said of a path is what happens there: for each place, in each mode, with and without the directories that a plan may
+ * have. */
+static void
+test_walls(void **state)
+{
+	static const char *const others[] = { "/w", "/root/w", "/vault/w", "/home/w", "/opt/w", "/shared/../etc/w", "/tmpw" };
+	struct rig *r = *state;
+	char scratch[RIG_PATH + 16], text[SANDBOX_TEXT_MAX], path[64], command[256];
+
+	snprintf(scratch, sizeof(scratch), "%s/scratch", r->dir);
+	assert_int_equal(mkdir(scratch, 0755), 0);
+	for (int mode = 0; mode < 4; mode++) {
+		r->plan.access = mode % 2 == 0 ? CELL_WORKSPACE_WRITE : CELL_READ_ONLY;
+		r->plan.scratch = r->plan.app = mode < 2 ? scratch : NULL;
+		for (size_t i = 0; cell_places[i].path != NULL; i++) {
+			if (cell_places[i].right == PLACE_DEVICE)
+				continue;
+			snprintf(path, sizeof(path), "%s/w", cell_places[i].path);
+			const char *wall = sandbox_wall(&r->plan, path, true, text);
+			snprintf(command, sizeof(command), "( : > %s && rm %s ) 2>/dev/null && echo written || echo refused", path, path);
+			expect(r, command, wall == NULL ? "written\n" : "refused\n");
+			assert_null(sandbox_wall(&r->plan, path, false, text));
+		}
+		for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+			struct arena *a = arena_new(64 * KIB);
+			assert_non_null(sandbox_wall(&r->plan, path_clean(a, others[i]), true, text));
+			arena_free(a);
+			snprintf(command, sizeof(command), "( : > %s ) 2>/dev/null && echo written || echo refused", others[i]);
+			expect(r, command, "refused\n");
+		}
+	}
+	assert_string_equal(sandbox_wall(&r->plan, "/root/x", false, text), "outside");
+	assert_string_equal(sandbox_wall(&r->plan, "/etc/x", true, text), "system");
+	assert_string_equal(sandbox_wall(&r->plan, "/shared/x", true, text), "mode");
+	assert_null(strstr(text, "/shared /")); /* among what can be written */
+	snprintf(command, sizeof(command), "%.100s/a", r->shared);
+	assert_string_equal(sandbox_wall(&r->plan, command, false, text), "outside");
+	assert_non_null(strstr(text, "/shared/a"));
+	r->plan.access = CELL_HOST;
+	assert_null(sandbox_wall(&r->plan, "/etc/x", true, text));
+}
+
+static void
 test_read_only(void **state)
 {
 	struct rig *r = *state;
@@ -766,6 +863,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_facts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_plans, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_walls, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_places, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_state, setup, teardown),
