@@ -23,6 +23,7 @@ event(struct parser *p, struct str event, struct str data, struct err *e)
 const struct provider_api provider_ollama = {
 	.name = "ollama",
 	.base_url = "http://127.0.0.1:11434",
+	.ends_with_body = true,
 	.key_header = "Authorization: Bearer ",
 	.build = build,
 	.event = event,

@@ -471,7 +471,7 @@ on_content(struct parser *p, const struct node *delta, struct err *e)
 			rc = parser_add_text(p, PART_TEXT, text, e);
 	}
 	if (rc == 0 && refusal.n > 0) {
-		parser_set_stop(p, STOP_REFUSED);
+		p->answer.stop = STOP_REFUSED; /* and not yet the end */
 		rc = parser_add_text(p, PART_TEXT, refusal, e);
 	}
 	return rc;
@@ -535,8 +535,10 @@ on_finish(struct parser *p, const struct node *choice, struct str finish, struct
 			return err_set(e, ERR_PROVIDER, ERR_TO_USER, "server_error: %.*s",
 				STR_FMT(node_str(node_get(choice, "error"), "message",
 					STR("the server broke the answer off"))));
-	if (finish.n > 0 && !(p->has_stop && p->answer.stop == STOP_REFUSED))
-		parser_set_stop(p, stop_find(stops, ARRAY_LEN(stops), finish));
+	if (finish.n > 0)
+		parser_set_stop(p, p->answer.stop == STOP_REFUSED
+					   ? STOP_REFUSED
+					   : stop_find(stops, ARRAY_LEN(stops), finish));
 	return 0;
 }
 
@@ -586,6 +588,7 @@ const struct provider_api provider_openai_chat = {
 	.base_url = "https://api.openai.com/v1",
 	.version = "/v1",
 	.is_hosted = true,
+	.ends_with_body = true, /* some servers leave [DONE] out */
 	.key_header = "Authorization: Bearer ",
 	.build = build,
 	.event = event,

@@ -470,7 +470,8 @@ parser_end(struct parser *p, const struct model_answer **out, struct err *e)
 	 * there are any. */
 	if (p->calls > 0 && (p->answer.stop == STOP_END || p->answer.stop == STOP_OTHER))
 		p->answer.stop = STOP_TOOLS;
-	else if (p->calls == 0 && (p->answer.stop == STOP_TOOLS || !p->has_stop))
+	else if (p->calls == 0 &&
+		 (p->answer.stop == STOP_TOOLS || (!p->has_stop && p->answer.stop != STOP_REFUSED)))
 		p->answer.stop = STOP_END;
 	p->answer.parts = p->parts;
 	p->answer.n = n;

@@ -237,12 +237,25 @@ test_errors(void **state)
 	expect_error(api(), STR(""), ERR_NET, "cut before its end");
 }
 
+#define FIRST DELTA("{\"content\":\"a\xC3\xA9\"}")
+
+/* An answer is whole at its end mark, or when a reason was given and the body ends: some servers
+ * send no mark. */
 static void
 test_cut(void **state)
 {
-	struct str s = STR(DELTA("{\"content\":\"a\xC3\xA9\"}") FINISH("stop") USAGE DONE);
+	struct str whole = STR(FIRST FINISH("stop"));
 
-	expect_cut_everywhere(api(), s, 1);
+	expect_cut_everywhere(api(), whole, 1);
+	expect_cut_everywhere(api(), STR(FIRST DONE), 1);
+	expect_cut_everywhere(
+		api(), STR(DELTA("{\"refusal\":\"I\"}") DELTA("{\"refusal\":\" no\"}")), 0);
+	expect_answer(api(), whole, "text[a\xC3\xA9] end" NO_USAGE, NULL);
+	expect_answer(api(), STR(FIRST FINISH("stop") USAGE),
+		"text[a\xC3\xA9] end in=100 out=20 cached=64 written=0 reasoning=7", NULL);
+	expect_answer(api(), STR(FIRST DONE), "text[a\xC3\xA9] end" NO_USAGE, NULL);
+	expect_answer(api(), STR(DELTA("{\"refusal\":\"I no\"}") DONE),
+		"text[I no] refused" NO_USAGE, NULL);
 }
 
 /* ---- limits ---- */
