@@ -33,6 +33,7 @@ struct transfer {
 	int64_t connect_ms, idle_ms;
 	struct timer *idle, *total;
 	int64_t heard_ms; /* loop time of the last byte */
+	curl_off_t sent;  /* of the body, when the idle timer last ran out */
 	bool is_connected;
 	bool is_paused; /* the runtime is slow; the server is not to blame */
 	int status;
@@ -183,6 +184,16 @@ on_total(void *arg)
 	transfer_fail(t, &t->e);
 }
 
+/* A server is not idle while it takes the request: attachments are large, and uplinks slow. */
+static bool
+has_sent_more(struct transfer *t)
+{
+	curl_off_t before = t->sent;
+
+	egress_api(t->g)->easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &t->sent);
+	return t->sent > before;
+}
+
 /* A timer that starts over with each byte costs more than the byte: it is left to run out, and only
  * then goes on for as long as the server may still be silent. */
 static void
@@ -193,6 +204,10 @@ on_idle(void *arg)
 
 	if (t->is_connected && left_ms > 0) {
 		timer_again(t->idle, left_ms);
+		return;
+	}
+	if (t->is_connected && has_sent_more(t)) {
+		timer_again(t->idle, t->idle_ms);
 		return;
 	}
 	if (t->is_connected)

@@ -399,6 +399,55 @@ never_answers(struct server *s, int fd, int n)
 	return false;
 }
 
+/* Takes a long request slowly; the first half of it takes twice as long as a server may be silent.
+ */
+static void *
+takes_slowly(void *arg)
+{
+	struct server *s = arg;
+	int fd = accept(s->listen_fd, NULL, NULL), small = 65536;
+	char *chunk = xmalloc(MIB);
+	size_t n = 0;
+	ssize_t got;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	for (int step = 0; step < 16; step++) {
+		for (size_t until = n + MIB / 2; n < until; n += (size_t)got) {
+			got = recv(fd, chunk, MIN((size_t)MIB, until - n), 0);
+			if (got <= 0)
+				goto out;
+		}
+		poll(NULL, 0, 100); /* a slow line */
+	}
+	while (n < 32 * (size_t)MIB && (got = recv(fd, chunk, MIB, 0)) > 0)
+		n += (size_t)got;
+	say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+	await_close(s, fd);
+out:
+	free(chunk);
+	close(fd);
+	return NULL;
+}
+
+static void
+test_slow_upload(void **in)
+{
+	struct world *x = world_new(NULL);
+	struct call *c = xcalloc(1, sizeof(*c));
+	struct str body = { xcalloc(32, MIB), 32 * (size_t)MIB };
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, takes_slowly, &x->server), 0);
+	start(x, c, "good", body, 800);
+	finish(x, c);
+	assert_string_equal(c->e.msg, "");
+	assert_int_equal(c->status, 200);
+	pthread_join(thread, NULL);
+	free((char *)body.p);
+	free(c);
+	world_free(x);
+}
+
 static void
 test_idle_before_the_head(void **in)
 {
@@ -417,7 +466,8 @@ static void
 test_connections_are_limited(void **in)
 {
 	struct world *x = world_new(never_answers);
-	struct call *c = xcalloc(1, sizeof(*c)), *d = xcalloc(1, sizeof(*d)), *e = xcalloc(1, sizeof(*e));
+	struct call *c = xcalloc(1, sizeof(*c)), *d = xcalloc(1, sizeof(*d)),
+		    *e = xcalloc(1, sizeof(*e));
 	start(x, c, "one", STR("{}"), 20000);
 	start(x, d, "one", STR("{}"), 100);
 	start(x, e, "good", STR("{}"), 300); /* has connections of its own */
@@ -763,6 +813,7 @@ main(void)
 		T(test_role_checks_what_the_runtime_should_have),
 		T(test_client_refuses_injection),
 		T(test_idle_server),
+		T(test_slow_upload),
 		T(test_idle_before_the_head),
 		T(test_connections_are_limited),
 		T(test_failures_to_connect),
