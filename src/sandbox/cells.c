@@ -4,6 +4,7 @@
  * its processes, its jobs and its cgroup are gone, so nothing is forgotten half-way. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -41,6 +42,7 @@ cell_free(struct cell *c)
 	waiters_free(&c->spawned);
 	arena_free(c->arena);
 	free(c);
+	(void)malloc_trim(0); /* a cell may have cost much: what was queued for it, what its files said */
 	closing_check(d);
 	shelld_progress(d);
 }

@@ -177,6 +177,18 @@ open_ends(struct file_job *f, const struct wire_msg *m, struct order *o, struct 
 	return 0;
 }
 
+static int
+files_room(const struct shelld *d, struct err *e)
+{
+	size_t n = 0;
+
+	for (const struct file_job *f = d->file_jobs; f != NULL; f = f->next)
+		n++;
+	if (n < FILE_JOBS_MAX)
+		return shelld_room(d, e);
+	return err_set(e, ERR_BUSY, ERR_TO_MODEL, "%u file operations run already (try again later)", FILE_JOBS_MAX);
+}
+
 int
 file_begin(struct shelld *d, const struct wire_msg *m, struct err *e)
 {
@@ -188,7 +200,7 @@ file_begin(struct shelld *d, const struct wire_msg *m, struct err *e)
 
 	if (params < 0 || (uint64_t)params > m->tail.n || op.n == 0 || op.n > 32)
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "file: params_bytes must be within the tail and op a name");
-	if (shelld_room(d, e) != 0 || cell_get(d, node_str(m->head, "cell", STR("")), node_get(m->head, "plan"), &c, e) != 0 || cell_room(c, e) != 0 ||
+	if (files_room(d, e) != 0 || cell_get(d, node_str(m->head, "cell", STR("")), node_get(m->head, "plan"), &c, e) != 0 || cell_room(c, e) != 0 ||
 		cell_run(c, m->head, &run, e) != 0)
 		return e->code;
 	struct file_job *f = xcalloc(1, sizeof(*f));

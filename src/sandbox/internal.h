@@ -24,7 +24,9 @@
 #define EXEC_ENV_MAX     (60u * KIB)
 #define EXEC_ENV_N       512u
 #define EXEC_INPUT_MAX   (1u * MIB) /* queued for one command */
+#define INPUT_ALL_MAX    (32u * MIB) /* queued for all commands */
 #define JOBS_MAX         4096u /* commands at once in all cells */
+#define FILE_JOBS_MAX    256u /* file operations at once in all cells: each may hold a whole answer */
 #define RUNS_KEPT        16u /* directories of runs of one cell; the oldest go */
 #define RUN_DEFAULT      "main"
 #define CACHE_NAME       ".cache" /* in the home: where cache/ of the state directory is mounted */

@@ -101,6 +101,19 @@ job_watched(struct shelld *d, uint64_t id)
 	return j;
 }
 
+/* What does not go to its command at once is queued, for one and for all of them within limits. */
+static bool
+input_has_room(const struct job *to, size_t n)
+{
+	size_t all = n;
+
+	if (to->input.n == 0)
+		return true;
+	for (const struct job *j = to->d->jobs; j != NULL; j = j->next)
+		all += j->input.n;
+	return all <= INPUT_ALL_MAX;
+}
+
 void
 job_input(struct shelld *d, const struct wire_msg *m)
 {
@@ -110,7 +123,7 @@ job_input(struct shelld *d, const struct wire_msg *m)
 	if (j == NULL || j->input_ended || (j->in < 0 && !(j->has_terminal && j->state == JOB_STARTING)))
 		return; /* it ended meanwhile, or takes no input */
 	if (m->tail.n > 0) {
-		is_dropped = buf_add_str(&j->input, m->tail) != 0;
+		is_dropped = !input_has_room(j, m->tail.n) || buf_add_str(&j->input, m->tail) != 0;
 	} else {
 		is_dropped = j->has_terminal && buf_add_str(&j->input, STR(END_OF_INPUT)) != 0;
 		j->input_ended = !j->has_terminal;
@@ -426,6 +439,8 @@ read_args(const struct wire_msg *m, struct exec_args *a, struct err *e)
 		return err_set(e, ERR_INVALID, ERR_TO_MODEL,
 			"the command is longer than %u bytes or holds a NUL (write a long script to a file and run that)",
 			EXEC_COMMAND_MAX);
+	if (a->cwd.n > PLAN_PATH_MAX || memchr(a->cwd.p, '\0', a->cwd.n) != NULL)
+		return err_set(e, ERR_INVALID, ERR_TO_MODEL, "cwd must be a path of at most %u bytes", PLAN_PATH_MAX);
 	if (a->timeout_ms < 1 || a->output_max < 0 || a->output_max > (int64_t)TOOL_OUTPUT_MAX)
 		return err_set(e, ERR_INVALID, ERR_TO_LOG, "exec: timeout_ms must be at least 1, output_max 0..%u",
 			TOOL_OUTPUT_MAX);
@@ -654,7 +669,9 @@ job_exec(struct shelld *d, const struct wire_msg *m, struct err *e)
 	char effect[CELL_KEY_MAX + 1] = { 0 };
 	memcpy(effect, a.effect.p, a.effect.n);
 	spool_find(&d->spool, effect, &st);
-	if (st.state == EXEC_DONE) {
+	if (st.state == EXEC_DONE && (jobs_room(d, &why) != 0 || shelld_room(d, &why) != 0)) {
+		job_answer(d, m->id, NULL, &why);
+	} else if (st.state == EXEC_DONE) {
 		job_attach(job_replay(d, a.effect, &st), m->id, false);
 	} else if (a.only_resume || (st.state == EXEC_UNKNOWN && spool_has_begun(&d->spool, effect))) {
 		job_answer(d, m->id, &st, NULL);

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * A runtime that lies: shelld drops it, or says why not, and goes on. After every attack an honest runtime finds the same
  * shelld, a command that began before still runs, and shelld has not grown. Attacks are made of a fixed seed. */
+#include <sys/resource.h>
 #include "rig.h"
 
 #define GROWN_MAX_KIB (32 * 1024)
 #define ROUNDS        400
+#define REPLAYS       40
+#define READERS       150
 #define FRAMES        40 /* of one round */
 
 static uint64_t seed = 0x9e3779b97f4a7c15u;
@@ -280,6 +283,141 @@ test_cut(void **state)
 	expect_well(h);
 }
 
+/* How often a text stands in what it says until it hangs up or has said nothing for a while. */
+static size_t
+count_said(int fd, const char *text)
+{
+	static char said[64 * 1024 * 1024];
+	size_t n = 0, times = 0;
+
+	for (struct pollfd x = { .fd = fd, .events = POLLIN }; n < sizeof(said) && poll(&x, 1, 500 * rig_slow()) == 1;) {
+		ssize_t got = recv(fd, said + n, sizeof(said) - n, 0);
+		if (got <= 0)
+			break;
+		n += (size_t)got;
+	}
+	for (const char *p = said; (p = memmem(p, n - (size_t)(p - said), text, strlen(text))) != NULL; p++)
+		times++;
+	return times;
+}
+
+/* Results that nobody takes cost a descriptor each: as many are shown at once as there are. */
+static void
+test_replays(void **state)
+{
+	struct hostile *h = *state;
+	struct rlimit few, before;
+	struct buf b;
+	size_t busy, shown, first = 0;
+	int fd;
+
+	buf_init(&b, MIB);
+	rig_peer(&h->r);
+	for (int i = 0; i < REPLAYS; i++) {
+		struct outcome o;
+		char head[200];
+		struct id id = id_new();
+		struct exec_request q = rig_request(&h->r, id.z, "head -c 400000 /dev/zero | tr '\\0' x");
+		rig_run(&h->r, &q, &o);
+		assert_int_equal(o.st.kept_bytes, 400000);
+		outcome_fini(&o);
+		snprintf(head, sizeof(head), "{\"v\":1,\"kind\":\"exec\",\"id\":%d,\"cell\":\"cell-1\",\"effect\":\"%s\",\"timeout_ms\":1,"
+			"\"output_max\":0,\"only_resume\":true,\"command_bytes\":0}", 2 * i + 1, id.z);
+		frame(&b, head, 0);
+		first = first > 0 ? first : b.n;
+	}
+	assert_int_equal(prlimit(child_pid(h->r.guest), RLIMIT_NOFILE, NULL, &before), 0);
+	few = (struct rlimit){ 160, before.rlim_max };
+	assert_int_equal(prlimit(child_pid(h->r.guest), RLIMIT_NOFILE, &few, NULL), 0);
+	fd = attack_peer(h);
+	assert_true(push(fd, b.p, b.n));
+	busy = count_said(fd, "\"code\":\"busy\"");
+	close(fd);
+	rig_peer(&h->r); /* an honest one gets them all the same */
+	fd = attack_peer(h);
+	assert_true(push(fd, b.p, first));
+	shown = count_said(fd, "\"ch\":1");
+	close(fd);
+	assert_int_equal(prlimit(child_pid(h->r.guest), RLIMIT_NOFILE, &before, NULL), 0);
+	buf_fini(&b);
+	assert_true(busy > 0 && busy < REPLAYS);
+	assert_true(shown > 0);
+	expect_well(h);
+}
+
+static void
+close_cell(struct hostile *h, const char *key)
+{
+	struct answer x;
+
+	answer_init(&x, &h->r);
+	assert_int_equal(sandbox_cell_close(h->r.sb, key, true, rig_reply, &x, &x.e), 0);
+	answer_wait(&x);
+	answer_fini(&x);
+}
+
+/* Input for many commands that read none: what shelld keeps of it has an end for all of them together. */
+static void
+test_inputs(void **state)
+{
+	struct hostile *h = *state;
+	struct buf b;
+	int fd = attack_peer(h);
+	char head[1024];
+
+	buf_init(&b, 4 * MIB);
+	for (int i = 0; i < READERS; i++) {
+		struct id id = id_new();
+		int id_n = 2 * i + 1;
+		buf_reset(&b);
+		snprintf(head, sizeof(head), "{\"v\":1,\"kind\":\"exec\",\"id\":%d,\"cell\":\"in-%d\",\"effect\":\"%s\",\"plan\":{\"access\":"
+			"\"read_only\",\"shared\":\"%s\",\"state\":\"%s\",\"memory_bytes\":100000000,\"processes\":100,"
+			"\"cpu_percent\":100,\"file_bytes\":1000,\"tmp_bytes\":8192},\"timeout_ms\":60000,\"output_max\":10,"
+			"\"command_bytes\":10,\"input\":true}", id_n, i % 3, id.z, h->r.shared, h->r.state);
+		uint32_t head_n = (uint32_t)strlen(head), total = 4 + head_n + 10;
+		buf_add(&b, &total, 4);
+		buf_add(&b, &head_n, 4);
+		buf_add_z(&b, head);
+		buf_add_z(&b, "sleep 1000");
+		snprintf(head, sizeof(head), "{\"v\":1,\"kind\":\"input\",\"id\":%d}", id_n);
+		for (int n = 0; n < 16; n++)
+			frame(&b, head, 65536);
+		assert_true(push(fd, b.p, b.n));
+	}
+	(void)count_said(fd, "exec"); /* until it has taken everything */
+	if (h->pss > 0)
+		assert_true(pss_kib(&h->r) < h->pss + INPUT_ALL_MAX / 1024 + GROWN_MAX_KIB);
+	close(fd);
+	buf_fini(&b);
+	rig_peer(&h->r);
+	for (int i = 0; i < 3; i++) {
+		snprintf(head, sizeof(head), "in-%d", i);
+		close_cell(h, head);
+	}
+	expect_well(h);
+}
+
+/* A directory longer than any path is not one. */
+static void
+test_long_directory(void **state)
+{
+	struct hostile *h = *state;
+	struct outcome o;
+	struct id id = id_new();
+	struct exec_request q = rig_request(&h->r, id.z, "echo must not run");
+	char cwd[PLAN_PATH_MAX + 2];
+
+	memset(cwd, 'x', sizeof(cwd) - 1);
+	cwd[0] = '/';
+	cwd[sizeof(cwd) - 1] = '\0';
+	q.cwd = cwd;
+	rig_peer(&h->r);
+	rig_run(&h->r, &q, &o);
+	assert_int_equal(o.e.code, ERR_INVALID);
+	outcome_fini(&o);
+	expect_well(h);
+}
+
 /* Each of these is a lie about the protocol itself: the peer is dropped. */
 static void
 test_lies(void **state)
@@ -444,6 +582,9 @@ main(void)
 		cmocka_unit_test(test_half_valid),
 		cmocka_unit_test(test_noise),
 		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_replays),
+		cmocka_unit_test(test_inputs),
+		cmocka_unit_test(test_long_directory),
 		cmocka_unit_test(test_lies),
 		cmocka_unit_test(test_slow),
 		cmocka_unit_test(test_flood),
