@@ -32,8 +32,11 @@ typedef void (*check_fn)(struct request *q, struct finding *f);
 #define SHELLD_WAIT_MS 5000 /* for one that is only just starting */
 #define SHELLD_LOOK_MS 20
 
-/* The self-test of cells, which ends before the checks are written. */
+/* What takes time and ends before the checks are written: the look through the store, then the self-test of cells. */
 struct self_test {
+	struct self_test *next; /* of the gateway, while wait runs */
+	struct request *q;
+	struct err store; /* what is wrong with it */
 	struct timer *wait;
 	int64_t until_ms;
 	struct err e; /* it could not be tried, and why */
@@ -76,10 +79,10 @@ check_home(struct request *q, struct finding *f)
 static void
 check_store(struct request *q, struct finding *f)
 {
-	struct err e = { 0 };
+	const struct self_test *t = q->own;
 
-	if (store_verify(q->g->parts.store, &e) != 0)
-		find(f, FAIL, e.msg, "stop Ithaca and restore state/ithaca.db from a backup");
+	if (t->store.code != 0)
+		find(f, FAIL, t->store.msg, "stop Ithaca and restore state/ithaca.db from a backup");
 	else
 		snprintf(f->text, sizeof f->text, "integrity check passed, schema version %d", store_schema_version());
 }
@@ -346,6 +349,41 @@ write_checks(struct request *q)
 static void self_test_try(void *arg);
 
 static void
+self_test_wait(struct request *q, int64_t ms)
+{
+	struct self_test *t = q->own;
+
+	t->wait = timer_start(q->g->parts.loop, ms, self_test_try, q);
+	t->next = q->g->self_tests;
+	q->g->self_tests = t;
+}
+
+static void
+self_test_waited(struct self_test *t)
+{
+	struct self_test **at = &t->q->g->self_tests;
+
+	while (*at != t)
+		at = &(*at)->next;
+	*at = t->next;
+	timer_close(t->wait);
+}
+
+void
+self_tests_close(struct gateway *g)
+{
+	struct err e;
+
+	err_set(&e, ERR_GONE, ERR_TO_USER, "the runtime is ending");
+	while (g->self_tests != NULL) {
+		struct request *q = g->self_tests->q;
+
+		self_test_waited(g->self_tests);
+		reply_error(q, &e);
+	}
+}
+
+static void
 on_self_test(void *arg, const struct sandbox_check_row *rows, size_t n, const struct err *e)
 {
 	struct request *q = arg;
@@ -353,7 +391,7 @@ on_self_test(void *arg, const struct sandbox_check_row *rows, size_t n, const st
 	size_t at = 0;
 
 	if (e != NULL && e->code == ERR_GONE && clock_mono_ms() < t->until_ms) { /* shelld is started again, as for tier auto */
-		t->wait = timer_start(q->g->parts.loop, SHELLD_LOOK_MS, self_test_try, q);
+		self_test_wait(q, SHELLD_LOOK_MS);
 		return;
 	}
 	if (e != NULL)
@@ -406,9 +444,20 @@ self_test_try(void *arg)
 		timer_again(t->wait, SHELLD_LOOK_MS);
 		return;
 	}
-	timer_close(t->wait);
+	self_test_waited(t);
 	if (self_test_start(q, &t->e) != 0)
 		write_checks(q);
+}
+
+static void
+on_store(void *arg, const struct err *e)
+{
+	struct request *q = arg;
+	struct self_test *t = q->own;
+
+	err_copy(&t->store, e);
+	t->until_ms = clock_mono_ms() + SHELLD_WAIT_MS;
+	self_test_wait(q, 0);
 }
 
 void
@@ -416,7 +465,7 @@ handle_doctor_run(struct request *q)
 {
 	struct self_test *t = arena_alloc(q->a, sizeof *t);
 
-	*t = (struct self_test){ .until_ms = clock_mono_ms() + SHELLD_WAIT_MS };
+	*t = (struct self_test){ .q = q };
 	q->own = t;
-	t->wait = timer_start(q->g->parts.loop, 0, self_test_try, q);
+	store_verify(q->g->parts.store, on_store, q);
 }

@@ -48,6 +48,7 @@ struct gateway {
 	struct keyring_wait *keyring_waits; /* secrets.c */
 	struct catalog_fetch *catalog_fetch; /* NULL: none is under way */
 	struct transfer *transfers; /* of blobs, under way */
+	struct self_test *self_tests; /* doctor.c: that wait */
 };
 
 typedef void (*handler_fn)(struct request *q);
@@ -138,5 +139,6 @@ void catalog_fetch_stop(struct gateway *g);
 
 /* doctor.c */
 void handle_doctor_run(struct request *q);
+void self_tests_close(struct gateway *g); /* answers what waits */
 
 #endif

@@ -394,6 +394,7 @@ gateway_close(struct gateway *g)
 {
 	gateway_stop(g);
 	secrets_close(g);
+	self_tests_close(g);
 	buf_fini(&g->envelope);
 	free(g);
 }

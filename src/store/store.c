@@ -375,29 +375,35 @@ store_query_now(struct store *s, enum stmt st, const struct cell_value *params, 
 
 /* ---- health ---- */
 
-int
-store_verify(struct store *s, struct err *e)
-{
-	struct conn c;
-	sqlite3_stmt *q = NULL;
-	int rc = conn_open(&c, CONN_READER, &s->options, e);
+struct verify {
+	struct store *s;
+	store_done_fn done;
+	void *arg;
+};
 
-	if (rc != 0)
-		return rc;
-	rc = sqlite3_prepare_v2(c.db, "PRAGMA integrity_check(1)", -1, &q, NULL);
-	if (rc == SQLITE_OK)
-		rc = sqlite3_step(q);
-	if (rc != SQLITE_ROW)
-		rc = conn_err(&c, rc, "integrity_check", e);
-	else if (strcmp((const char *)sqlite3_column_text(q, 0), "ok") != 0)
-		rc = err_set(e, ERR_CORRUPT, ERR_TO_USER,
-			"database %.90s is damaged: %.90s (restore the last backup)", s->path,
-			(const char *)sqlite3_column_text(q, 0));
-	else
-		rc = 0;
-	sqlite3_finalize(q);
-	conn_close(&c);
-	return rc;
+static void
+on_verified(void *arg, const struct rows *rows, const struct err *e)
+{
+	struct verify *v = arg;
+	struct err why;
+
+	if (e == NULL && !str_is(rows_str(rows, 0, 0), "ok")) {
+		err_set(&why, ERR_CORRUPT, ERR_TO_USER,
+			"database %.90s is damaged: %.90s (restore the last backup)", v->s->path,
+			rows_str(rows, 0, 0).p);
+		e = &why;
+	}
+	v->done(v->arg, e);
+	free(v);
+}
+
+void
+store_verify(struct store *s, store_done_fn done, void *arg)
+{
+	struct verify *v = xmalloc(sizeof(*v));
+
+	*v = (struct verify){ s, done, arg };
+	store_query(s, STMT_VERIFY, NULL, 0, on_verified, v);
 }
 
 void

@@ -79,8 +79,8 @@ int store_query_now(struct store *s, enum stmt st, const struct cell_value *para
 	struct rows **out, struct err *e) MUST_USE;
 void rows_free(struct rows *r);
 
-/* Full integrity check (slow), for doctor: 0, or ERR_CORRUPT with the first finding. */
-int store_verify(struct store *s, struct err *e) MUST_USE;
+/* Full integrity check, for doctor: slow, on a reader's thread. NULL, or ERR_CORRUPT with the first finding. */
+void store_verify(struct store *s, store_done_fn done, void *arg);
 /* Commits, batches and rows since start, for health and bench. */
 struct store_stats {
 	uint64_t commits, batches, rows, commit_us_total;

@@ -142,6 +142,15 @@ fix_commit_wait(struct fix *f, struct batch *b)
 	return f->code;
 }
 
+int
+fix_verify(struct fix *f)
+{
+	f->waiting++;
+	store_verify(f->store, on_done, f);
+	fix_wait(f);
+	return f->code;
+}
+
 int64_t
 fix_count(struct fix *f, const char *session)
 {

@@ -34,6 +34,7 @@ void fix_wait(struct fix *f);  /* until every answer that is waited for is there
 struct batch *event_batch(const char *session, int64_t first_seq, int n, size_t body);
 void fix_commit(struct fix *f, struct batch *b); /* its answer is waited for by fix_wait */
 int fix_commit_wait(struct fix *f, struct batch *b);
+int fix_verify(struct fix *f); /* 0 or a code, f->err */
 /* Events, read through a reader while commits may still be waiting; -1 and f->err on failure. */
 int64_t fix_count(struct fix *f, const char *session);
 

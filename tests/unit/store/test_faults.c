@@ -247,7 +247,7 @@ damaged_page(void **state)
 	for (off_t at = 4096 * 16; at < st.st_size; at += 4096)
 		patch(f, at, noise, sizeof(noise));
 	assert_int_equal(fix_open(f), 0);
-	assert_int_equal(store_verify(f->store, &f->err), ERR_CORRUPT);
+	assert_int_equal(fix_verify(f), ERR_CORRUPT);
 	assert_clear(f, ERR_CORRUPT, "is damaged");
 	assert_int_equal(fix_commit_wait(f, event_batch("s", 201, 1, 10)), ERR_CORRUPT);
 	assert_clear(f, ERR_CORRUPT, "restore the last backup");
@@ -307,7 +307,7 @@ full_disk(void **state)
 	vfs_drop_power_on(f->disk);
 	assert_int_equal(fix_open(f), 0);
 	assert_int_equal(fix_count(f, "s"), n);
-	assert_int_equal(store_verify(f->store, NULL), 0);
+	assert_int_equal(fix_verify(f), 0);
 }
 
 static void
@@ -369,7 +369,7 @@ failing_disk(void **state)
 		assert_int_equal(fix_count(f, "s"), n - 1);
 		assert_int_equal(fix_commit_wait(f, event_batch("s", n, 1, 10)), 0);
 	}
-	assert_int_equal(store_verify(f->store, NULL), 0);
+	assert_int_equal(fix_verify(f), 0);
 }
 
 static void

@@ -77,7 +77,7 @@ lost(struct fix *f, const struct worker *w)
 		assert_true(rows <= w[i].sent * ROWS);
 		n += MAX(0, w[i].acknowledged - (int)(rows / ROWS));
 	}
-	if (store_verify(f->store, &f->err) != 0)
+	if (fix_verify(f) != 0)
 		fail_msg("%s", f->err.msg);
 	/* It goes on where it was. */
 	int64_t next = fix_count(f, "s0") + 1;

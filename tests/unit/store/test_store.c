@@ -356,6 +356,35 @@ result_has_a_maximum(void **state)
 }
 
 /* The log is moved into the file while commits go on, so it does not grow with what was written. */
+struct ticking {
+	struct timer *timer;
+	int ticks;
+};
+
+static void
+on_tick(void *arg)
+{
+	struct ticking *t = arg;
+
+	t->ticks++;
+	timer_again(t->timer, 1);
+}
+
+/* A look through a large database leaves the loop's thread to others. */
+static void
+verify_does_not_hold_the_loop(void **state)
+{
+	struct fix *f = *state;
+	struct ticking t = { 0 };
+
+	for (int i = 1; i <= 60; i++)
+		assert_int_equal(fix_commit_wait(f, event_batch("s", i, 1, MIB)), 0);
+	t.timer = timer_start(f->loop, 1, on_tick, &t);
+	assert_int_equal(fix_verify(f), 0);
+	timer_close(t.timer);
+	assert_in_range(t.ticks, 2, INT32_MAX);
+}
+
 static void
 log_starts_over(void **state)
 {
@@ -369,7 +398,7 @@ log_starts_over(void **state)
 	assert_int_equal(stat(path, &st), 0);
 	assert_true(st.st_size < 48 * MIB);
 	assert_int_equal(fix_count(f, "s"), 120);
-	assert_int_equal(store_verify(f->store, NULL), 0);
+	assert_int_equal(fix_verify(f), 0);
 }
 
 static void
@@ -399,6 +428,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(commit_during_close_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(close_inside_a_callback, setup, teardown),
 		cmocka_unit_test_setup_teardown(result_has_a_maximum, setup, teardown),
+		cmocka_unit_test_setup_teardown(verify_does_not_hold_the_loop, setup, teardown),
 		cmocka_unit_test_setup_teardown(log_starts_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(file_is_private, setup, teardown),
 	};
