@@ -143,7 +143,7 @@ start_tier(struct guest *g, const char *program, const struct tier *tier)
 		.processes = 400,
 		.cpu_percent = 400,
 		.container = { .socket = getenv("BENCH_ENGINE") },
-		.microvm = { .kernel = getenv("BENCH_KERNEL"), .allow_emulation = true } };
+		.microvm = { .kernel = getenv("RIG_KERNEL"), .allow_emulation = true } };
 	int fd;
 
 	if (tier->start(&s, &g->tier, &fd, &why) != 0)
