@@ -473,6 +473,21 @@ cell_open_limited(struct cell *c, struct order *o, struct err *e)
 	return e->code;
 }
 
+/* The directories of the plan, as they were opened for the order. */
+static void
+note_binds(struct cell *c, const struct order *o)
+{
+	size_t at = 0;
+	struct stat st;
+
+	for (int i = 0; i <= BIND_APP; i++) {
+		if (o->text[i].n == 0 || at >= o->fd_n || fstat(o->fd[at++], &st) != 0)
+			continue;
+		c->seen[i].dev = st.st_dev;
+		c->seen[i].ino = st.st_ino;
+	}
+}
+
 static int
 cell_start(struct cell *c, struct err *e)
 {
@@ -491,6 +506,7 @@ cell_start(struct cell *c, struct err *e)
 		order_close_fds(&o);
 		return e->code;
 	}
+	note_binds(c, &o);
 	c->uid = (uid_t)o.num[CELL_NUM_UID];
 	c->gid = (gid_t)o.num[CELL_NUM_GID];
 	is_spare = spare_take(c);
@@ -557,6 +573,24 @@ make_room(struct shelld *d, struct err *e)
 	return 0;
 }
 
+/* A directory that was removed or replaced would go on in a cell that has it mounted, where nobody else sees it. */
+static bool
+is_stale(const struct cell *c, const struct node *plan)
+{
+	static const char *const keys[] = { [BIND_SHARED] = "shared", [BIND_SCRATCH] = "scratch", [BIND_APP] = "app" };
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		if (c->seen[i].ino == 0)
+			continue;
+		if (stat(node_z(plan, keys[i], ""), &st) != 0)
+			return errno == ENOENT || errno == ENOTDIR;
+		if (st.st_dev != c->seen[i].dev || st.st_ino != c->seen[i].ino)
+			return true;
+	}
+	return false;
+}
+
 int
 cell_get(struct shelld *d, struct str key, const struct node *plan, struct cell **out, struct err *e)
 {
@@ -577,7 +611,7 @@ cell_get(struct shelld *d, struct str key, const struct node *plan, struct cell 
 	for (c = d->cells; c != NULL; c = c->next) {
 		if (c->state == CELL_DEAD || c->is_retired || !str_is(key, c->key))
 			continue;
-		if (str_eq(c->plan_text, buf_str(&text))) {
+		if (str_eq(c->plan_text, buf_str(&text)) && !is_stale(c, plan)) {
 			buf_fini(&text);
 			*out = c;
 			return 0;

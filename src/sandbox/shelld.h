@@ -142,6 +142,10 @@ struct cell {
 	gid_t gid;
 	char run[CELL_KEY_MAX + 1]; /* the last one that it was asked for */
 	struct disk disks[DISK_COUNT];
+	struct {
+		dev_t dev;
+		ino_t ino;
+	} seen[BIND_APP + 1]; /* what the paths of the plan led to when the cell was made; ino 0: it has none */
 	struct standby standby;
 };
 

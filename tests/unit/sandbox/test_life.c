@@ -118,6 +118,44 @@ test_keys(void **state)
 	expect(r, "cat /tmp/x ~/x", "mine\nmine\n"); /* beside it the first one went on */
 }
 
+/* A workspace that is replaced is the new one for the next command, while one that runs goes on in the old; where there is none it is
+ * said, and one that comes back is taken. */
+static void
+test_workspace_replaced(void **state)
+{
+	struct rig *r = *state;
+	struct id id = id_new();
+	char work[RIG_PATH], old[RIG_PATH];
+	struct outcome o, x;
+
+	snprintf(work, sizeof(work), "%s/work", r->dir);
+	snprintf(old, sizeof(old), "%s/old", r->dir);
+	assert_int_equal(mkdir(work, 0755), 0);
+	r->plan.shared = work;
+	struct exec_request q = rig_request(r, id.z, "echo ready; read line; cat of-old");
+	q.input = true;
+	expect(r, "echo old > of-old; echo kept > ~/kept", "");
+	rig_begin(r, &q, &o);
+	o.stop_after = 1;
+	rig_wait(r);
+	o.stop_after = 0;
+	assert_int_equal(rename(work, old), 0);
+	rig_sh(r, "ls", &x);
+	assert_int_equal(x.e.code, ERR_NOT_FOUND);
+	assert_non_null(strstr(x.e.msg, work));
+	outcome_fini(&x);
+	assert_int_equal(mkdir(work, 0755), 0);
+	expect(r, "ls; echo new > of-new; cat ~/kept", "kept\n");
+	exec_call_input(o.call, STR("go\n"));
+	rig_finish(&o);
+	assert_string_equal(buf_z(&o.out), "ready\nold\n");
+	outcome_fini(&o);
+	rig_remove(work);
+	assert_int_equal(rename(old, work), 0);
+	expect(r, "ls; cat of-old", "of-old\nold\n");
+	r->plan.shared = r->shared;
+}
+
 /* What is said of a path is what happens there: for each place, in each mode, with and without the directories that a plan may
  * have. */
 static void
@@ -864,6 +902,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_facts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_plans, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_workspace_replaced, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_walls, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_places, setup, teardown),
