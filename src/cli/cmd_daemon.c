@@ -135,13 +135,13 @@ status_none(struct cli *c, struct err *e)
 }
 
 static bool
-runtime_is_up(const struct node *status)
+role_is(const struct node *status, const char *name, const char *state)
 {
 	const struct node *roles = node_get(status, "roles");
 
 	for (size_t i = 0; i < node_len(roles); i++)
-		if (str_is(node_str(node_at(roles, i), "name", STR("")), "runtime"))
-			return str_is(node_str(node_at(roles, i), "state", STR("")), "up");
+		if (str_is(node_str(node_at(roles, i), "name", STR("")), name))
+			return str_is(node_str(node_at(roles, i), "state", STR("")), state);
 	return false;
 }
 
@@ -152,7 +152,7 @@ ask_status(struct cli *c, const struct node **status, struct err *e)
 	struct err late = { 0 };
 	int rc = control_call(c, "status", NULL, CONTROL_MS, status, e);
 
-	if (rc != 0 || !runtime_is_up(*status))
+	if (rc != 0 || !role_is(*status, "runtime", "up"))
 		return rc;
 	c->wait_ms = RUNTIME_MS;
 	rc = call_once(c, API_STATUS_GET, STR("{}"), CONNECT_ONLY, status, &late);
@@ -235,7 +235,7 @@ take_over(struct cli *c, const struct node **status, struct err *e)
 	const char *differs;
 	int fd;
 
-	if (control_call(c, "status", NULL, CONTROL_MS, status, e) != 0)
+	if (control_call(c, "status", NULL, CONTROL_MS, status, e) != 0 || role_is(*status, "runner", "stopping"))
 		return ERR_BUSY; /* is only just starting, or ends */
 	if (!node_bool(*status, "private", false))
 		return already_running(c, *status, e);

@@ -128,6 +128,30 @@ class Life(DaemonCase):
         self.config("limits: { turn_steps: many }\n")
         self.assertIn("turn_steps", self.start(check=2).stderr)
 
+    def test_start_while_another_ends(self):
+        """After a start that was refused, or a stop that nobody waited for: the next one waits for the end, and starts."""
+        self.start()
+        old = self.status()
+        os.kill(self.role("broker", old)["pid"], signal.SIGSTOP)
+        stop = self.spawn("stop")
+        self.until(lambda: self.role("runner")["state"] == "stopping", "does not stop")
+        start = self.spawn("start")
+        self.assertEqual(wait_ends([start.proc.pid], 0.5), [start.proc.pid], "did not wait")
+        os.kill(self.role("broker", old)["pid"], signal.SIGCONT)
+        self.assertEqual((stop.proc.wait(DEADLINE), start.proc.wait(DEADLINE)), (0, 0))
+        self.assertNotEqual(self.role("runner")["pid"], self.role("runner", old)["pid"])
+
+    def test_start_after_a_refused_one(self):
+        db = os.path.join(self.home, "state", "ithaca.db")
+        os.makedirs(os.path.dirname(db))
+        for _ in range(5):
+            with open(db, "w") as f:
+                f.write("this is no database " * 1000)
+            self.assertIn("ithaca.db", self.start(check=1).stderr)
+            os.unlink(db)
+            self.start()
+            self.ithaca("stop", check=0)
+
     def test_foreground_ends_by_sigterm_with_status_0(self):
         for end in (signal.SIGTERM, signal.SIGINT):
             p = subprocess.Popen([os.path.join(BIN, "ithaca"), "start", "--foreground"], cwd=self.work, env=self.env,
