@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * The cleaner: a small process beside shelld that outlives it, for what the kernel does not take away with a process that
+ * The cleaner: a small process that shelld starts and that outlives it, for what the kernel does not take away with a process that
  * was killed: empty control groups, and when every role of the home is gone their sockets. It knows nothing but names, reads
  * nothing but what shelld told it, and ends by itself. Invariant: a file of the home goes only while the cleaner holds the
  * home's lock, so never one of somebody who lives or is about to. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -21,32 +22,109 @@
 #include "sandbox/cgroup.h"
 
 #define TOLD_MAX   (64 * KIB)
+#define AGAIN_MS   50 /* before one that ended is replaced */
 #define LOOK_MS    10
 #define SERVED_MS  500 /* then who still serves the home lives, and cleans up by himself */
 #define CLEAN_MS   15000 /* the runtime of a killed runner holds the lock for up to 10 s */
 
 /* ---- shelld's side ---- */
 
-void
-cleaner_tell(int fd, struct str name)
-{
-	static const char nul = '\0';
+struct cleaner {
+	struct loop *l;
+	struct buf told;
+	int fd; /* the only end that is written to: it closes with us */
+	struct child *child;
+	struct timer *again;
+};
 
-	if (fd >= 0 && fd_write_all(fd, name.p, name.n) == 0)
-		(void)!write(fd, &nul, 1);
+static void begin(struct cleaner *c);
+
+static void
+on_again(void *arg)
+{
+	struct cleaner *c = arg;
+
+	timer_close(take_ptr(&c->again));
+	begin(c);
+}
+
+/* Killed, before we are: another takes its place. */
+static void
+on_end(void *arg, pid_t pid, int status)
+{
+	struct cleaner *c = arg;
+
+	log_warn("the cleaner ended and is started again", LOG_I("pid", pid), LOG_I("status", status));
+	c->child = NULL;
+	close(take_fd(&c->fd));
+	c->again = timer_start(c->l, AGAIN_MS, on_again, c);
+}
+
+static void
+begin(struct cleaner *c)
+{
+	char *argv[] = { (char *)"ithaca-guest", (char *)"--clean", NULL };
+	AUTO_CLOSE int theirs = -1;
+	struct child_spec spec = { .path = "/proc/self/exe", .argv = argv };
+	struct err e = { 0 };
+	int pair[2];
+
+	if (pipe2(pair, O_CLOEXEC) != 0) {
+		log_error("no pipe to the cleaner", LOG_I("errno", errno));
+		return;
+	}
+	theirs = pair[0];
+	c->fd = pair[1];
+	spec.fds = (const int[]){ -1, -1, -1, theirs };
+	spec.fds_n = CLEANER_FD + 1;
+	if (child_start(c->l, &spec, on_end, c, &c->child, &e) != 0) {
+		log_error("there is no cleaner: what a kill of shelld leaves stays until the next start", LOG_E(&e));
+		close(take_fd(&c->fd));
+	} else if (fd_write_all(c->fd, c->told.p, c->told.n) != 0) {
+		log_error("the cleaner was not told", LOG_I("errno", errno));
+	}
+}
+
+static void
+tell(struct cleaner *c, struct str name)
+{
+	buf_add_str(&c->told, name);
+	buf_add_char(&c->told, '\0');
+}
+
+struct cleaner *
+cleaner_start(struct loop *l, const char *dir, struct str lock, const struct node *names)
+{
+	struct cleaner *c = xcalloc(1, sizeof(*c));
+	char pid[16];
+
+	c->l = l;
+	c->fd = -1;
+	buf_init(&c->told, TOLD_MAX);
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	tell(c, str_of(pid));
+	tell(c, str_of(dir));
+	tell(c, lock);
+	for (size_t i = 0; i < node_len(names); i++)
+		tell(c, node_is(node_at(names, i), NODE_STR) ? node_at(names, i)->s : STR("."));
+	tell(c, STR("shelld.sock"));
+	begin(c);
+	return c;
 }
 
 void
-cleaner_dismiss(int fd)
+cleaner_dismiss(struct cleaner *c)
 {
-	cleaner_tell(fd, STR(""));
+	if (c != NULL && c->fd >= 0)
+		(void)!write(c->fd, "", 1);
 }
 
 /* ---- the cleaner's side ---- */
 
-/* What shelld told, each name with a NUL behind it: the directory, the lock, then what may lie in the directory. The first
+/* What shelld told, each with a NUL behind it: its process, the directory, the lock, then what may lie in the directory. The first
  * of those shows whether somebody serves the home. */
 struct told {
+	int64_t pid;
 	struct str dir, lock, names;
 	bool is_dismissed; /* shelld ended in order, and its runner is there to clean up */
 };
@@ -73,7 +151,7 @@ read_told(int fd, struct buf *b, struct told *t)
 	if (rest.n == 0)
 		return false;
 	rest.n--;
-	if (!str_next(&rest, '\0', &t->dir) || !str_next(&rest, '\0', &t->lock))
+	if (!str_next(&rest, '\0', &one) || str_i64(one, &t->pid) != 0 || !str_next(&rest, '\0', &t->dir) || !str_next(&rest, '\0', &t->lock))
 		return false;
 	t->names = rest;
 	while (str_next(&rest, '\0', &one))
@@ -93,19 +171,24 @@ is_served(const char *path)
 	return fd >= 0 || e.code != ERR_NOT_FOUND;
 }
 
-static void
+/* false: somebody serves it. The kernel closes the descriptors of a killed process one after the other, the lock perhaps
+ * first. */
+static bool
 remove_unserved(const char *path)
 {
 	struct stat st;
 
-	if (lstat(path, &st) == 0 && !(S_ISSOCK(st.st_mode) && is_served(path)))
-		(void)unlink(path);
+	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && is_served(path))
+		return false;
+	(void)unlink(path);
+	return true;
 }
 
 /* Whether nothing is left to do for the files of the home. */
 static bool
 clean_files(const struct told *t)
 {
+	bool is_clean = true;
 	struct str rest = t->names, one;
 	AUTO_FREE char *lock = str_dup(t->lock);
 	AUTO_CLOSE int fd = open(lock, O_RDWR | O_CLOEXEC);
@@ -117,9 +200,9 @@ clean_files(const struct told *t)
 	while (str_next(&rest, '\0', &one)) {
 		AUTO_FREE char *path = xasprintf("%.*s/%.*s", STR_FMT(t->dir), STR_FMT(one));
 
-		remove_unserved(path);
+		is_clean = remove_unserved(path) && is_clean;
 	}
-	return true;
+	return is_clean;
 }
 
 static bool
@@ -142,8 +225,10 @@ clean(const struct told *t)
 
 	cgroups_open(&groups, "/proc/self");
 	for (; past_ms < CLEAN_MS; past_ms = clock_mono_ms() - began_ms) {
-		size_t left = cgroups_sweep(&groups);
+		size_t left = 1;
 
+		if (getppid() != t->pid) /* its descriptors are closed before it has ended, and till then its groups are none of ours */
+			left = cgroups_sweep(&groups);
 		if (has_files && (clean_files(t) || (past_ms > SERVED_MS && home_is_served(t))))
 			has_files = false;
 		if (left == 0 && !has_files)
@@ -152,62 +237,16 @@ clean(const struct told *t)
 	}
 }
 
-/* Another name in lists of processes: it is not the role that it was forked from. The words of a command line lie side by
- * side. */
-static void
-rename_self(int argc, char **argv)
-{
-	size_t n = (size_t)(argv[argc - 1] - argv[0]) + strlen(argv[argc - 1]);
-
-	memset(argv[0] + strnlen(argv[0], n), '\0', n - strnlen(argv[0], n));
-	prctl(PR_SET_NAME, "ithaca-cleaner", 0, 0, 0);
-}
-
-static void
-null_streams(void)
-{
-	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	for (int i = 0; fd >= 0 && i < 3; i++)
-		dup2(fd, i);
-}
-
-static void NORETURN
-cleaner_main(int fd, int argc, char **argv)
+int
+cleaner_main(void)
 {
 	struct told told = { 0 };
 	struct buf b;
 
-	rename_self(argc, argv);
-	null_streams(); /* the pipe to the log ends with shelld */
-	fds_keep(&fd, 1);
+	prctl(PR_SET_NAME, "ithaca-cleaner", 0, 0, 0);
 	signal(SIGTERM, SIG_IGN); /* told to all of a service: its time comes when shelld is gone */
 	buf_init(&b, TOLD_MAX);
-	if (read_told(fd, &b, &told) && !told.is_dismissed)
+	if (read_told(CLEANER_FD, &b, &told) && !told.is_dismissed)
 		clean(&told);
-	_exit(0);
-}
-
-int
-cleaner_start(int argc, char **argv)
-{
-	int pair[2];
-	pid_t pid;
-
-	if (pipe2(pair, O_CLOEXEC) != 0) {
-		log_error("no cleaner", LOG_I("errno", errno));
-		return -1;
-	}
-	pid = fork();
-	if (pid == 0) {
-		close(pair[1]);
-		cleaner_main(pair[0], argc, argv);
-	}
-	close(pair[0]);
-	if (pid < 0) {
-		log_error("no cleaner", LOG_I("errno", errno));
-		close(take_fd(&pair[1]));
-		return -1;
-	}
-	return pair[1];
+	return 0;
 }

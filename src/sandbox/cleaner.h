@@ -3,13 +3,16 @@
 #ifndef SANDBOX_CLEANER_H
 #define SANDBOX_CLEANER_H
 
+#include "loop/loop.h"
 #include "sandbox/internal.h"
 
-/* Before there is a thread. The descriptor that it waits on, to be held as long as shelld lives; -1: there is none, which
- * was logged. argv: of the process, whose words it writes over. */
-int cleaner_start(int argc, char **argv);
-/* In this order: the directory, the lock of the home ("": files are not its business), names in the directory. */
-void cleaner_tell(int fd, struct str name); /* -1 is fine */
-void cleaner_dismiss(int fd); /* nothing will be left */
+#define CLEANER_FD 3 /* ends with shelld */
+
+/* Starts it, and again when it ends before us. lock: of the home, "": files are not its business; names: of what may be left
+ * in dir, the first of which shows whether somebody serves the home. All are copied. */
+struct cleaner;
+struct cleaner *cleaner_start(struct loop *l, const char *dir, struct str lock, const struct node *names);
+void cleaner_dismiss(struct cleaner *c); /* nothing will be left; NULL is fine */
+int cleaner_main(void); /* ithaca-guest --clean */
 
 #endif

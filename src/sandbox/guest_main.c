@@ -20,9 +20,8 @@
 
 #define LINK_FD 3
 
-/* On the host what a killed shelld leaves lies in places that outlive it: argv is of the cleaner then. NULL: there is none. */
 static int
-become(struct shelld_links *links, int argc, char **argv)
+become(const struct shelld_links *links)
 {
 	struct err e = { 0 };
 	int sock, pidfd;
@@ -35,7 +34,6 @@ become(struct shelld_links *links, int argc, char **argv)
 		return 1;
 	}
 	fd_limit_raise(); /* several for each command */
-	links->cleaner = argv != NULL ? cleaner_start(argc, argv) : -1;
 	return shelld_main(links, sock, pidfd);
 }
 
@@ -79,7 +77,7 @@ listen_in(const char *dir)
 		log_error("cannot start", LOG_E(&e));
 		return 1;
 	}
-	rc = become(&links, 0, NULL);
+	rc = become(&links);
 	unlink(path);
 	return rc;
 }
@@ -105,6 +103,8 @@ main(int argc, char **argv)
 		return vm_share(argv[2], argv + 3);
 	if (argc == 3 && strcmp(argv[1], "--listen") == 0 && argv[2][0] == '/')
 		return listen_in(argv[2]);
+	if (argc == 2 && strcmp(argv[1], "--clean") == 0)
+		return cleaner_main();
 	bool is_role = argc == 1 || (argc == 3 && strcmp(argv[1], "-x") == 0 && strcmp(argv[2], "shelld") == 0);
 	if (!is_role || fstat(LINK_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
 		fprintf(stderr, "ithaca-guest: started by ithacad with its link as descriptor %d (use: ithaca start)\n", LINK_FD);
@@ -113,5 +113,5 @@ main(int argc, char **argv)
 	/* It outlives its runner for a while, and no key typed at the runner's terminal is meant for it. */
 	(void)setsid();
 	fcntl(LINK_FD, F_SETFD, FD_CLOEXEC);
-	return become(&(struct shelld_links){ .runner_fd = LINK_FD, .listen_fd = -1 }, argc, argv);
+	return become(&(struct shelld_links){ .runner_fd = LINK_FD, .listen_fd = -1 });
 }

@@ -489,19 +489,6 @@ on_sweep(void *arg)
 	timer_again(d->sweep, SWEEP_MS);
 }
 
-/* From here on groups and a socket may be left if we are killed. */
-static void
-tell_cleaner(struct shelld *d, const struct node *boot)
-{
-	const struct node *leaves = node_get(boot, "leaves");
-
-	cleaner_tell(d->cleaner, str_of(d->ceiling.run_dir));
-	cleaner_tell(d->cleaner, node_str(boot, "lock", STR("")));
-	for (size_t i = 0; i < node_len(leaves); i++)
-		cleaner_tell(d->cleaner, str_of(node_at(leaves, i)->s.p));
-	cleaner_tell(d->cleaner, STR("shelld.sock"));
-}
-
 static void on_adopter(void *arg, int events);
 
 static int
@@ -520,7 +507,8 @@ on_boot(struct shelld *d, const struct wire_msg *m, struct err *e)
 	if (log_level_parse(node_str(log, "level", STR("warn")), &level) == 0)
 		log_open("shelld", STDERR_FILENO, level,
 			str_is(node_str(log, "format", STR("")), "json") ? LOG_JSON : LOG_LOGFMT);
-	tell_cleaner(d, boot);
+	if (d->door == NULL) /* else what we leave goes with the container or the machine */
+		d->cleaner = cleaner_start(d->l, d->ceiling.run_dir, node_str(boot, "lock", STR("")), node_get(boot, "leaves"));
 	snprintf(path, sizeof(path), "%s/shelld.sock", d->ceiling.run_dir);
 	d->listen_fd = d->door != NULL ? -1 : unix_listen(path, 0600, e);
 	if (d->door == NULL && d->listen_fd < 0)
@@ -696,7 +684,6 @@ shelld_main(const struct shelld_links *links, int zygote_sock, int zygote_pidfd)
 	}
 	d->listen_fd = d->adopter = -1;
 	d->spool.dir = -1;
-	d->cleaner = links->cleaner;
 	d->zygote_sock = zygote_sock;
 	d->zygote_pidfd = zygote_pidfd;
 	d->arena = arena_new(MIB);

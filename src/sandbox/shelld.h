@@ -66,6 +66,7 @@ struct shell;
 struct file_job;
 struct closing;
 struct forward;
+struct cleaner;
 
 struct shelld {
 	struct loop *l;
@@ -73,7 +74,7 @@ struct shelld {
 	struct outbox zygote;
 	struct wire *runner, *runtime, *broker;
 	uint64_t exec_id_max; /* of this runtime */
-	int cleaner; /* -1: none */
+	struct cleaner *cleaner; /* NULL: none */
 	int listen_fd, adopter; /* adopter: a new runner that waits for the end of the old */
 	struct watch *listen_watch, *zygote_dead;
 	struct door *door; /* NULL: links come by descriptor 3 and by message */
@@ -234,7 +235,6 @@ void shelld_progress(struct shelld *d); /* something ended: a stop may be comple
 struct shelld_links {
 	int runner_fd, listen_fd;
 	const char *token; /* copied */
-	int cleaner; /* cleaner.h; -1: none */
 };
 int shelld_main(const struct shelld_links *links, int zygote_sock, int zygote_pidfd);
 

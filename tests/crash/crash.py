@@ -13,7 +13,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from harness import BIN, DEADLINE, Case, Stream, descendants, main, role_of, wait_ends
 
 ROLES = ("runner", "runtime", "broker", "shelld")
+BELOW = ("cell", "exec", "spare", "zygote", "cleaner")  # what shelld is made of besides itself
 ANSWER = "All of it is done: written, edited, run, moved and deleted. Zwölf Prüfungen, genau einmal. ✓"
+AGAIN = "And that was the second turn."
 LABEL = "[offline model] "
 LEAD = "First the file, then the rest of the work, one call after the other. "
 
@@ -61,6 +63,7 @@ def script(network=False, ask=False, pace=4):
         call % ("move", "{ path: b.txt, to: c.txt }"),
         call % ("delete", "{ path: d.txt }"),
         "text: %s, chunk: 3, delay: %d" % (yaml(ANSWER), pace),
+        "text: %s" % yaml(AGAIN),
     ]
     head = "by: results\n" if network else ""
     return head + "steps:\n" + "".join("  - answer: [ { %s } ]\n" % a for a in answers)
@@ -125,6 +128,20 @@ class CrashCase(Case):
         os.close(fd)
         self.dead = self.dead | {pid}
         return pid
+
+    def kill_below(self, name):
+        """One of the processes below shelld, if there is one now; they are told apart by the name that they give themselves."""
+        for pid, _, argv in self.mine():
+            if name_of(pid) == "ithaca-" + name:
+                try:
+                    fd = os.pidfd_open(pid)
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+                self.assertTrue(select.select([fd], [], [], DEADLINE)[0], "%s did not end" % name)
+                os.close(fd)
+                return True
+        return False
 
     def kill_all(self, roles=ROLES):
         """As fast as one can, whatever ends by itself meanwhile."""
