@@ -289,7 +289,7 @@ control_close(struct runner *r)
 	if (c == NULL)
 		return;
 	watch_close(c->watch);
-	unlink(c->path);
+	home_unlink(r, c->path);
 	while (c->askers != NULL) {
 		struct asker *k = c->askers;
 

@@ -171,12 +171,14 @@ struct runner {
 	bool is_private, is_linked /* started by a command: FD_LINK and FD_LOCK are there */, is_stopping, is_idle;
 	bool is_stale; /* a private one: ends as soon as it is idle, without waiting for a next command */
 	bool was_ready; /* every role has answered */
+	bool ends_with_terminal;
 	int rpc_fd, lock_fd;
 	int64_t started_ms; /* wall time */
 	struct process processes[PROCESSES];
 	struct wire *client; /* who started us and waits for a word */
 	struct timer *idle_timer, *stop_timer;
 	struct signal_watch *term, *interrupt, *hangup;
+	struct home_watch *home_watch;
 	size_t killed; /* roles that did not stop in time */
 	char left[64]; /* their names */
 	int status;
@@ -204,6 +206,16 @@ void runner_faulted(struct runner *r, struct process *p, const struct err *e);
 void runner_idle(struct runner *r, bool is_idle);
 /* A role changed: whoever waits is told. */
 void runner_changed(struct runner *r);
+
+/* ---- home.c ---- */
+
+/* Whether path leads to the home whose lock is lock_fd: not after it was removed or renamed. */
+bool home_is_ours(const char *home, int lock_fd);
+void home_unlink(const struct runner *r, const char *path); /* a file of the home, as long as that is ours */
+/* fn is called when it may have become another's; NULL: cannot be watched, which was logged. */
+struct home_watch;
+struct home_watch *home_watch_start(struct loop *l, const char *home, loop_fn fn, void *arg);
+void home_watch_close(struct home_watch *w); /* NULL is fine */
 
 /* ---- control.c ---- */
 

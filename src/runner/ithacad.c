@@ -7,6 +7,7 @@
 #include "tool/tool.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 static const struct {
 	const char *name;
@@ -42,9 +43,12 @@ main(int argc, char **argv)
 	if (argc == 4 && strcmp(argv[1], "-x") == 0 && strcmp(argv[2], "docs") == 0)
 		return print_docs(argv[3]);
 	if (argc >= 3 && strcmp(argv[1], "-x") == 0) {
-		for (size_t i = 0; i < ARRAY_LEN(roles); i++)
-			if (strcmp(argv[2], roles[i].name) == 0)
-				return roles[i].main(FD_LINK);
+		for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
+			if (strcmp(argv[2], roles[i].name) != 0)
+				continue;
+			(void)setsid(); /* a key typed at the runner's terminal is for the runner, which stops us in order */
+			return roles[i].main(FD_LINK);
+		}
 		if (strcmp(argv[2], "runner") == 0) {
 			argv[2] = argv[0];
 			return runner_main(argc - 2, argv + 2);

@@ -662,7 +662,7 @@ remove_socket(const struct process *p)
 
 	for (size_t i = 0; p->ways[i] != NULL; i++)
 		if (p->ways[i] == &adopted)
-			(void)unlink(path);
+			home_unlink(p->r, path);
 }
 
 void

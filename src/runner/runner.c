@@ -146,8 +146,9 @@ runner_stop(struct runner *r)
 	notify("STOPPING=1");
 	log_info("stopping", LOG_I("pid", getpid()));
 	if (r->rpc_fd >= 0)
-		unlink(r->rpc_path);
-	settings_forget(r->home);
+		home_unlink(r, r->rpc_path);
+	if (home_is_ours(r->home, r->lock_fd))
+		settings_forget(r->home);
 	r->stop_timer = timer_start(r->loop, STOP_MS, on_stop_timer, r);
 	roles_stop(r);
 	runner_changed(r);
@@ -157,7 +158,7 @@ void
 runner_mark_stopped(const struct runner *r)
 {
 	AUTO_FREE char *path = xasprintf("%s/run/stopped", r->home);
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	int fd = home_is_ours(r->home, r->lock_fd) ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
 
 	if (fd >= 0)
 		close(fd);
@@ -181,15 +182,29 @@ on_signal(void *arg)
 	runner_stop(arg);
 }
 
-/* A command found that it would start us from other settings: the next one starts a runner from those. */
+/* A command found that it would start us from other settings: the next one starts a runner from those. Or our terminal is gone. */
 static void
 on_hangup(void *arg)
 {
 	struct runner *r = arg;
 
+	if (r->ends_with_terminal)
+		on_signal(r);
 	r->is_stale = r->is_private;
 	if (r->is_stale && r->is_idle)
 		runner_stop(r);
+}
+
+/* No command reaches a daemon whose home is not at its path any more, and another may come there. */
+static void
+on_home(void *arg)
+{
+	struct runner *r = arg;
+
+	if (r->is_stopping || home_is_ours(r->home, r->lock_fd))
+		return;
+	log_error("the home was removed or renamed, so its daemon ends", LOG_S("home", r->home));
+	runner_stop(r);
 }
 
 /* Who started us may still wait for a sidecar, with his work behind it. */
@@ -398,6 +413,7 @@ run(struct runner *r)
 	r->term = signal_start(r->loop, SIGTERM, on_signal, r);
 	r->interrupt = signal_start(r->loop, SIGINT, on_signal, r);
 	r->hangup = signal_start(r->loop, SIGHUP, on_hangup, r);
+	r->home_watch = home_watch_start(r->loop, r->home, on_home, r);
 	log_info("started", LOG_I("pid", getpid()), LOG_S("home", r->home), LOG_S("tier", settings_tier(&r->settings)));
 	roles_open(r);
 	loop_run(r->loop);
@@ -413,10 +429,11 @@ finish(struct runner *r)
 	signal_close(r->term);
 	signal_close(r->interrupt);
 	signal_close(r->hangup);
+	home_watch_close(r->home_watch);
 	if (r->rpc_fd >= 0)
 		close(r->rpc_fd);
 	if (r->rpc_fd >= 0 && !r->is_stopping)
-		unlink(r->rpc_path);
+		home_unlink(r, r->rpc_path);
 	if (r->outputs != NULL && r->is_stopping)
 		log_info("stopped", LOG_I("killed", (int64_t)r->killed));
 	log_copy(-1);
@@ -443,10 +460,13 @@ runner_main(int argc, char **argv)
 
 	prctl(PR_SET_DUMPABLE, 0);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGHUP, SIG_IGN); /* until the loop watches for it */
 	umask(077);
 	r.is_private = node_bool(opts, "private", false);
 	r.is_linked = r.is_private || node_bool(opts, "linked", false);
+	/* Until the loop watches for it; one that was started by nohup finds it so. */
+	r.ends_with_terminal = signal(SIGHUP, SIG_IGN) != SIG_IGN && !r.is_linked && (isatty(0) || isatty(2));
+	/* What else the command had open is not ours to hold: a lock, or a pipe whose reader waits for the end. */
+	(void)close_range(r.is_linked ? FD_LOCK + 1 : FD_LINK, ~0U, 0);
 	if (rc == 0)
 		rc = loop_open(&r.loop, &e);
 	if (rc == 0 && r.is_linked)

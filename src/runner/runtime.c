@@ -296,7 +296,7 @@ clean_after_runner(const struct runtime *rt)
 {
 	static const char *const names[] = { "rpc.sock", "control.sock", "inputs" };
 
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+	for (size_t i = 0; home_is_ours(rt->home, FD_LOCK) && i < ARRAY_LEN(names); i++) {
 		AUTO_FREE char *path = xasprintf("%s/run/%s", rt->home, names[i]);
 
 		(void)unlink(path);

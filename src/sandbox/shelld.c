@@ -157,6 +157,7 @@ static void
 stop_listening(struct shelld *d)
 {
 	char path[PLAN_PATH_MAX];
+	struct stat st;
 
 	door_close(take_ptr(&d->door));
 	if (d->listen_fd < 0)
@@ -166,7 +167,8 @@ stop_listening(struct shelld *d)
 	close(d->listen_fd);
 	d->listen_fd = -1;
 	snprintf(path, sizeof(path), "%s/shelld.sock", d->ceiling.run_dir);
-	unlink(path);
+	if (lstat(path, &st) == 0 && st.st_dev == d->listen_stat.st_dev && st.st_ino == d->listen_stat.st_ino)
+		unlink(path);
 	if (d->adopter >= 0)
 		close(take_fd(&d->adopter));
 }
@@ -513,8 +515,10 @@ on_boot(struct shelld *d, const struct wire_msg *m, struct err *e)
 	d->listen_fd = d->door != NULL ? -1 : unix_listen(path, 0600, e);
 	if (d->door == NULL && d->listen_fd < 0)
 		return e->code;
-	if (d->door == NULL)
+	if (d->door == NULL) {
+		(void)lstat(path, &d->listen_stat);
 		d->listen_watch = watch_start(d->l, d->listen_fd, LOOP_READ, on_adopter, d);
+	}
 	d->is_booted = true;
 	snprintf(d->facts.tier, sizeof(d->facts.tier), "%s", d->ceiling.tier);
 	around_find(&d->facts);

@@ -4,6 +4,7 @@
 #ifndef SANDBOX_SHELLD_H
 #define SANDBOX_SHELLD_H
 
+#include <sys/stat.h>
 #include "loop/loop.h"
 #include "loop/wire.h"
 #include "sandbox/cgroup.h"
@@ -76,6 +77,7 @@ struct shelld {
 	uint64_t exec_id_max; /* of this runtime */
 	struct cleaner *cleaner; /* NULL: none */
 	int listen_fd, adopter; /* adopter: a new runner that waits for the end of the old */
+	struct stat listen_stat; /* of the socket's file: only that one is ours to remove */
 	struct watch *listen_watch, *zygote_dead;
 	struct door *door; /* NULL: links come by descriptor 3 and by message */
 	struct signal_watch *term;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The daemon: start, stop, restart, status and logs with the real executables; what it says when a role is lost; tiers,
 workspaces, the service manager."""
+import fcntl
 import json
 import os
 import select
@@ -163,6 +164,65 @@ class Life(DaemonCase):
             self.assertEqual(p.wait(DEADLINE), 0)
             self.assertIn(b"msg=stopped", p.stderr.read())
             p.stderr.close()
+
+    def foreground(self):
+        p = self.pty("start", "--foreground")
+        self.until(lambda: self.ithaca("status").returncode == 0 and {r["state"] for r in self.status()["roles"]} == {"up"}, "not up")
+        return p
+
+    def test_a_key_at_its_terminal_is_for_the_runner(self):
+        """Ctrl-C goes to a whole group: the roles are stopped in order all the same."""
+        p = self.foreground()
+        p.send(b"\x03")
+        self.assertEqual(p.end(), 0)
+        self.assertNotIn(b"a role exited", p.out)
+        self.assertIn(b"msg=stopped killed=0", p.out)
+
+    def test_the_end_of_its_terminal(self):
+        p = self.foreground()
+        os.close(p.fd)
+        self.assertEqual(wait_ends([p.pid], 20), [])
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(p.pid, 0)[1]), 0)
+        self.check_left_nothing()
+        self.assertEqual(self.log("--role", "runner")[-1]["msg"], "stopped")
+
+    def check_left_nothing(self):
+        self.assertEqual(wait_ends([p for p, _, _ in self.mine()], 20), [])
+        self.assertEqual(set(os.listdir(os.path.join(self.home, "run"))) - {"lock", "selftest", "stopped"}, set())
+
+    def test_descriptors_of_who_starts_are_not_held(self):
+        for command in (["start"], ["run", "hello"]):  # the daemon, and a private runner
+            path = os.path.join(self.work, "lock")
+            with open(path, "w") as f:
+                fcntl.flock(f, fcntl.LOCK_EX)
+                fd = fcntl.fcntl(f, fcntl.F_DUPFD, 20)
+                subprocess.run([os.path.join(BIN, "ithaca"), *command], cwd=self.work, env=self.env, stdin=subprocess.DEVNULL,
+                               capture_output=True, timeout=DEADLINE, pass_fds=[fd], check=True)
+                os.close(fd)
+            self.assertIn("runner", self.pids())
+            with open(path) as f:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.ithaca("stop", check=0)
+
+    def test_the_home_is_taken_away(self):
+        """No command reaches that daemon any more: it ends by itself, and does no harm to the next one."""
+        for take in (lambda: os.rename(self.home, self.home + ".away"), lambda: shutil.rmtree(self.home)):
+            self.start()
+            old = self.pids()
+            os.kill(old["broker"], signal.SIGSTOP)  # so that its end takes a while
+            take()
+            os.makedirs(self.home, mode=0o700)
+            self.start()
+            new = {r["pid"] for r in self.status()["roles"]}
+            self.assertEqual(new & set(old.values()), set())
+            os.kill(old["broker"], signal.SIGCONT)
+            self.assertEqual(wait_ends(old.values(), 20), [])
+            self.assertEqual({r["pid"] for r in self.status()["roles"]}, new)
+            self.assertEqual(self.run_json("hello")["status"], "answered")
+            self.assertEqual({n for n in os.listdir(os.path.join(self.home, "run")) if n.endswith(".sock")},
+                             {"control.sock", "rpc.sock", "shelld.sock"})
+            self.ithaca("stop", check=0)
+        self.check_left_nothing()
 
     def test_an_open_turn_goes_on_after_the_next_start(self):
         self.script(offline([[{"text": "First. ", "chunk": 2, "delay": 2}, {"call": {"tool": "write", "args": {"path": "a.txt", "content": "1"}}}],
