@@ -282,12 +282,25 @@ receive(struct exchange *x, int *status, struct buf *body, struct err *e)
 	}
 }
 
+/* White space or a line's end in it would begin another header. */
+static bool
+target_valid(const char *target)
+{
+	for (const char *p = target; *p != '\0'; p++) {
+		if ((unsigned char)*p <= ' ' || *p == 0x7f)
+			return false;
+	}
+	return target[0] == '/';
+}
+
 int
 local_http(const struct local_request *r, int *status, struct buf *body, struct err *e)
 {
 	struct exchange x = { .r = r, .until_ms = clock_mono_ms() + r->timeout_ms };
 	int rc;
 
+	if (!target_valid(r->target))
+		return err_set(e, ERR_INVALID, ERR_TO_USER, "%s can not be asked of %s", r->target, r->socket);
 	x.fd = unix_connect(r->socket, e);
 	if (x.fd < 0)
 		return e->code;

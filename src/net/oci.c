@@ -18,6 +18,7 @@
 #define IMPORT_MS  1800000 /* of a whole distribution */
 #define PING_MS    10000 /* an engine without root on a busy machine takes seconds */
 #define ANSWER_MAX (4u * MIB)
+#define REMOVE_MS       15000 /* a stop waits for it */
 #define REMOVE_TRIES    10
 #define REMOVE_PAUSE_MS 100
 #define LOG_MAX    (64u * KIB)
@@ -121,11 +122,13 @@ ask(const char *socket, struct oci *out, struct err *e)
 	}
 	memcpy(g.socket, socket, strlen(socket) + 1);
 	int rc = oci_call(&g, &c, a, &version, e, "/version");
+	if (rc == 0 && node_str(version, "Version", STR("")).n == 0)
+		rc = err_set(e, ERR_PROTO, ERR_TO_USER, "%s does not say what it is, as a container engine does", socket);
 	if (rc == 0)
 		rc = oci_call(&g, &c, a, &info, e, "/info");
 	if (rc == 0) {
 		const struct node *parts = node_get(version, "Components");
-		struct str v = node_str(version, "Version", STR("unknown"));
+		struct str v = node_str(version, "Version", STR(""));
 		for (size_t i = 0; i < node_len(parts); i++) {
 			if (str_find(node_str(node_at(parts, i), "Name", STR("")), STR("Podman")) >= 0)
 				g.kind = OCI_PODMAN;
@@ -262,21 +265,36 @@ oci_images(const struct oci *g, const char *prefix, struct json *j, struct err *
 
 /* ---- containers ---- */
 
+/* It becomes part of a path: an engine that lies shall not choose what else is asked of it. */
+static bool
+id_valid(struct str s)
+{
+	for (size_t i = 0; i < s.n; i++) {
+		char c = s.p[i];
+		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z')))
+			return false;
+	}
+	return s.n > 0 && s.n < OCI_ID_SIZE;
+}
+
 int
 oci_create(const struct oci *g, const char *name, struct str spec, char id[OCI_ID_SIZE], struct err *e)
 {
 	struct arena *a = arena_new(ANSWER_MAX * 4);
 	struct call c = { .method = "POST", .what = "make a container", .type = "application/json", .body = spec };
 	const struct node *n;
+	struct err ignored;
 	int rc = oci_call(g, &c, a, &n, e, "/containers/create?name=%s", name);
 
 	if (rc == 0) {
 		struct str s = node_str(n, "Id", STR(""));
-		if (s.n == 0 || s.n >= OCI_ID_SIZE)
+		if (!id_valid(s))
 			rc = err_set(e, ERR_PROTO, ERR_TO_USER, "the container engine gave a container without an id");
 		else
 			snprintf(id, OCI_ID_SIZE, "%.*s", (int)s.n, s.p);
 	}
+	if (rc != 0 && rc != ERR_FAILED && rc != ERR_NOT_FOUND) /* not refused: it may be there, and nobody knows its id */
+		(void)oci_remove(g, name, &ignored);
 	arena_free(a);
 	return rc;
 }
@@ -301,7 +319,7 @@ oci_remove(const struct oci *g, const char *id, struct err *e)
 
 	for (int i = 0; i < REMOVE_TRIES && rc == ERR_FAILED; i++) {
 		struct arena *a = arena_new(ANSWER_MAX * 4);
-		struct call c = { .method = "DELETE", .what = "remove a container", .absent = 404 };
+		struct call c = { .method = "DELETE", .what = "remove a container", .absent = 404, .timeout_ms = REMOVE_MS };
 
 		if (i > 0)
 			nanosleep(&pause, NULL);
@@ -311,31 +329,45 @@ oci_remove(const struct oci *g, const char *id, struct err *e)
 	return rc;
 }
 
+/* Looked at again: a list that was not filtered must not cost anybody his containers. */
+static const char *
+labelled_id(const struct node *container, const char *name, const char *value)
+{
+	struct str id = node_str(container, "Id", STR(""));
+
+	if (!id_valid(id) || strcmp(node_z(node_get(container, "Labels"), name, ""), value) != 0)
+		return NULL;
+	return id.p;
+}
+
 int
-oci_remove_labelled(const struct oci *g, const char *label, struct err *e)
+oci_remove_labelled(const struct oci *g, const char *name, const char *value, struct err *e)
 {
 	struct arena *a = arena_new(ANSWER_MAX * 4);
 	struct call c = { .method = "GET", .what = "list containers" };
 	const struct node *list;
-	struct buf filter, escaped;
+	struct buf label, filter, escaped;
 	struct json j;
 
+	buf_init(&label, FETCH_PATH_MAX);
+	buf_printf(&label, "%s=%s", name, value);
 	buf_init(&filter, FETCH_PATH_MAX);
 	buf_init(&escaped, FETCH_PATH_MAX);
 	json_init(&j, &filter);
 	json_obj(&j);
 	json_key(&j, "label");
 	json_arr(&j);
-	json_z(&j, label);
+	json_z(&j, buf_z(&label));
 	json_arr_end(&j);
 	json_obj_end(&j);
 	local_escape(&escaped, buf_str(&filter));
 	int rc = oci_call(g, &c, a, &list, e, "/containers/json?all=1&filters=%s", buf_z(&escaped));
 	for (size_t i = 0; rc == 0 && i < node_len(list); i++) {
-		const char *id = node_z(node_at(list, i), "Id", NULL);
+		const char *id = labelled_id(node_at(list, i), name, value);
 		if (id != NULL)
 			rc = oci_remove(g, id, e);
 	}
+	buf_fini(&label);
 	buf_fini(&filter);
 	buf_fini(&escaped);
 	arena_free(a);

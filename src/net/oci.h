@@ -33,13 +33,13 @@ struct json;
 int oci_images(const struct oci *g, const char *prefix, struct json *j, struct err *e) MUST_USE;
 
 #define OCI_ID_SIZE 80
-/* spec: the body of POST /containers/create. */
+/* spec: the body of POST /containers/create. Where it fails no container is left, even if the answer was lost. */
 int oci_create(const struct oci *g, const char *name, struct str spec, char id[OCI_ID_SIZE], struct err *e) MUST_USE;
 int oci_start(const struct oci *g, const char *id, struct err *e) MUST_USE;
 /* Ends and removes it; one that is not there is fine. */
 int oci_remove(const struct oci *g, const char *id, struct err *e);
-/* Of all containers, running or not, that have this label (name=value). */
-int oci_remove_labelled(const struct oci *g, const char *label, struct err *e) MUST_USE;
+/* Of all containers, running or not, that have this label. */
+int oci_remove_labelled(const struct oci *g, const char *name, const char *value, struct err *e) MUST_USE;
 /* Whether it runs; if not, why: its exit status and its last lines in *why. */
 int oci_is_running(const struct oci *g, const char *id, bool *out, struct err *why, struct err *e) MUST_USE;
 

@@ -345,15 +345,14 @@ start(const struct tier_spec *s, struct tier_run *out, int *link, struct tier_re
 {
 	struct tier_run run = { .tier = &tier_container };
 	struct watcher w = { s, &run };
-	char label[PLAN_PATH_MAX], path[PLAN_PATH_MAX];
+	char path[PLAN_PATH_MAX];
 	struct err e;
 
 	if (find_engine(s, &run.oci, why) != 0 || find_image(s, &run.oci, why) != 0)
 		return why->e.code;
-	snprintf(label, sizeof(label), LABEL "=%s", s->home);
 	snprintf(path, sizeof(path), "%s/shelld.sock", s->run_dir);
 	door_token(run.token);
-	int rc = oci_remove_labelled(&run.oci, label, &e);
+	int rc = oci_remove_labelled(&run.oci, LABEL, s->home, &e);
 	if (rc == 0)
 		rc = prepare_dir(s, run.token, &e);
 	if (rc == 0)
