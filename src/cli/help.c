@@ -319,7 +319,8 @@ docs_markdown(struct arena *a, struct buf *b)
 			buf_printf(b, "| `ithaca %s` | %s |\n", c->words, c->text);
 	buf_add_z(b, "\nExit status: 0 done or answered, 1 failed, 2 usage or configuration, 3 approval needed or "
 		     "denied, 4 a limit was reached, 5 cancelled.\nErrors are one line on standard error: what went "
-		     "wrong, and in parentheses how to fix it.\n\n## Options of every command\n\n```\n");
+		     "wrong, and in parentheses how to fix it. With `--json` standard output has them too, as "
+		     "`{\"error\":{\"code\":...,\"message\":...}}` (`run` within its object).\n\n## Options of every command\n\n```\n");
 	field_help(global_options, b);
 	buf_add_z(b, "```\n");
 	for (const struct command *c = commands; c->words; c++) {

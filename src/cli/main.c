@@ -308,6 +308,28 @@ open_standard(void)
 			_exit(1);
 }
 
+/* For a program that reads the output of --json: it always finds an object. */
+static void
+out_error(const struct err *e)
+{
+	struct err late;
+	struct json j;
+	struct buf b;
+
+	buf_init(&b, 8 * ERR_MSG_MAX);
+	json_init(&j, &b);
+	json_obj(&j);
+	json_key(&j, "error");
+	json_obj(&j);
+	json_kv_z(&j, "code", err_name(e->code));
+	json_kv_z(&j, "message", e->msg);
+	json_obj_end(&j);
+	json_obj_end(&j);
+	buf_add_char(&b, '\n');
+	(void)!out_text(buf_str(&b), &late); /* where that is what failed, it was said */
+	buf_fini(&b);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -328,6 +350,8 @@ main(int argc, char **argv)
 	c.a = arena_new(256u * MIB);
 	status = dispatch(&c, argc, argv, &e);
 	if (status < 0) {
+		if (has_word(argc, argv, "--json"))
+			out_error(&e);
 		report(&e);
 		status = err_exit_status(status);
 	}

@@ -144,6 +144,17 @@ class Commands(Case):
             for line in p.stdout.splitlines() if name in ("session events", "logs") else [p.stdout]:
                 self.assertIsInstance(json.loads(line), dict)
 
+    def test_json_of_what_fails(self):
+        for code, status, args in (("not_found", 1, ["session", "show", "nope"]), ("usage", 2, ["session", "list", "--limit", "0"]),
+                                   ("not_found", 1, ["session", "events", "nope"]), ("usage", 2, ["tool", "list", "extra"]),
+                                   ("not_found", 1, ["approval", "allow", "nope"]), ("usage", 2, ["session", "--bogus"]),
+                                   ("not_found", 1, ["why", "nope", "x"]), ("usage", 2, ["nope"])):
+            p = self.ithaca(*args, "--json", check=status)
+            error = json.loads(p.stdout)["error"]
+            self.assertEqual(error["code"], code, args)
+            self.assertEqual(p.stderr, "ithaca: %s\n" % error["message"])
+            self.assertEqual(self.ithaca(*args, check=status).stdout, "")
+
     def test_version(self):
         said = self.ithaca("--version", check=0).stdout
         self.assertRegex(said, r"\Aithaca \d+\.\d+\.\d+\n\Z")
