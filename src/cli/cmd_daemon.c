@@ -298,12 +298,23 @@ is_held(const struct cli *c)
 	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0;
 }
 
+/* Whether a start that waited for the end of pid has taken its place. */
 static bool
-wait_free(const struct cli *c, int64_t ms)
+is_another(struct cli *c, int64_t pid)
+{
+	const struct node *status;
+	struct err e;
+
+	return pid > 0 && control_call(c, "status", NULL, CONTROL_MS, &status, &e) == 0 && runner_pid(status) != pid;
+}
+
+/* Until what pid (0: not known) held is free. */
+static bool
+wait_free(struct cli *c, int64_t pid, int64_t ms)
 {
 	int64_t until_ms = clock_mono_ms() + ms;
 
-	while (is_held(c)) {
+	while (is_held(c) && !is_another(c, pid)) {
 		if (clock_mono_ms() > until_ms)
 			return false;
 		wait_a_little();
@@ -325,7 +336,7 @@ stop_daemon(struct cli *c, const char *about, bool *was, const char **text, stru
 	}
 	if (rc != 0 && rc != ERR_NOT_FOUND && rc != ERR_GONE)
 		return rc;
-	if (!wait_free(c, STOP_MS))
+	if (!wait_free(c, rc == 0 ? node_int(result, "pid", 0) : 0, STOP_MS))
 		return err_set(e, ERR_TIMEOUT, ERR_TO_USER, "something still holds %s/run/lock (see %s/logs/runtime.log)", c->home,
 			c->home);
 	if (rc != 0)
