@@ -18,9 +18,7 @@
 
 #define ROUNDS_MAX 10000
 #define GUARD_MS   60000
-#define SETTLE_MS                                                                                  \
-	20 /* between rounds: the kernel takes namespaces and groups down behind a process that    \
-	      ended */
+#define SETTLE_MS  20 /* after each: the kernel takes namespaces and groups down behind a process that ended */
 #define WORDS_MAX 64
 #define WAYS_MAX  16
 
@@ -186,9 +184,10 @@ main(int argc, char **argv)
 	guest_open(&b.g, argv[2], argv[3], NULL);
 	run_cell(&b, "warm");
 	for (int64_t i = 0; i < b.rounds; i++) {
-		for (size_t k = 0; k < b.ways_n; k++)
+		for (size_t k = 0; k < b.ways_n; k++) {
 			b.ways[k].times[i] = b.ways[k].run(&b.ways[k]);
-		poll(NULL, 0, SETTLE_MS);
+			poll(NULL, 0, SETTLE_MS);
+		}
 	}
 	print(&b);
 	guest_close(&b.g);
