@@ -281,6 +281,23 @@ test_refused(void **state)
 	fail_msg("no room came");
 }
 
+/* What a cell piles up deeper than any path can say is counted, and goes with its session. */
+static void
+test_deep_state(void **state)
+{
+	struct rig *r = *state;
+	struct err e = { 0 };
+	struct answer x;
+
+	r->plan.disk_bytes = 4 * LIMIT;
+	expect(r, "cd ~ && perl -e 'for (1 .. 2500) { mkdir \"d\\nd\"; chdir \"d\\nd\" or die } open F, \">f\" or die; print F \"x\" x 8e6; close F; exec qw(sleep 1000)'", true);
+	answer_init(&x, r);
+	assert_int_equal(sandbox_cell_close(r->sb, "cell-1", true, rig_reply, &x, &e), 0);
+	answer_wait(&x);
+	answer_fini(&x);
+	assert_int_equal(access(r->state, F_OK), -1);
+}
+
 int
 main(void)
 {
@@ -292,6 +309,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_enough, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_deep_state, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
