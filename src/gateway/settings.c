@@ -328,16 +328,23 @@ write_walls(struct request *q, const struct policy *p, const struct policy_reque
 	const struct cell_plan plan = { .access = r->mode == MODE_DANGER_FULL_ACCESS ? CELL_HOST :
 			r->mode == MODE_READ_ONLY ? CELL_READ_ONLY : CELL_WORKSPACE_WRITE,
 		.scratch = gateway_user_dir(q->g->parts.config, q->g->parts.home, q->a) };
+	bool is_basic = plan.access != CELL_HOST && (strcmp(config_z(q->g->parts.config, "tier"), "process") == 0 ||
+		sandbox_facts(q->g->parts.sandbox)->level == CELL_BASIC);
 
 	json_key(j, "walls");
 	json_arr(j);
-	if (plan.access == CELL_HOST)
-		write_wall(j, "none", "danger_full_access is no cell: commands and files are those of the host");
-	else if (r->subject == SUBJECT_EXEC)
+	if (plan.access == CELL_HOST || is_basic) {
+		write_wall(j, is_basic ? "basic" : "none", is_basic ?
+			"no tree of its own here: Landlock on the host's paths, where the workspace can be written as the mode says" :
+			"danger_full_access is no cell: commands and files are those of the host");
+		json_arr_end(j);
+		return;
+	}
+	if (r->subject == SUBJECT_EXEC)
 		write_exec_walls(&plan, policy_egress_is_open(p, q->g->parts.config), j);
 	else if (r->subject == SUBJECT_READ && r->target.n > 0)
 		write_path_walls(q, &plan, r->target, false, j);
-	if (plan.access != CELL_HOST && (is_path(q) || r->subject == SUBJECT_WRITE) && r->target.n > 0)
+	if ((is_path(q) || r->subject == SUBJECT_WRITE) && r->target.n > 0)
 		write_path_walls(q, &plan, r->target, true, j);
 	json_arr_end(j);
 }

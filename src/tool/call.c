@@ -20,6 +20,12 @@ effect_state_name(enum effect_state s)
 	return (unsigned)s < ARRAY_LEN(state_names) ? state_names[s] : "unknown";
 }
 
+bool
+call_is_in_cell(const struct tool_call *c)
+{
+	return c->env->cwd == NULL || strcmp(c->env->cwd, "/shared") == 0;
+}
+
 void
 call_done(struct tool_call *c, enum effect_state state, bool is_error, struct str text,
 	struct str facts)

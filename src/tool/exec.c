@@ -304,7 +304,7 @@ add_walls(const struct run *r, const struct exec_status *st, char line[STATUS_MA
 	bool is_named = false;
 	size_t n = strlen(line);
 
-	if ((st->signal == 0 && st->exit_code == 0) || env->mode == MODE_DANGER_FULL_ACCESS)
+	if ((st->signal == 0 && st->exit_code == 0) || !call_is_in_cell(r->c))
 		return;
 	for (size_t i = 0; i < ARRAY_LEN(words) && !is_named; i++)
 		is_named = memmem(all.p, all.n, words[i], strlen(words[i])) != NULL;

@@ -425,7 +425,7 @@ file_error_text(struct tool_call *c, const struct err *e, const char **wall)
 	struct str said = text_clean(c->a, str_of(e->msg));
 
 	*wall = NULL;
-	if (e->code != ERR_DENIED && e->code != ERR_READONLY && e->code != ERR_NOT_FOUND)
+	if (!call_is_in_cell(c) || (e->code != ERR_DENIED && e->code != ERR_READONLY && e->code != ERR_NOT_FOUND))
 		return said;
 	for (size_t i = 0; i < ARRAY_LEN(names) && *wall == NULL; i++) {
 		struct str path = clean_path(c->args, names[i], c->env, c->a);

@@ -29,6 +29,8 @@ struct str text_note(struct arena *a, struct str text, const char *fmt, ...) PRI
 
 /* ---- call.c ---- */
 
+/* In a cell with a tree of its own, whose walls sandbox_wall knows: elsewhere the paths are those of the host. */
+bool call_is_in_cell(const struct tool_call *c);
 /* Ends the call. text and facts live in c->a; text is cut to the tool's result_max as a last
  * resort. */
 void call_done(struct tool_call *c, enum effect_state state, bool is_error, struct str text,

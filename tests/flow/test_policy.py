@@ -97,6 +97,8 @@ class Rules(Case):
         self.config("egress: { allow: [ \"a.test:443\" ] }\n")
         self.assertIn("proxy", walls("exec", "ls")["network"])
         self.assertIn("walls of the cell", self.ithaca("why", "path", "/etc/x", check=0).stdout)
+        self.config("tier: process\n")
+        self.assertEqual(list(walls("path", "/etc/x")), ["basic"])
 
     def test_why_and_what_happens_agree(self):
         self.rules(deny=["Exec(touch *)", "Read(secret/**)"])

@@ -315,6 +315,9 @@ class Exec(Tools):
             o = self.bad(tool, says, **args)
             self.assertEqual(o["facts"]["wall"], wall, o)
         self.assertNotIn("wall", self.bad("read", "does not exist", path="nothing")["facts"])
+        o = self.calls([("read", {"path": os.path.join(self.work, "nothing")})], extra="tier: process\n")[0][0]
+        self.assertTrue(o["is_error"])
+        self.assertNotIn("wall", o["facts"], o)  # there the host's paths are the right ones
         o = self.one("exec", command="kill -s SYS $$")
         self.assertEqual(o["facts"]["wall"], "system_calls")
         o = self.one("exec", command="touch /usr/x")
