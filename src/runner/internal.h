@@ -151,6 +151,7 @@ struct process {
 	int pidfd; /* of an adopted one; -1: none */
 	struct wire *link;
 	struct timer *restart, *end; /* to be started again; to be killed when it does not stop */
+	struct timer *unanswered; /* of an adopted one, until it answers */
 	int64_t started_ms, since_ms; /* monotonic; wall time of its state */
 	int failures; /* starts in a row that came to nothing */
 	int restarts; /* in all */

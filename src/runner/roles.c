@@ -25,6 +25,7 @@
 #define HEALTHY_MS     10000 /* a role that lived this long starts again at once */
 #define FAULTS_MAX     5 /* a command that waits is told after this many starts of one role in a row */
 #define ROLE_STOP_MS   5000 /* for one role that is to be started again */
+#define ADOPT_MS       8000 /* for one that outlived its runner to answer */
 
 static void process_start(struct process *p);
 
@@ -235,6 +236,7 @@ on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		if (p->role == ROLE_SHELLD && !look_at_cells(p, node_get(m->head, "facts")))
 			return 0;
 		p->is_ready = true;
+		timer_close(take_ptr(&p->unanswered));
 		if (guest_needs_link(p->guest))
 			make_links(p);
 		changed(p);
@@ -286,6 +288,7 @@ process_ended(struct process *p)
 		close(take_fd(&p->pidfd));
 	p->is_ready = false;
 	timer_close(take_ptr(&p->end));
+	timer_close(take_ptr(&p->unanswered));
 	if (r->is_stopping) {
 		if (p->role == ROLE_RUNTIME)
 			roles_stop(r);
@@ -362,6 +365,17 @@ on_end_timer(void *arg)
 		wire_close(take_ptr(&p->link));
 		process_ended(p);
 	}
+}
+
+/* Nothing will be heard of it: what it holds is lost, and another is started. */
+static void
+on_unanswered(void *arg)
+{
+	struct process *p = arg;
+
+	snprintf(p->reason, sizeof p->reason, "it did not answer");
+	log_warn("an adopted role does not answer", LOG_S("name", role_name(p->role)), LOG_I("pid", p->pid));
+	on_end_timer(p);
 }
 
 static void
@@ -551,6 +565,7 @@ way_adopt(struct process *p, struct err *e)
 	if (fd < 0)
 		return 0;
 	hold(p, fd);
+	p->unanswered = timer_start(p->r->loop, ADOPT_MS, on_unanswered, p);
 	p->link = wire_open(p->r->loop, fd, ROLE_RUNNER, p->role, &role_handler, p);
 	err = outputs_pipe(p->r->outputs, p->role, "stderr", e);
 	if (err >= 0)
@@ -671,6 +686,7 @@ roles_close(struct runner *r)
 	for (size_t i = 0; i < PROCESSES; i++) {
 		timer_close(r->processes[i].restart);
 		timer_close(r->processes[i].end);
+		timer_close(r->processes[i].unanswered);
 		guest_free(r->processes[i].guest);
 		if (r->is_stopping)
 			remove_socket(&r->processes[i]);

@@ -284,6 +284,18 @@ class Life(DaemonCase):
         self.assertNotEqual(self.role("shelld")["pid"], pids["shelld"])
 
 
+    def test_a_shelld_that_hangs_is_not_adopted(self):
+        self.start()
+        pids = self.pids()
+        self.kill(pids["runner"])
+        wait_ends([pids["runtime"], pids["broker"]], 20)
+        os.kill(pids["shelld"], signal.SIGSTOP)
+        self.start()
+        self.assertEqual(wait_ends([pids["shelld"]], 10), [])
+        self.assertEqual(self.role("shelld")["state"], "up")
+        self.assertEqual(self.run_json("list the files")["status"], "answered")
+
+
 class Roles(DaemonCase):
     def test_restart_of_one_leaves_the_others(self):
         self.start()
