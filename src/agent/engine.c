@@ -469,9 +469,14 @@ on_deleted(void *arg, uint64_t first_seq, const struct err *e)
 {
 	struct deletion *x = arg;
 	struct active *s = active_find(x->en, x->ack.session);
+	struct err gone;
 
 	if (s != NULL && s->loading == NULL) /* else somebody asks for it anew, and learns that it is gone */
 		active_drop(s);
+	if (e == NULL) {
+		err_set(&gone, ERR_NOT_FOUND, ERR_TO_USER, "session %s was deleted", x->ack.session);
+		events_end(x->en->parts.events, x->ack.session, &gone);
+	}
 	events_forget(x->en->parts.events, x->ack.session);
 	if (e == NULL)
 		blobs_sweep(x->en->parts.blobs);

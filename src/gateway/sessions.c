@@ -31,13 +31,15 @@ on_candidates(void *arg, const struct rows *rows, const struct err *e)
 	struct request *q = arg;
 	struct str want = node_str(q->params, "session", STR(""));
 	enum match best = NO_MATCH;
-	size_t found = 0, at = 0;
+	bool is_deleted = q->method->id == API_SESSION_DELETE; /* where the wrong one cannot be had back */
+	size_t found = 0, names = 0, at = 0;
 	struct err le;
 
 	for (size_t i = 0; e == NULL && i < rows_len(rows); i++) {
 		enum match m = match_of(rows, i, want);
 
 		found += m == MATCH_START;
+		names += m == MATCH_NAME;
 		if (m > best) { /* among equals the newest */
 			best = m;
 			at = i;
@@ -49,6 +51,9 @@ on_candidates(void *arg, const struct rows *rows, const struct err *e)
 	else if (e == NULL && found > 1 && best == MATCH_START)
 		err_set(&le, ERR_INVALID, ERR_TO_USER, "%.*s is the start of %zu sessions (give more of the id)",
 			STR_FMT(want), found);
+	else if (e == NULL && names > 1 && best == MATCH_NAME && is_deleted)
+		err_set(&le, ERR_INVALID, ERR_TO_USER, "%.*s is the name of %zu sessions (give the id of one)", STR_FMT(want),
+			names);
 	else if (e == NULL) {
 		q->then(q, arena_strdup(q->a, rows_str(rows, at, 0)));
 		return;

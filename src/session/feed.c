@@ -359,6 +359,26 @@ events_live(
 }
 
 void
+events_end(struct events *v, const char *session, const struct err *e)
+{
+	struct session_log *log = log_find(v, session);
+	struct subscription *s, *next;
+
+	if (log == NULL)
+		return;
+	log_use(log);
+	for (s = log->subs; s != NULL; s = next) {
+		s->refs++;
+		events_pause(s);
+		if (!s->closed && s->handler->on_error != NULL)
+			s->handler->on_error(s->arg, e);
+		next = s->next;
+		sub_unref(s);
+	}
+	log_release(log);
+}
+
+void
 feed_close(struct session_log *log)
 {
 	for (struct subscription *s = log->subs; s != NULL; s = s->next)

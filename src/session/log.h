@@ -129,6 +129,8 @@ typedef void (*events_page_fn)(void *arg, const struct event *events, size_t n, 
 void events_read(struct events *v, const char *session, uint64_t after_seq, size_t limit,
 	events_page_fn fn, void *arg);
 
+/* The session is no more: its subscribers get on_error, and are paused. */
+void events_end(struct events *v, const char *session, const struct err *e);
 /* Drops what is kept in memory for a session, now or when it falls idle; the next append reads the last seq again. */
 void events_forget(struct events *v, const char *session);
 size_t events_active(const struct events *v); /* sessions that take memory */

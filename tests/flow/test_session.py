@@ -293,6 +293,23 @@ class Together(Case):
         self.assertEqual(waits.next()["kind"], "turn.suspended")
         self.assertEqual(waits.end(), 1)
 
+    def test_delete_ends_who_follows(self):
+        self.env["ITHACA__RUNNER__IDLE_MS"] = "30000"
+        session = self.run_json("other")["session"]
+        f = self.spawn("session", "events", session, "--follow", "--json")
+        f.until("turn.finished")
+        self.ithaca("session", "delete", session, check=0)
+        self.assertEqual(f.next()["error"]["code"], "not_found")
+        self.assertEqual(f.end(), 1)
+
+    def test_delete_by_a_name_of_two(self):
+        ids = [self.run_json("--name", "x", "other")["session"] for _ in range(2)]
+        p = self.ithaca("session", "delete", "x", check=2)
+        self.assertIn("x is the name of 2 sessions (give the id of one)", p.stderr)
+        self.assertEqual(self.run_json("--session", "x", "other")["session"], ids[1])  # the newest, where nothing is lost
+        self.ithaca("session", "delete", ids[1], check=0)
+        self.ithaca("session", "delete", "x", check=0)
+
     def test_delete_of_an_idle_session_leaves_the_workspace(self):
         r = self.run_json("other")
         self.ithaca("session", "delete", r["session"], check=0)
