@@ -31,7 +31,7 @@
 #include "base/path.h"
 #include "sandbox/vm_host.h"
 
-#define SHARE_MS   5000  /* for virtiofsd to have its socket; from where the machine waits for it */
+#define ORPHAN_MS  5000  /* for a process that was killed to be gone */
 #define RESTORE_MS 10000 /* for a saved machine to be there again */
 #define CPUS       2
 #define ARGS_MAX   64
@@ -133,7 +133,7 @@ spawn(const char *const *argv, const char *log, const int *given, int given_n, p
 }
 
 static void
-last_line(const char *path, char out[120])
+last_words(const char *path, char out[120])
 {
 	char *text = NULL;
 	size_t n = 0;
@@ -142,9 +142,14 @@ last_line(const char *path, char out[120])
 	if (file_read(path, MIB, &text, &n, NULL) != 0)
 		return;
 	struct str s = str_trim((struct str){ text, n });
+	ptrdiff_t panic = str_find(s, STR("Kernel panic"));
 	const char *nl = memrchr(s.p, '\n', s.n);
-	if (nl != NULL)
+	if (panic >= 0) { /* a kernel says more behind it */
+		s = str_sub(s, (size_t)panic, s.n);
+		(void)str_next(&(struct str){ s.p, s.n }, '\n', &s);
+	} else if (nl != NULL) {
 		s = str_sub(s, (size_t)(nl + 1 - s.p), s.n);
+	}
 	snprintf(out, 120, "%.*s", (int)MIN(s.n, 119), s.p);
 	free(text);
 }
@@ -159,7 +164,7 @@ is_running(pid_t *pid, const char *what, const char *log, struct err *e)
 	if (*pid == 0 || waitpid(*pid, &status, WNOHANG) == 0)
 		return true;
 	*pid = 0;
-	last_line(log, line);
+	last_words(log, line);
 	err_set(e, ERR_FAILED, ERR_TO_USER, "%s ended: %s", what,
 		line[0] != '\0' ? line : "it said nothing");
 	return false;
@@ -210,7 +215,7 @@ end_left(const struct tier_spec *s, int64_t number)
 	if (str_find((struct str){ text, n }, str_of(s->run_dir)) >= 0 &&
 		syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0) {
 		struct pollfd p = { .fd = pidfd, .events = POLLIN };
-		(void)poll(&p, 1, SHARE_MS);
+		(void)poll(&p, 1, ORPHAN_MS);
 		log_warn("a process of an earlier machine was ended", LOG_I("pid", number));
 	}
 	free(text);
@@ -237,41 +242,28 @@ vm_end_orphans(const struct tier_spec *s)
 	unlink(path);
 }
 
+/* It is given the socket: it would lock one of its own in a directory that only root may write.
+ * QEMU's connection waits there until the tree is built, which takes as long as the machine's own
+ * start. */
 static int
 start_share(
 	const struct tier_spec *s, const struct vm_parts *p, struct tier_run *run, struct err *e)
 {
 	char spec[PLAN_PATH_MAX], sock[PLAN_PATH_MAX], log[PLAN_PATH_MAX],
-		socket_arg[PLAN_PATH_MAX + 32], source[PLAN_PATH_MAX + 32];
+		source[PLAN_PATH_MAX + 32];
 
 	snprintf(spec, sizeof(spec), "%s/share", s->run_dir);
 	snprintf(sock, sizeof(sock), "%s/fs.sock", s->run_dir);
 	snprintf(log, sizeof(log), "%s/fs.log", s->run_dir);
-	snprintf(socket_arg, sizeof(socket_arg), "--socket-path=%s", sock);
 	snprintf(source, sizeof(source), "source=%s/tree", s->run_dir);
-	const char *const argv[] = { s->guest, "--share", spec, p->virtiofsd, "-f", socket_arg,
-		"-o", source, "-o", "cache=auto", "-o", "log_level=warn", NULL };
+	const char *const argv[] = { s->guest, "--share", spec, p->virtiofsd, "-f", "--fd=3", "-o",
+		source, "-o", "cache=auto", "-o", "log_level=warn", NULL };
 	unlink(sock);
-	return write_share(s, spec, e) != 0 ? e->code : spawn(argv, log, NULL, 0, &run->share, e);
-}
-
-/* It listens when the tree is built, which takes as long as the machine's own start. */
-static int
-await_share(const struct tier_spec *s, struct tier_run *run, struct err *e)
-{
-	char sock[PLAN_PATH_MAX], log[PLAN_PATH_MAX];
-
-	snprintf(sock, sizeof(sock), "%s/fs.sock", s->run_dir);
-	snprintf(log, sizeof(log), "%s/fs.log", s->run_dir);
-	for (int64_t until_ms = clock_mono_ms() + SHARE_MS; access(sock, F_OK) != 0;) {
-		if (!is_running(&run->share, "virtiofsd", log, e))
-			return e->code;
-		if (clock_mono_ms() > until_ms)
-			return err_set(e, ERR_TIMEOUT, ERR_TO_USER,
-				"virtiofsd has no socket after %d ms", SHARE_MS);
-		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
-	}
-	return 0;
+	AUTO_CLOSE int fd = unix_listen(sock, 0600, e);
+	if (fd < 0)
+		return fd;
+	fcntl(fd, F_SETFL, 0); /* it accepts without looking */
+	return write_share(s, spec, e) != 0 ? e->code : spawn(argv, log, &fd, 1, &run->share, e);
 }
 
 /* ---- QEMU's own arguments ---- */
@@ -304,7 +296,7 @@ machine_args(struct args *x, const struct vm_try *t)
 		/* What guards against speculation costs an emulated processor, which has none,
 		   much. */
 		is_kvm ? "console=ttyS0 quiet panic=-1"
-		       : "console=ttyS0 quiet panic=-1 nokaslr mitigations=off",
+		       : "console=ttyS0 quiet panic=-1 nokaslr no_timer_check mitigations=off",
 		"-serial", arena_printf(a, "file:%s/console.log", s->run_dir), "-chardev",
 		arena_printf(a, "socket,id=monitor,fd=%d", FD_MONITOR), "-mon",
 		"chardev=monitor,mode=control", "-device", "pcie-root-port,id=slot0,chassis=1",
@@ -419,7 +411,7 @@ is_there(void *arg, struct err *e)
 	if (!is_running(&t->run->machine, "the machine", log, e)) {
 		char line[120];
 		snprintf(log, sizeof(log), "%s/console.log", t->s->run_dir);
-		last_line(log, line);
+		last_words(log, line);
 		if (strstr(e->msg, "said nothing") != NULL && line[0] != '\0')
 			err_set(e, ERR_FAILED, ERR_TO_USER, "the machine ended: %s", line);
 		return false;
@@ -493,6 +485,9 @@ open_machine(struct machine *m, bool may_restore, int *state, struct err *e)
 	if (rc == 0)
 		rc = spawn(x.v, log, (const int[]){ monitor[1], m->memory, boot[1] }, 3,
 			&m->t->run->machine, e);
+	if (rc == 0) /* a machine that floods its console fills no disk: QEMU ends */
+		(void)prlimit(m->t->run->machine, RLIMIT_FSIZE,
+			&(struct rlimit){ SAVED_MEMORY_AT, SAVED_MEMORY_AT }, NULL);
 	if (monitor[1] >= 0)
 		close(monitor[1]);
 	if (boot[1] >= 0)
@@ -598,8 +593,6 @@ plug_share(struct machine *m, struct err *e)
 	struct json j;
 	struct buf b;
 
-	if (await_share(m->t->s, m->t->run, e) != 0)
-		return e->code;
 	snprintf(path, sizeof(path), "%s/fs.sock", m->t->s->run_dir);
 	buf_init(&b, QMP_LINE_MAX);
 	json_init(&j, &b);
@@ -663,6 +656,11 @@ run_steps(struct machine *m, int state, int *link, struct err *e)
 	snprintf(sock, sizeof(sock), "%s/runner.sock", t->s->run_dir);
 	int fd = door_reach(sock, ROLE_RUNNER, t->run->token,
 		m->is_restored ? MIN(t->timeout_ms, RESTORE_MS) : t->timeout_ms, is_there, t, e);
+	if (fd < 0 && e->code == ERR_GONE) { /* why is known when its process has ended */
+		struct err why = { 0 };
+		nanosleep(&(struct timespec){ .tv_nsec = DOOR_LOOK_MS * 1000000L }, NULL);
+		return is_there(t, &why) ? e->code : err_copy(e, &why);
+	}
 	if (fd < 0)
 		return e->code;
 	*link = fd;

@@ -36,6 +36,7 @@ own_mounts(struct err *e)
 	if (uid != 0) {
 		if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
 			return err_errno(e, errno, ERR_TO_USER, "no user namespace");
+		prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* else our maps are root's; it holds nothing, and virtiofsd is so too */
 		snprintf(map, sizeof(map), "0 %u 1\n", uid);
 		int rc = put_text("/proc/self/setgroups", "deny") | put_text("/proc/self/uid_map", map);
 		snprintf(map, sizeof(map), "0 %u 1\n", gid);
