@@ -3,6 +3,7 @@
  * was left, ended; and each reason for which it cannot be used. */
 #include "../unit/sandbox/rig.h"
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include "base/json.h"
 #include "sandbox/vm_host.h"
 
@@ -171,6 +172,9 @@ test_machine_lost(void **state)
 	rig_peer(r);
 	expect(r, "grep -c . /proc/self/cgroup; uname -n", "1\ncell\n");
 	assert_int_equal(sandbox_facts(r->sb)->limits, LIMITS_CGROUP); /* its own kernel has them, whoever we are */
+	struct rlimit file_size;
+	assert_int_equal(prlimit(r->tier.machine, RLIMIT_FSIZE, NULL, &file_size), 0);
+	assert_int_equal(file_size.rlim_max, SAVED_MEMORY_AT); /* its console fills no disk */
 	struct exec_request q = rig_request(r, "long", "echo begun; sleep 100");
 	rig_begin(r, &q, &o);
 	o.stop_after = 1;
@@ -296,6 +300,43 @@ test_machine_saved(void **state)
 	free(r);
 }
 
+/* Its kernel gives up: told with its own words, and nothing is left. */
+static void
+test_machine_panics(void **state)
+{
+	static const char *const gone[] = { "runner.sock", "fs.sock", "initrd", "share", "processes", "tree" };
+	struct rig *r = begin();
+	struct tier_reason why = { 0 };
+	char guest[RIG_PATH], script[RIG_PATH + 16], text[RIG_PATH + 64], saved[RIG_PATH + 16], path[RIG_PATH + 64];
+	struct tier_spec s = { .home = r->run, .guest = script, .run_dir = r->run, .spool_dir = r->spool, .state_root = r->cells,
+		.memory_bytes = 256 * MIB, .processes = 64, .cpu_percent = 100,
+		.microvm = { .kernel = getenv("RIG_KERNEL"), .saved = saved, .allow_emulation = true } };
+	struct tier_run run;
+	struct err e;
+	int fd;
+
+	/* It serves the share as ever; as the first program of a machine it lacks its shell. */
+	rig_guest_path(guest);
+	snprintf(saved, sizeof(saved), "%s/machine", r->dir);
+	snprintf(script, sizeof(script), "%s/guest", r->dir);
+	snprintf(text, sizeof(text), "#!/bin/sh\nexec %s \"$@\"\n", guest);
+	assert_int_equal(file_write(script, str_of(text), 0700, &e), 0);
+	assert_int_equal(tier->start(&s, &run, &fd, &why), ERR_FAILED);
+	assert_string_equal(why.code, "guest_failed");
+	if (strstr(why.e.msg, "Kernel panic - not syncing: No working init") == NULL)
+		fail_msg("%s", why.e.msg);
+	assert_int_equal(access(saved, F_OK), -1);
+	for (size_t i = 0; i < ARRAY_LEN(gone); i++) {
+		snprintf(path, sizeof(path), "%s/%s", r->run, gone[i]);
+		assert_int_equal(access(path, F_OK), -1);
+	}
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* no child */
+	sandbox_free(r->sb);
+	loop_close(r->l);
+	rig_remove(r->dir);
+	free(r);
+}
+
 static void
 test_machine_reasons(void **state)
 {
@@ -336,6 +377,7 @@ main(void)
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_reasons), cmocka_unit_test(test_works),
 		cmocka_unit_test(test_lost) };
 	const struct CMUnitTest machine[] = { cmocka_unit_test(test_machine_reasons), cmocka_unit_test(test_works),
-		cmocka_unit_test(test_machine_lost), cmocka_unit_test(test_machine_saved) };
+		cmocka_unit_test(test_machine_lost), cmocka_unit_test(test_machine_saved),
+		cmocka_unit_test(test_machine_panics) };
 	return tier == &tier_microvm ? cmocka_run_group_tests(machine, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
 }

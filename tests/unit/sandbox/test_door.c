@@ -327,6 +327,32 @@ test_listening(void **state)
 	free(r);
 }
 
+/* What floods a port of a machine instead of answering is given up, whatever time is left. */
+static void
+test_flood(void **state)
+{
+	char token[DOOR_TOKEN_SIZE], bytes[16 * 1024];
+	struct err e = { 0 };
+	int pair[2];
+
+	door_token(token);
+	memset(bytes, 'x', sizeof(bytes));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(pair[0]);
+		signal(SIGPIPE, SIG_IGN);
+		while (write(pair[1], bytes, sizeof(bytes)) > 0) {
+		}
+		_exit(0);
+	}
+	close(pair[1]);
+	assert_int_equal(door_knock(pair[0], ROLE_RUNTIME, token, 10 * KNOCK_MS, &e), ERR_PROTO);
+	assert_non_null(strstr(e.msg, "does not answer"));
+	close(pair[0]);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 int
 main(void)
 {
@@ -336,6 +362,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_turned_away, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_knock, setup, teardown),
 		cmocka_unit_test(test_nobody),
+		cmocka_unit_test(test_flood),
 		cmocka_unit_test(test_listening),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
