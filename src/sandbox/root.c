@@ -85,7 +85,7 @@ static const char *const proc_masks[] = { "/proc/kcore", "/proc/keys", "/proc/km
 /* Whether they can be written: places.c. */
 static const char *const bind_targets[BIND_COUNT] = {
 	[BIND_SHARED] = "shared", [BIND_SCRATCH] = "scratch", [BIND_APP] = "app",
-	[BIND_HOME] = "home/agent", [BIND_CACHE] = "home/agent/" CACHE_NAME,
+	[BIND_HOME] = "home/agent", [BIND_CACHE] = ("home/agent/" CACHE_NAME),
 	[BIND_WORK] = RUNS_DIR, [BIND_TMP] = "tmp",
 };
 
