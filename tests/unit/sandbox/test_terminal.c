@@ -191,7 +191,7 @@ test_use(void **state)
 	/* Also of one that is killed, with what its children used. */
 	struct id id = id_new();
 	struct exec_request q = rig_request(r, id.z, "sh -c 'while :; do :; done' & wait");
-	q.timeout_ms = 400;
+	q.timeout_ms = 2000; /* a fortieth of a processor is enough */
 	rig_run(r, &q, &o);
 	assert_true(o.st.timed_out);
 	assert_int_equal(o.st.signal, SIGKILL);
