@@ -214,9 +214,12 @@ enter_tree(const char *dir)
 	};
 	char path[PLAN_PATH_MAX + 8];
 
-	must(mkdir("/new", 0755) == 0 &&
-			mount(VM_TAG, "/new", "virtiofs", MS_NOSUID | MS_NODEV, NULL) == 0,
-		"the shared tree");
+	must(mkdir("/new", 0755) == 0, "/new");
+	/* The driver has the device a moment before it knows its tag. */
+	for (int i = 0; mount(VM_TAG, "/new", "virtiofs", MS_NOSUID | MS_NODEV, NULL) != 0; i++) {
+		must(errno == EINVAL && i < SHARE_TRIES, "the shared tree");
+		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+	}
 	for (size_t i = 0; i < ARRAY_LEN(mounts); i++)
 		must(mount(mounts[i].type, mounts[i].path, mounts[i].type, mounts[i].flags,
 			     mounts[i].options) == 0,

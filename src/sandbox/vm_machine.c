@@ -165,6 +165,8 @@ is_running(pid_t *pid, const char *what, const char *log, struct err *e)
 		return true;
 	*pid = 0;
 	last_words(log, line);
+	if (WIFSIGNALED(status) && line[0] == '\0')
+		snprintf(line, sizeof(line), "signal %d", WTERMSIG(status));
 	err_set(e, ERR_FAILED, ERR_TO_USER, "%s ended: %s", what,
 		line[0] != '\0' ? line : "it said nothing");
 	return false;
@@ -404,9 +406,6 @@ is_there(void *arg, struct err *e)
 		err_set(e, ERR_CANCELLED, ERR_TO_LOG, "the start was given up");
 		return false;
 	}
-	snprintf(log, sizeof(log), "%s/fs.log", t->s->run_dir);
-	if (!is_running(&t->run->share, "virtiofsd", log, e))
-		return false;
 	snprintf(log, sizeof(log), "%s/qemu.log", t->s->run_dir);
 	if (!is_running(&t->run->machine, "the machine", log, e)) {
 		char line[120];
@@ -416,7 +415,8 @@ is_there(void *arg, struct err *e)
 			err_set(e, ERR_FAILED, ERR_TO_USER, "the machine ended: %s", line);
 		return false;
 	}
-	return true;
+	snprintf(log, sizeof(log), "%s/fs.log", t->s->run_dir);
+	return is_running(&t->run->share, "virtiofsd", log, e); /* which ends when the machine does */
 }
 
 /* ---- its steps ---- */
