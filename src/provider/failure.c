@@ -173,6 +173,14 @@ decimal_ms(struct str s, int64_t scale)
 	return MIN(ms, RETRY_AFTER_MAX_MS);
 }
 
+/* How long until then. A time that has passed, by a clock that may be wrong here, says nothing: the
+ * usual wait takes its place. */
+static int64_t
+until_ms(int64_t at_ms, int64_t now_ms)
+{
+	return at_ms < now_ms ? -1 : MIN(at_ms - now_ms, RETRY_AFTER_MAX_MS);
+}
+
 /* RFC 9110: IMF-fixdate and the two obsolete forms. */
 static int64_t
 date_ms(struct str s, int64_t now_ms)
@@ -188,12 +196,9 @@ date_ms(struct str s, int64_t now_ms)
 	for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
 		struct tm tm = { 0 };
 		const char *end = strptime(z, forms[i], &tm);
-		int64_t at;
 
-		if (!end || *end)
-			continue;
-		at = (int64_t)timegm(&tm) * 1000;
-		return MIN(MAX(at - now_ms, 0), RETRY_AFTER_MAX_MS);
+		if (end && !*end)
+			return until_ms((int64_t)timegm(&tm) * 1000, now_ms);
 	}
 	return -1;
 }
@@ -222,7 +227,7 @@ rfc3339_ms(struct str s, int64_t now_ms)
 			(sign != '+' && sign != '-')))
 		return -1;
 	at = (int64_t)timegm(&tm) - (sign == '-' ? -1 : 1) * (hours * 3600 + minutes * 60);
-	return MIN(MAX(at * 1000 - now_ms, 0), RETRY_AFTER_MAX_MS);
+	return until_ms(at * 1000, now_ms);
 }
 
 /* "1s", "6m0s", "2m59.56s", "250ms". */
