@@ -69,7 +69,5 @@ int field_money(const struct node *value, int64_t *microusd) MUST_USE;
 void field_schema(const struct field *table, struct json *j);
 /* Appends an aligned list of operands and options, at most 100 columns wide, for --help and the man page. */
 void field_help(const struct field *table, struct buf *b);
-/* Appends a Markdown table of all keys below prefix ("" or "limits."): key, type, default, range and unit, text. */
-void field_markdown(const struct field *table, const char *prefix, struct buf *b);
 
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What a field table says to others: JSON Schema for models and editors, the option list of --help
- * and the man page, and the key table of the manual. All of it is derived, so that none of it can
- * drift from what is checked. */
+ * What a field table says to others: JSON Schema for models and editors, and the option list of
+ * --help and the man page. All of it is derived, so that none of it can drift from what is checked. */
 #include "base/field.h"
 
 #include <stdio.h>
@@ -10,18 +9,6 @@
 
 #define HELP_COLUMNS 100
 #define HELP_TEXT_AT 30 /* column where the text of an option begins */
-
-static const char *const type_names[] = {
-	[FIELD_BOOL] = "bool",
-	[FIELD_INT] = "int",
-	[FIELD_STR] = "string",
-	[FIELD_ENUM] = "enum",
-	[FIELD_MONEY] = "US dollars",
-	[FIELD_LIST] = "list",
-	[FIELD_OBJECT] = "object",
-	[FIELD_MAP] = "map",
-	[FIELD_ANY] = "any",
-};
 
 static void schema_of(const struct field *f, struct json *j);
 
@@ -388,80 +375,4 @@ field_help(const struct field *table, struct buf *b)
 		if (operand == 0)
 			return;
 	}
-}
-
-/* A cell of a Markdown table: no line breaks, and bars escaped. */
-static void
-add_cell(struct buf *b, const char *z, bool code)
-{
-	if (!z || !*z) {
-		(void)buf_add_z(b, " |");
-		return;
-	}
-	(void)buf_add_z(b, code ? " `" : " ");
-	for (; *z; z++) {
-		if (*z == '|')
-			(void)buf_add_char(b, '\\');
-		(void)buf_add_char(b, *z == '\n' ? ' ' : *z);
-	}
-	(void)buf_add_z(b, code ? "` |" : " |");
-}
-
-static void
-markdown_row(const struct field *f, const char *path, struct buf *b)
-{
-	struct buf text;
-	buf_init(&text, 16384);
-	(void)buf_add_char(b, '|');
-	add_cell(b, path, true);
-	(void)buf_add_z(&text, type_names[f->type]);
-	if (f->item)
-		(void)buf_printf(&text, " of %s", type_names[f->item->type]);
-	add_cell(b, buf_z(&text), false);
-	add_cell(b, f->flags & FIELD_SECRET ? NULL : f->dflt, true);
-	buf_reset(&text);
-	add_range(&text, f);
-	add_cell(b, buf_z(&text), false);
-	buf_reset(&text);
-	(void)buf_add_z(&text, f->text ? f->text : "");
-	if (f->flags & FIELD_RESERVED)
-		(void)buf_add_z(&text, " Reserved: nothing in this version reads it.");
-	if (f->flags & FIELD_REQUIRED)
-		(void)buf_add_z(&text, " Required.");
-	if (f->flags & FIELD_NARROWS)
-		(void)buf_add_z(&text, " A workspace may narrow it.");
-	if (f->flags & FIELD_RESTART)
-		(void)buf_add_z(&text, " Read at start only.");
-	add_cell(b, buf_z(&text), false);
-	(void)buf_add_char(b, '\n');
-	buf_fini(&text);
-}
-
-static void
-markdown_rows(const struct field *table, const char *prefix, struct buf *b)
-{
-	for (const struct field *f = table; f->type != FIELD_END; f++) {
-		if (f->flags & FIELD_HIDDEN)
-			continue;
-		struct buf path;
-		buf_init(&path, 1024);
-		(void)buf_printf(&path, "%s%s", prefix, f->name);
-		const struct field *sub = f->type == FIELD_LIST && f->item ? f->item->sub : f->sub;
-		if (!sub || f->type != FIELD_OBJECT || f->text)
-			markdown_row(f, buf_z(&path), b);
-		if (sub) {
-			(void)buf_add_z(&path, f->type == FIELD_MAP    ? ".<name>."
-					       : f->type == FIELD_LIST ? "[]."
-								       : ".");
-			markdown_rows(sub, buf_z(&path), b);
-		}
-		buf_fini(&path);
-	}
-}
-
-void
-field_markdown(const struct field *table, const char *prefix, struct buf *b)
-{
-	(void)buf_add_z(b, "| key | type | default | range | meaning |\n|---|---|---|---|---|\n");
-	markdown_rows(table, prefix, b);
 }
