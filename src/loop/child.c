@@ -16,23 +16,16 @@
 #define CHILD_FDS_MAX 64
 
 struct child {
-	struct loop *l;
 	struct watch *watch;
 	int pidfd;
 	pid_t pid;
-	child_fn fn; /* NULL: forgotten */
+	child_fn fn;
 	void *arg;
-	struct child *next, **link; /* in the loop's orphans, when forgotten */
 };
 
 static void
 child_free(struct child *c)
 {
-	if (c->link != NULL) {
-		*c->link = c->next;
-		if (c->next != NULL)
-			c->next->link = c->link;
-	}
 	watch_close(c->watch);
 	close(c->pidfd);
 	free(c);
@@ -52,8 +45,7 @@ on_end(void *arg, int events)
 	void *fn_arg = c->arg;
 	pid_t pid = c->pid;
 	child_free(c);
-	if (fn != NULL)
-		fn(fn_arg, pid, status);
+	fn(fn_arg, pid, status);
 }
 
 static int
@@ -163,7 +155,7 @@ child_start(struct loop *l, const struct child_spec *spec, child_fn on_exit, voi
 		return err_errno(e, rc, ERR_TO_USER, "cannot watch %s (pidfd_open)", spec->path);
 	}
 	struct child *c = xcalloc(1, sizeof(*c));
-	*c = (struct child){ .l = l, .pidfd = pidfd, .pid = pid, .fn = on_exit, .arg = arg };
+	*c = (struct child){ .pidfd = pidfd, .pid = pid, .fn = on_exit, .arg = arg };
 	c->watch = watch_start(l, pidfd, LOOP_READ, on_end, c);
 	*out = c;
 	return 0;
@@ -179,23 +171,4 @@ int
 child_kill(struct child *c, int signo)
 {
 	return pidfd_send_signal(c->pidfd, signo, NULL, 0);
-}
-
-void
-child_forget(struct child *c)
-{
-	struct child **list = loop_orphans(c->l);
-	c->fn = NULL;
-	watch_unref(c->watch);
-	c->next = *list;
-	c->link = list;
-	if (c->next != NULL)
-		c->next->link = &c->next;
-	*list = c;
-}
-
-void
-child_abandon(struct child *c)
-{
-	child_free(c);
 }

@@ -1,17 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * What the files of this room share: the seams between loop, children, link and streams. Nothing
+ * What the files of this room share: the seams between wire, link and streams. Nothing
  * here is seen by other rooms, and nothing here shows a libuv type. */
 #ifndef LOOP_INTERNAL_H
 #define LOOP_INTERNAL_H
 
 #include "loop/wire.h"
-
-/* ---- loop.c for child.c ---- */
-
-void watch_unref(struct watch *w); /* does not keep loop_run alive */
-/* Children that were forgotten and have not ended: loop_close lets go of them. */
-struct child **loop_orphans(struct loop *l);
-void child_abandon(struct child *c);
 
 /* ---- wire.c for link.c ---- */
 

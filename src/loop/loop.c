@@ -29,7 +29,6 @@ struct loop {
 	pthread_mutex_t lock; /* of posted */
 	struct call_list posted;
 	struct call_list deferred;
-	struct child *orphans;
 	bool is_stopped;
 };
 
@@ -175,8 +174,6 @@ loop_close(struct loop *l)
 {
 	on_wake(&l->wake); /* a posted call may own memory: it runs, late rather than never */
 	run_deferred(l);
-	while (l->orphans != NULL)
-		child_abandon(l->orphans);
 	uv_close((uv_handle_t *)&l->wake, NULL);
 	uv_close((uv_handle_t *)&l->before, NULL);
 	uv_close((uv_handle_t *)&l->after, NULL);
@@ -235,12 +232,6 @@ loop_work(struct loop *l, loop_fn work, loop_fn done, void *arg)
 	*k = (struct work){ .work = work, .done = done, .arg = arg };
 	k->uv.data = k;
 	must(uv_queue_work(&l->uv, &k->uv, on_work, on_work_done), "work");
-}
-
-struct child **
-loop_orphans(struct loop *l)
-{
-	return &l->orphans;
 }
 
 /* ---- timers ---- */
@@ -363,12 +354,6 @@ watch_close(struct watch *w)
 {
 	if (w != NULL)
 		uv_close((uv_handle_t *)&w->uv, free_handle);
-}
-
-void
-watch_unref(struct watch *w)
-{
-	uv_unref((uv_handle_t *)&w->uv);
 }
 
 /* ---- signals ---- */

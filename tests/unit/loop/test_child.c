@@ -209,21 +209,6 @@ test_many_children(void **in)
 }
 
 static void
-test_forgotten_child_does_not_hold_the_loop(void **in)
-{
-	struct state *s = *in;
-	assert_int_equal(sh(s, "while :; do sleep 100; done", NULL, 0, NULL, NULL), 0);
-	pid_t pid = child_pid(s->child);
-	child_forget(s->child);
-	assert_int_equal(sh(s, "exit 0", NULL, 0, NULL, NULL), 0);
-	loop_run(s->l);
-	assert_int_equal(s->ends, 1);
-	assert_int_equal(kill(pid, 0), 0); /* goes on */
-	kill(pid, SIGKILL);
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
-}
-
-static void
 test_too_many_fds(void **in)
 {
 	struct state *s = *in;
@@ -247,7 +232,6 @@ main(void)
 		T(test_signal_state_is_reset),
 		T(test_ignored_sigchld_does_not_lose_the_status),
 		T(test_many_children),
-		T(test_forgotten_child_does_not_hold_the_loop),
 		T(test_too_many_fds),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
