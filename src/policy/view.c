@@ -201,8 +201,10 @@ add_script(struct view *v, const struct shell_script *script, unsigned depth)
 		if (shell_runs_input(c) && script->inputs_n == 0 && add_unknown(v) != 0)
 			return -1;
 		runs_input = true;
+		bool is_text = runs_text(c);
+
 		for (size_t k = 1; k < c->argc; k++) {
-			v->is_guess = was_guess || !(runs_text(c) || has_blank(c->argv[k]));
+			v->is_guess = was_guess || !(is_text || has_blank(c->argv[k]));
 			if (may_be_script(c->argv[k]) && add_argument(v, c->argv[k], depth) != 0)
 				return -1;
 		}

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <cmocka.h>
 
 #include "base/limits.h"
@@ -773,6 +774,24 @@ test_size(void **state)
 	policy_free(p);
 }
 
+/* The work grows with the words of a command, not with their square: a model must not be able to stop the runtime. */
+static void
+test_many_words(void **state)
+{
+	struct policy *p = must_make("[Exec]", NULL, "[Exec(git push *)]");
+	struct buf b;
+	clock_t began = clock();
+
+	buf_init(&b, SHELL_TEXT_MAX);
+	buf_add_z(&b, "xargs");
+	while (b.n + 3 < SHELL_TEXT_MAX)
+		buf_add_z(&b, " -x");
+	assert_int_equal(ask_policy(p, MODE_WORKSPACE_WRITE, SUBJECT_EXEC, "exec", buf_z(&b)), DECIDE_ASK);
+	assert_in_range((clock() - began) / (CLOCKS_PER_SEC / 1000), 0, 1000);
+	buf_fini(&b);
+	policy_free(p);
+}
+
 static void
 test_names(void **state)
 {
@@ -832,6 +851,7 @@ main(void)
 		cmocka_unit_test(test_rule_check),
 		cmocka_unit_test(test_always),
 		cmocka_unit_test(test_size),
+		cmocka_unit_test(test_many_words),
 		cmocka_unit_test(test_names),
 	};
 
