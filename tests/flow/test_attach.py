@@ -35,16 +35,16 @@ MP3 = (b"\xff\xfb\x90\x44" + b"\0" * 413) * 3
 class Blobs(harness.Rpc):
     """blob.put and blob.get, whose bytes travel as a stream on the id of the call."""
 
-    def send(self, kind, id, tail=b"", **head):
+    def put_frame(self, kind, id, tail=b"", **head):
         head = json.dumps({"v": 1, "kind": kind, "id": id, **head}).encode()
         self.sock.sendall(struct.pack("<II", 4 + len(head) + len(tail), len(head)) + head + tail)
 
     def begin(self, size):
         self.id += 1
-        self.send("call", self.id, json.dumps({"size": size}).encode(), method="blob.put")
+        self.put_frame("call", self.id, json.dumps({"size": size}).encode(), method="blob.put")
         return self.id
 
-    def answer(self, id):
+    def answer_of(self, id):
         while True:
             head, tail = self.frame()
             if head["id"] == id and head["kind"] in ("result", "error"):
@@ -60,18 +60,18 @@ class Blobs(harness.Rpc):
                     return head
                 credit += head["n"] if head["kind"] == "credit" else 0
             part = data[at:at + min(credit, 65536)]
-            self.send("data", id, part, ch=0)
+            self.put_frame("data", id, part, ch=0)
             at += len(part)
             credit -= len(part)
         if eof:
-            self.send("eof", id)
-        return self.answer(id)
+            self.put_frame("eof", id)
+        return self.answer_of(id)
 
     def get(self, blob):
         self.id += 1
         id = self.id
-        self.send("call", id, json.dumps({"blob": blob}).encode(), method="blob.get")
-        self.send("eof", id)
+        self.put_frame("call", id, json.dumps({"blob": blob}).encode(), method="blob.get")
+        self.put_frame("eof", id)
         result, data = None, b""
         while True:
             head, tail = self.frame()
@@ -83,7 +83,7 @@ class Blobs(harness.Rpc):
                 result = json.loads(tail)
             elif head["kind"] == "data":
                 data += tail
-                self.send("credit", id, n=len(tail))
+                self.put_frame("credit", id, n=len(tail))
             elif head["kind"] == "eof":
                 assert len(data) == result["size"]
                 return data
@@ -306,10 +306,10 @@ class Attach(harness.Case):
         self.assertEqual(rpc.get("../" + "0" * 61)["code"], "invalid")
         self.assertIn("3 of the 4 bytes", rpc.put(b"abc", size=4)["message"])
         self.assertIn("more than the 2 bytes", rpc.put(b"abc", size=2, eof=False)["message"])
-        self.assertEqual(rpc.begin(20 * 1024 * 1024 + 1) and rpc.answer(rpc.id)["code"], "invalid")
+        self.assertEqual(rpc.begin(20 * 1024 * 1024 + 1) and rpc.answer_of(rpc.id)["code"], "invalid")
         open_ids = [rpc.begin(10) for _ in range(8)]
-        self.assertEqual(rpc.answer(rpc.begin(10))["code"], "busy")
-        rpc.send("reset", open_ids[0], code="cancelled", message="enough")
+        self.assertEqual(rpc.answer_of(rpc.begin(10))["code"], "busy")
+        rpc.put_frame("reset", open_ids[0], code="cancelled", message="enough")
         self.assertEqual(rpc.put(b"x")["size"], 1)
         other = self.blobs()
         rpc.close()  # its uploads end with it
@@ -326,8 +326,8 @@ class Attach(harness.Case):
         slow, other, data = self.blobs(), self.blobs(), noise(1 << 20, 1)
         blob = slow.put(data)["blob"]
         for id in range(1001, 1009):
-            slow.send("call", id, json.dumps({"blob": blob}).encode(), method="blob.get")
-            slow.send("eof", id)
+            slow.put_frame("call", id, json.dumps({"blob": blob}).encode(), method="blob.get")
+            slow.put_frame("eof", id)
         got = {id: 0 for id in range(1001, 1009)}
         while any(n < 256 * 1024 for n in got.values()):  # all of them are stuck
             head, tail = slow.frame()
@@ -343,7 +343,7 @@ class Attach(harness.Case):
         del got[head["id"]]
         id = min(got)
         while got[id] < len(data):  # by a client that takes it after all
-            slow.send("credit", id, n=256 * 1024 if got[id] == 256 * 1024 else len(tail))
+            slow.put_frame("credit", id, n=256 * 1024 if got[id] == 256 * 1024 else len(tail))
             tail = b""
             while not tail:
                 head, tail = slow.frame()
