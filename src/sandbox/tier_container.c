@@ -3,6 +3,7 @@
  * (one for root), a profile of system calls of ours, and limits. It sees the directories that may be
  * workspaces and its own, each at the path that it has on the host, so that plans mean the same here and there. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #define TMP_BYTES  (64 * (int64_t)MIB)
 #define NOFILE_MAX 16384
 #define NPROC_MAX  32768 /* podman's own limit where it may not raise it; the cgroup counts what matters */
+#define MAP_MAX    4096 /* of a user namespace; the kernel takes no more than a page */
 #define LABEL      "ithaca.home"
 
 /* Of a shelld that is root of the container: since Linux 5.12 root may not be mapped into a user namespace without it. One
@@ -178,19 +180,40 @@ write_limits(struct json *j, const struct tier_spec *s)
 	json_arr_end(j);
 }
 
+/* The number by which those outside of our user namespace know one of ours; the same where there is none. Lines of a map:
+ * "INSIDE OUTSIDE COUNT". */
+static int64_t
+outer_id(const char *map, int64_t id)
+{
+	char text[MAP_MAX];
+	AUTO_CLOSE int fd = open(map, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+	text[MAX(n, 0)] = '\0';
+	for (char *line = text; line[0] != '\0';) {
+		int64_t inside = strtoll(line, &line, 10), outside = strtoll(line, &line, 10), count = strtoll(line, &line, 10);
+		if (id >= inside && id - inside < count)
+			return outside + id - inside;
+		if (count <= 0)
+			break;
+		line += strspn(line, " \n");
+	}
+	return id;
+}
+
 static void
 write_spec(struct buf *b, const struct tier_spec *s, const struct oci *g, const char *profile)
 {
 	bool has_image = s->container.image != NULL && s->container.image[0] != '\0';
-	/* A rootless docker maps its user to the container's root, podman keeps the number when asked. Where we are root to our
-	 * own eyes, and the engine is not, it is the user namespace that we are in: there the same user is root. */
-	bool keeps_id = g->is_rootless && g->kind == OCI_PODMAN && geteuid() != 0;
-	bool is_root = geteuid() == 0 || (g->is_rootless && !keeps_id);
+	/* A rootless docker maps its user to the container's root, podman keeps the number when asked. */
+	bool keeps_id = g->is_rootless && g->kind == OCI_PODMAN;
+	int64_t uid = outer_id("/proc/self/uid_map", geteuid()), gid = outer_id("/proc/self/gid_map", getegid());
+	bool is_root = uid == 0 || (g->is_rootless && !keeps_id);
 	const char *const command[] = { GUEST_PATH, "--listen", s->run_dir };
 	struct json j;
 	char user[64];
 
-	snprintf(user, sizeof(user), "%lld:%lld", is_root ? 0LL : (long long)geteuid(), is_root ? 0LL : (long long)getegid());
+	snprintf(user, sizeof(user), "%lld:%lld", is_root ? 0LL : (long long)uid, is_root ? 0LL : (long long)gid);
 	json_init(&j, b);
 	json_obj(&j);
 	json_kv_z(&j, "Image", has_image ? s->container.image : OCI_HOST_IMAGE);

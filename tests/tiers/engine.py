@@ -208,9 +208,24 @@ class Docker(Engine):
         return left
 
 
-def as_ordinary(build):
+class Given(Engine):
+    """One that somebody else has started and lets this user speak to."""
+
+    def __init__(self, path):
+        super().__init__("given")
+        self.socket = path
+        self.env = {"DOCKER_HOST": "unix://" + path}
+        self.settings = {}
+
+    def stop(self):
+        self.log.close()
+        shutil.rmtree(self.dir, ignore_errors=True)
+        return []
+
+
+def as_ordinary(build, *engine):
     """Runs this script again, and the programs of this build, as an ordinary user with a range of ids of his own: in a mount
-    namespace whose lists of users have him, because those of the machine are not ours to change. Does not come back."""
+    namespace whose lists of users have him, because those of the machine are not ours to change. Its exit status."""
     dir = tempfile.mkdtemp(prefix="ithaca-user-")
     os.chmod(dir, 0o755)
     tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -236,7 +251,7 @@ def as_ordinary(build):
         skip("there is no /etc/subuid to put another one over (scripts/bootstrap tiers)")
     command = "mount --make-rshared / && " + " && ".join("mount --bind %s/lists/%s /etc/%s" % (dir, f, f) for f in lines)
     again = ["setpriv", "--reuid=%d" % UID, "--regid=%d" % UID, "--clear-groups", "/usr/bin/python3",
-             os.path.join(dir, "tests/tiers", os.path.basename(sys.argv[0])), os.path.join(dir, "bin"), "podman"]
+             os.path.join(dir, "tests/tiers", os.path.basename(sys.argv[0])), os.path.join(dir, "bin"), *engine]
     try:
         rc = subprocess.call(["unshare", "-m", "sh", "-ec", command + '\ncd "$HOME"\nexec "$@"', "sh"] + again,
                              env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": dir + "/home", "TMPDIR": dir + "/tmp",
@@ -248,4 +263,4 @@ def as_ordinary(build):
             rc = rc or 1
     finally:
         shutil.rmtree(dir, ignore_errors=True)
-    sys.exit(rc)
+    return rc
