@@ -13,9 +13,9 @@ import tempfile
 import time
 
 DEADLINE = 60
-# Whom as_ordinary makes: beyond 65536, as users of directories often are.
-UID = 164123
-RANGE = (700000000, 65536)
+# Whom as_ordinary makes: beyond 65536, as users of directories often are, and another one for each test that runs.
+UID = 200000 + os.getpid()
+RANGE = ((1 << 30) + os.getpid() % 16384 * 65536, 65536)
 
 
 def skip(why):
