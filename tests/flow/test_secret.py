@@ -8,7 +8,7 @@ import signal
 import stat
 import threading
 
-from harness import Case, main
+from harness import BIN, Case, main
 
 KEY = "sk-flow-Zq7hT2vXw9LmN4pRb8sKd3"
 ANSWER = "repeat: true\nsteps:\n  - answer: [ { text: fine } ]\n"
@@ -359,6 +359,12 @@ class Absence(KeyCase):
 
     HOLD = "repeat: true\nsteps:\n  - answer: [ { call: { tool: exec, args: { command: \"env; cat fifo\" } } } ]\n" \
         "  - answer: [ { text: fine } ]\n"
+
+    def setUp(self):
+        super().setUp()
+        with open(os.path.join(BIN, "ithacad"), "rb") as f:
+            if b"__asan_init" in f.read():
+                self.skipTest("SKIP: a sanitizer's terabytes of shadow cannot be searched")
 
     def search(self, way, spared=(), also_runner=True, env=None):
         """During a turn, between two calls of the model, and after it."""
