@@ -352,15 +352,18 @@ flush(struct pipe_half *h, int fd, bool *is_gone)
 }
 
 static void
-port_turn(struct port *p, short port_events, short conn_events)
+port_turn(struct port *p, bool is_open, short port_events, short conn_events)
 {
 	char bytes[CHUNK - DOOR_FRAME_MAX];
 	bool is_gone = false, ignored = false;
 
-	if ((port_events & POLLIN) != 0 && p->in.to == 0) {
+	bool is_left = !is_open && p->conn >= 0; /* what the host still said comes first */
+	if (((port_events & POLLIN) != 0 || is_left) && p->in.to == 0) {
 		ssize_t n = read(p->fd, bytes, sizeof(bytes));
 		if (n > 0)
 			take(p, bytes, (size_t)n);
+		else if (is_left)
+			link_end(p); /* shelld is to know that nobody is there */
 	}
 	if (p->conn < 0)
 		return;
@@ -380,6 +383,7 @@ carry(struct port *ports, size_t n, pid_t shelld)
 {
 	for (;;) {
 		struct pollfd fds[2 * VM_PORTS];
+		bool open[VM_PORTS];
 		int status, timeout = 1000;
 
 		for (size_t i = 0; i < n; i++) {
@@ -388,6 +392,7 @@ carry(struct port *ports, size_t n, pid_t shelld)
 			(void)poll(&look, 1, 0);
 			bool is_open = (look.revents & POLLHUP) ==
 				       0; /* else poll would return at once, for ever */
+			open[i] = is_open;
 			timeout = is_open ? timeout : ABSENT_MS;
 			fds[2 * i] = (struct pollfd){ .fd = is_open ? p->fd : -1,
 				.events = (short)((p->in.to == 0 ? POLLIN : 0) |
@@ -398,7 +403,7 @@ carry(struct port *ports, size_t n, pid_t shelld)
 		}
 		(void)poll(fds, 2 * n, timeout);
 		for (size_t i = 0; i < n; i++)
-			port_turn(&ports[i], fds[2 * i].revents, fds[2 * i + 1].revents);
+			port_turn(&ports[i], open[i], fds[2 * i].revents, fds[2 * i + 1].revents);
 		for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
 			if (pid == shelld)
 				power_off(NULL, 0);
