@@ -105,9 +105,9 @@ packet_recv(int sock, void *p, size_t n, int *fds, size_t *fd_n)
 	ssize_t r;
 
 	*fd_n = 0;
-	do {
+	do { /* ECONNRESET, once: the other side ended with something unread; what it said before comes after that */
 		r = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
-	} while (r < 0 && errno == EINTR);
+	} while (r < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (r < 0)
 		return -1;
 	for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h != NULL; h = CMSG_NXTHDR(&m, h)) {

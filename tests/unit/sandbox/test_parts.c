@@ -52,6 +52,25 @@ test_order_too_large(void **state)
 	buf_fini(&b);
 }
 
+/* The last word of one who ends with orders unread is heard, and then its end. */
+static void
+test_last_report(void **state)
+{
+	struct order o = sample();
+	struct report r;
+	int pair[2], fd;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(order_send(pair[0], &o), 0);
+	assert_int_equal(report_send(pair[1], &(struct report){ .kind = REPORT_FAILED, .id = 9 }, -1), 0);
+	close(pair[1]);
+	assert_int_equal(report_recv(pair[0], &r, &fd), 1);
+	assert_int_equal(r.kind, REPORT_FAILED);
+	assert_int_equal(report_recv(pair[0], &r, &fd), 0);
+	close(pair[0]);
+}
+
 /* Descriptors arrive, and an order that claims more than came is refused and closes them. */
 static void
 test_order_fds(void **state)
@@ -480,7 +499,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_order), cmocka_unit_test(test_order_too_large), cmocka_unit_test(test_order_fds),
+		cmocka_unit_test(test_order), cmocka_unit_test(test_order_too_large), cmocka_unit_test(test_order_fds), cmocka_unit_test(test_last_report),
 		cmocka_unit_test(test_answer), cmocka_unit_test(test_plan), cmocka_unit_test(test_status),
 		cmocka_unit_test(test_keys), cmocka_unit_test(test_spool), cmocka_unit_test(test_cgroup_v1),
 		cmocka_unit_test(test_cgroup_v2), cmocka_unit_test(test_own_limits),
