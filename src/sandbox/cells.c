@@ -84,6 +84,15 @@ answer_spawned(struct cell *c)
 	waiters_free(&c->spawned);
 }
 
+/* GONE would have the runtime wait for another shelld. */
+struct err
+cell_why(const struct cell *c)
+{
+	struct err e = { .code = c->d->is_stopping ? ERR_GONE : ERR_FAILED, .to = ERR_TO_MODEL, .msg = "the cell ended" };
+
+	return c->why.code != 0 ? c->why : e;
+}
+
 static void probe_done(struct cell *c);
 static void probe_again(struct shelld *d);
 
@@ -93,8 +102,7 @@ cell_dead(struct cell *c)
 	if (c->state == CELL_DEAD)
 		return;
 	c->state = CELL_DEAD;
-	if (c->why.code == 0)
-		err_set(&c->why, ERR_GONE, ERR_TO_LOG, "the cell ended");
+	c->why = cell_why(c);
 	forward_close(c);
 	standby_drop(&c->standby);
 	watch_close(c->out.watch);

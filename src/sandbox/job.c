@@ -295,8 +295,7 @@ set_unreported(struct job *j)
 {
 	cell_read(j->cell);
 	if (j->pidfd < 0 && !j->cell->was_ready) {
-		j->fail = j->cell->why.code != 0 ? j->cell->why
-						 : (struct err){ .code = ERR_GONE, .msg = "the cell ended" };
+		j->fail = cell_why(j->cell);
 		return;
 	}
 	j->st.signal = SIGKILL;

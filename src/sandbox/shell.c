@@ -320,7 +320,7 @@ shell_gone(struct shell *s)
 		p = &(*p)->next;
 	*p = s->next;
 	if (s->pidfd < 0 && s->fail.code == 0 && !c->was_ready)
-		s->fail = c->why.code != 0 ? c->why : (struct err){ .code = ERR_GONE, .msg = "the cell ended" };
+		s->fail = cell_why(c);
 	if (s->job != NULL)
 		end_job(s);
 	watch_close(s->control_watch);

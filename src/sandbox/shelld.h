@@ -170,6 +170,7 @@ void zygote_read(struct shelld *d);
 void cells_waiters_drop(struct shelld *d);
 /* NULL-terminated environment of a command, as NUL-terminated entries: ours, then additions over it. */
 int cell_env(const struct cell *c, struct str additions, struct buf *out, struct err *e) MUST_USE;
+struct err cell_why(const struct cell *c); /* why nothing came of what it was asked for, when it ended */
 /* The working directory as a command of this cell must see it. */
 const char *cell_cwd(const struct cell *c, struct arena *a, struct str cwd);
 
