@@ -528,6 +528,7 @@ cell_start(struct cell *c, struct err *e)
 	outbox_post(is_spare ? &c->out : &d->zygote, &o);
 	if (!c->is_probe && c->kind != KIND_HOST)
 		c->watchdog = timer_start(d->l, WATCHDOG_MS, on_watchdog, c);
+	disk_starts(c);
 	return 0;
 }
 

@@ -371,6 +371,13 @@ disk_tick(struct cell *c)
 }
 
 void
+disk_starts(struct cell *c)
+{
+	if (is_limited(c))
+		look(c, DISK_STATE);
+}
+
+void
 disk_begins(struct cell *c)
 {
 	for (int i = 0; i < DISK_COUNT && is_limited(c); i++) {

@@ -28,6 +28,7 @@ int64_t disk_walk(const char *dir, int64_t stop);
 int64_t disk_unlinked(pid_t root, int64_t stop);
 
 struct cell;
+void disk_starts(struct cell *c); /* it is being made: what it finds there is not what its first command wrote */
 void disk_begins(struct cell *c); /* the first of its jobs does */
 void disk_tick(struct cell *c); /* every now and then while they run */
 void disk_ends(struct cell *c); /* the last one did */
