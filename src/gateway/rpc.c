@@ -16,7 +16,7 @@
 
 #define CLIENTS_MAX 1024
 #define CALLS_MAX   256 /* of one client, unanswered */
-#define FEEDS_MAX   1024 /* of one client: subscriptions end with its link */
+#define FEEDS_MAX   4096 /* of one client: subscriptions end with its link */
 #define SUB_HIGH    (1 * MIB)
 #define SUB_LOW     (256 * KIB)
 
