@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The cells of shelld: one per key while its plan stays equal, made by the zygote, reached through a socket to their
- * cell init, ended by SIGKILL to that. The self-test is a cell without a workspace. Invariant: a cell object lives until
- * its processes, its jobs and its cgroup are gone, so nothing is forgotten half-way. */
+ * cell init, ended by SIGKILL to that. Invariant: a cell object lives until its processes, its jobs and its cgroup are gone, so
+ * nothing is forgotten half-way. */
 #include <errno.h>
-#include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -22,11 +21,8 @@
 #define GRAVE_MS    20 /* between attempts to remove the cgroup of a dead cell */
 #define WATCHDOG_MS 250 /* between looks at the memory and processes of a cell without cgroup */
 #define BOMB_ROOM   4096
-#define PROBE_BYTES (1 * MIB)
 
 /* ---- the end of a cell ---- */
-
-static void closing_check(struct shelld *d);
 
 static void
 cell_free(struct cell *c)
@@ -43,7 +39,7 @@ cell_free(struct cell *c)
 	arena_free(c->arena);
 	free(c);
 	(void)malloc_trim(0); /* a cell may have cost much: what was queued for it, what its files said */
-	closing_check(d);
+	closings_check(d);
 	shelld_progress(d);
 }
 
@@ -92,9 +88,6 @@ cell_why(const struct cell *c)
 
 	return c->why.code != 0 ? c->why : e;
 }
-
-static void probe_done(struct cell *c);
-static void probe_again(struct shelld *d);
 
 static void
 cell_dead(struct cell *c)
@@ -364,7 +357,7 @@ on_watchdog(void *arg)
 		timer_again(c->watchdog, WATCHDOG_MS);
 }
 
-static struct cell *
+struct cell *
 cell_new(struct shelld *d, struct str key)
 {
 	struct cell *c = xcalloc(1, sizeof(*c));
@@ -406,7 +399,7 @@ cell_open(struct cell *c, struct order *o, struct err *e)
 	return 0;
 }
 
-static void
+void
 cell_link(struct cell *c)
 {
 	c->next = c->d->cells;
@@ -496,7 +489,7 @@ note_binds(struct cell *c, const struct order *o)
 	}
 }
 
-static int
+int
 cell_start(struct cell *c, struct err *e)
 {
 	struct shelld *d = c->d;
@@ -657,309 +650,4 @@ cells_waiters_drop(struct shelld *d)
 {
 	for (struct cell *c = d->cells; c != NULL; c = c->next)
 		waiters_free(&c->spawned);
-}
-
-/* ---- closing ---- */
-
-/* A CLOSE that waits until no cell of its key is left, and then for the removal of its files. */
-struct closing {
-	struct closing *next;
-	struct shelld *d;
-	char key[CELL_KEY_MAX + 1];
-	bool forget, is_removing;
-	uint64_t id;
-	const struct wire *asked_by; /* compared, never followed */
-	struct spool spool;
-};
-
-static void
-remove_line(void *arg, const char *line, bool is_state)
-{
-	const struct closing *x = arg;
-	if (is_state)
-		state_remove(line);
-	else
-		spool_forget(&x->spool, line);
-}
-
-/* On a pool thread: only descriptors and paths. */
-static void
-closing_work(void *arg)
-{
-	struct closing *x = arg;
-	(void)spool_cell_read(&x->spool, x->key, remove_line, x);
-	spool_cell_forget(&x->spool, x->key);
-}
-
-static void
-closing_done(void *arg)
-{
-	struct closing *x = arg, **p = &x->d->closings;
-	while (*p != x)
-		p = &(*p)->next;
-	*p = x->next;
-	if (x->d->runtime != NULL && x->d->runtime == x->asked_by) {
-		wire_begin(x->d->runtime, WIRE_CLOSED, x->id);
-		(void)wire_end(x->d->runtime, STR(""), -1);
-	}
-	free(x);
-}
-
-static void
-closing_check(struct shelld *d)
-{
-	for (struct closing *x = d->closings, *next; x != NULL; x = next) {
-		bool is_alive = false;
-		next = x->next;
-		for (struct cell *c = d->cells; c != NULL; c = c->next)
-			is_alive = is_alive || strcmp(c->key, x->key) == 0;
-		if (is_alive || x->is_removing)
-			continue;
-		x->is_removing = true;
-		if (x->forget)
-			loop_work(d->l, closing_work, closing_done, x);
-		else
-			loop_defer(d->l, closing_done, x);
-	}
-}
-
-int
-cell_close(struct shelld *d, struct str key, bool forget, uint64_t id, struct err *e)
-{
-	size_t n = 0;
-	for (const struct closing *o = d->closings; o != NULL; o = o->next)
-		n++;
-	if (n >= CLOSINGS_MAX)
-		return err_set(e, ERR_BUSY, ERR_TO_LOG, "%u cells are being closed (try again later)", CLOSINGS_MAX);
-	struct closing *x = xcalloc(1, sizeof(*x));
-	*x = (struct closing){ .d = d, .forget = forget, .id = id, .asked_by = d->runtime, .spool = d->spool,
-		.next = d->closings };
-	memcpy(x->key, key.p, key.n);
-	d->closings = x;
-	for (struct cell *c = d->cells; c != NULL; c = c->next) {
-		if (strcmp(c->key, x->key) == 0) {
-			jobs_kill_cell(c, KILL_ASKED);
-			cell_kill(c);
-		}
-	}
-	closing_check(d);
-	return 0;
-}
-
-/* ---- environment ---- */
-
-struct variable {
-	const char *name, *value;
-};
-
-static bool
-is_overridden(struct str additions, const char *name)
-{
-	struct str one;
-	size_t n = strlen(name);
-	while (str_next(&additions, '\0', &one)) {
-		if (one.n > n && one.p[n] == '=' && memcmp(one.p, name, n) == 0)
-			return true;
-	}
-	return false;
-}
-
-static void
-add_variables(const struct variable *v, size_t n, struct str additions, struct buf *out)
-{
-	for (size_t i = 0; i < n; i++) {
-		if (!is_overridden(additions, v[i].name)) {
-			buf_printf(out, "%s=%s", v[i].name, v[i].value);
-			buf_add_char(out, '\0');
-		}
-	}
-}
-
-int
-cell_env(const struct cell *c, struct str additions, struct buf *out, struct err *e)
-{
-	const char *path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-	bool is_full = c->kind == KIND_FULL;
-	const char *own_path = getenv("PATH"), *own_home = getenv("HOME"), *own_user = getenv("USER");
-	const char *home = is_full ? "/home/agent" : arena_printf(c->arena, "%s/data", c->plan.state);
-	const char *tmp = is_full ? "/tmp" : arena_printf(c->arena, "%s/" TMP_NAME, c->plan.state);
-	const char *cache = is_full ? "/home/agent/" CACHE_NAME : arena_printf(c->arena, "%s/cache", c->plan.state);
-	bool is_host = c->kind == KIND_HOST;
-	const struct variable vars[] = {
-		{ "PATH", is_host && own_path != NULL ? own_path : path },
-		{ "HOME", is_host && own_home != NULL ? own_home : home },
-		{ "USER", is_host && own_user != NULL ? own_user : "agent" },
-		{ "LOGNAME", is_host && own_user != NULL ? own_user : "agent" },
-		{ "SHELL", "/bin/sh" }, { "LANG", "C.UTF-8" }, { "TERM", "dumb" }, { "TMPDIR", is_host ? "/tmp" : tmp },
-		{ "XDG_CACHE_HOME", cache },
-	};
-	/* NO_PROXY names what is in the cell itself: its own servers, and the proxy. Node.js looks only where it is told to. */
-	const char *proxy = "http://127.0.0.1:3128", *inside = "localhost,127.0.0.1,::1";
-	const struct variable ways_out[] = {
-		{ "http_proxy", proxy }, { "https_proxy", proxy }, { "all_proxy", proxy }, { "HTTP_PROXY", proxy },
-		{ "HTTPS_PROXY", proxy }, { "ALL_PROXY", proxy }, { "no_proxy", inside }, { "NO_PROXY", inside },
-		{ "NODE_USE_ENV_PROXY", "1" },
-	};
-	struct str rest = additions, one;
-
-	add_variables(vars, ARRAY_LEN(vars) - is_host, additions, out); /* on the host its own cache: the last one is ours */
-	if (is_full && c->plan.has_proxy)
-		add_variables(ways_out, ARRAY_LEN(ways_out), additions, out);
-	while (str_next(&rest, '\0', &one)) {
-		ptrdiff_t eq = str_find_char(one, '=');
-		if (one.n > 0 && eq <= 0)
-			return err_set(e, ERR_INVALID, ERR_TO_LOG, "environment: \"%.*s\" is not NAME=VALUE", (int)MIN(one.n, 40),
-				one.p);
-		if (one.n > 0) {
-			buf_add_str(out, one);
-			buf_add_char(out, '\0');
-		}
-	}
-	return out->overflow ? err_set(e, ERR_LIMIT, ERR_TO_MODEL, "the environment is larger than %u bytes", EXEC_ENV_MAX)
-			     : 0;
-}
-
-const char *
-cell_cwd(const struct cell *c, struct arena *a, struct str cwd)
-{
-	const char *base = c->kind == KIND_FULL ? "/shared" : c->plan.shared;
-
-	/* Cell-basic has the host's tree; whoever asks may not know yet that it is not a whole cell. */
-	if (c->kind == KIND_BASIC && str_starts(cwd, "/shared") && (cwd.n == strlen("/shared") || cwd.p[strlen("/shared")] == '/'))
-		cwd = str_sub(cwd, MIN(cwd.n, strlen("/shared/")), cwd.n);
-	return cwd.n == 0 ? base : path_clean(a, path_join(a, base, arena_strdup(a, cwd)));
-}
-
-/* ---- the self-test ---- */
-
-#define PROBE_FILE      "selftest"
-#define PROBE_STAMP_MAX 256
-
-/* What switches user namespaces off; where one is not there, it is no part of the answer. */
-static const char *const switches[] = { "/proc/sys/user/max_user_namespaces", "/proc/sys/kernel/unprivileged_userns_clone",
-	"/proc/sys/kernel/apparmor_restrict_unprivileged_userns" };
-
-/* What the result depends on: this boot, this program, the user namespace that it is in, and the switches. */
-static void
-probe_stamp(const struct shelld *d, char out[PROBE_STAMP_MAX])
-{
-	struct stat st = { 0 }, ns = { 0 };
-	size_t n;
-
-	(void)stat("/proc/self/exe", &st);
-	(void)stat("/proc/self/ns/user", &ns);
-	n = (size_t)snprintf(out, PROBE_STAMP_MAX, "%s %lld.%09ld %lld %llu", d->spool.boot, (long long)st.st_mtim.tv_sec,
-		st.st_mtim.tv_nsec, (long long)st.st_size, (unsigned long long)ns.st_ino);
-	for (size_t i = 0; i < ARRAY_LEN(switches); i++) {
-		char value[16] = "-";
-		AUTO_CLOSE int fd = open(switches[i], O_RDONLY | O_CLOEXEC);
-		ssize_t got = fd < 0 ? 0 : read(fd, value, sizeof(value) - 1);
-		value[got > 0 ? got : 1] = '\0';
-		n += (size_t)snprintf(out + n, PROBE_STAMP_MAX - n, " %.*s", (int)strcspn(value, "\n"), value);
-	}
-	snprintf(out + n, PROBE_STAMP_MAX - n, " full\n");
-}
-
-/* clone3 worked and a mount was refused: some distributions confine user namespaces that way, and containers do. */
-static const char *
-mount_fix(void)
-{
-	char on = '0';
-	AUTO_CLOSE int fd = open("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", O_RDONLY | O_CLOEXEC);
-	if (fd >= 0 && read(fd, &on, 1) == 1 && on == '1')
-		return "fix: install the AppArmor profile of the package, or sysctl -w "
-		       "kernel.apparmor_restrict_unprivileged_userns=0";
-	return "fix: in a container, allow mount in its seccomp and AppArmor profiles and unmask /proc";
-}
-
-static void
-probe_done(struct cell *c)
-{
-	struct shelld *d = c->d;
-	struct sandbox_facts *f = &d->facts;
-	enum cell_level before = f->level;
-
-	f->level = c->was_ready ? CELL_FULL : d->ceiling.allow_basic && f->landlock_abi >= 2 ? CELL_BASIC : CELL_NONE;
-	if (c->was_ready) {
-		char stamp[PROBE_STAMP_MAX];
-		AUTO_FREE char *path = xasprintf("%s/" PROBE_FILE, d->ceiling.run_dir);
-		probe_stamp(d, stamp);
-		AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-		if (fd >= 0)
-			(void)fd_write_all(fd, stamp, strlen(stamp));
-	} else {
-		if (c->why.code == ERR_DENIED)
-			snprintf(f->reason, sizeof(f->reason), "%.80s (%.115s)", c->why.msg, mount_fix());
-		else
-			snprintf(f->reason, sizeof(f->reason), "%.*s", (int)sizeof(f->reason) - 1, c->why.msg);
-	}
-	if (!d->has_facts || f->level != before)
-		shelld_facts(d);
-}
-
-/* A cell was refused although the self-test had made one: it may be the plan, or what was found out is true no more. */
-static void
-probe_again(struct shelld *d)
-{
-	AUTO_FREE char *path = xasprintf("%s/" PROBE_FILE, d->ceiling.run_dir);
-
-	for (const struct cell *c = d->cells; c != NULL; c = c->next)
-		if (c->is_probe)
-			return;
-	if (d->is_stopping || d->facts.level != CELL_FULL)
-		return;
-	unlink(path);
-	cells_probe(d);
-}
-
-/* No cell of any kind. */
-static void
-probe_refused(struct shelld *d, const struct err *e)
-{
-	d->facts.level = CELL_NONE;
-	snprintf(d->facts.reason, sizeof(d->facts.reason), "%.*s", (int)sizeof(d->facts.reason) - 1, e->msg);
-	shelld_facts(d);
-}
-
-void
-cells_probe(struct shelld *d)
-{
-	char stamp[PROBE_STAMP_MAX], got[PROBE_STAMP_MAX] = { 0 };
-	AUTO_FREE char *path = xasprintf("%s/" PROBE_FILE, d->ceiling.run_dir);
-	struct err e = { 0 };
-
-	d->facts.landlock_abi = landlock_abi();
-	d->facts.limits = cgroups_level(&d->cgroups);
-	d->facts.cgroup_version = d->facts.limits == LIMITS_CGROUP ? (int)d->cgroups.version : 0;
-	if (seccomp_check(&e) != 0) { /* neither commands nor file operations are confined without */
-		d->facts.files_only = d->ceiling.files_only;
-		probe_refused(d, &e);
-		return;
-	}
-	if (d->ceiling.files_only) { /* asked for: nothing is to be found out */
-		d->facts.files_only = true;
-		d->facts.level = d->facts.landlock_abi >= 2 ? CELL_BASIC : CELL_NONE;
-		snprintf(d->facts.reason, sizeof d->facts.reason, "%s", d->facts.level == CELL_BASIC ? "tier process" :
-			"tier process needs Landlock ABI 2 (Linux 5.19) for file tools");
-		shelld_facts(d);
-		return;
-	}
-	probe_stamp(d, stamp);
-	AUTO_CLOSE int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd >= 0 && read(fd, got, sizeof(got) - 1) > 0 && strcmp(got, stamp) == 0) {
-		d->facts.level = CELL_FULL;
-		shelld_facts(d);
-		return;
-	}
-	struct cell *c = cell_new(d, STR("self-test"));
-	c->is_probe = true;
-	c->kind = KIND_FULL;
-	c->plan = (struct cell_plan){ .access = CELL_READ_ONLY, .tmp_bytes = PROBE_BYTES, .file_bytes = PROBE_BYTES };
-	if (cell_start(c, &e) != 0) {
-		arena_free(c->arena);
-		free(c);
-		probe_refused(d, &e);
-		return;
-	}
-	cell_link(c);
 }

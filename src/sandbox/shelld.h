@@ -152,7 +152,6 @@ struct cell {
 	struct standby standby;
 };
 
-void cells_probe(struct shelld *d); /* starts the self-test; shelld_facts follows */
 void cells_spare(struct shelld *d); /* sees to it that the next cell need not wait for its cgroup */
 int cell_get(struct shelld *d, struct str key, const struct node *plan, struct cell **out, struct err *e) MUST_USE;
 int64_t cell_processes_rlimit(const struct cell *c); /* for one command; 0: none */
@@ -165,14 +164,32 @@ int cell_room(const struct cell *c, struct err *e) MUST_USE; /* for one more com
 void cell_job_begins(struct cell *c);
 void cell_job_ends(struct cell *c);
 void cell_kill(struct cell *c);
-int cell_close(struct shelld *d, struct str key, bool forget, uint64_t id, struct err *e) MUST_USE;
 void zygote_read(struct shelld *d);
 void cells_waiters_drop(struct shelld *d);
+struct err cell_why(const struct cell *c); /* why nothing came of what it was asked for, when it ended */
+/* One that was started is linked; one that was not is freed by the caller, with its arena. */
+struct cell *cell_new(struct shelld *d, struct str key);
+int cell_start(struct cell *c, struct err *e) MUST_USE;
+void cell_link(struct cell *c);
+
+/* ---- around a command (cell_env.c) ---- */
+
 /* NULL-terminated environment of a command, as NUL-terminated entries: ours, then additions over it. */
 int cell_env(const struct cell *c, struct str additions, struct buf *out, struct err *e) MUST_USE;
-struct err cell_why(const struct cell *c); /* why nothing came of what it was asked for, when it ended */
 /* The working directory as a command of this cell must see it. */
 const char *cell_cwd(const struct cell *c, struct arena *a, struct str cwd);
+
+/* ---- the end of a key (cell_close.c) ---- */
+
+int cell_close(struct shelld *d, struct str key, bool forget, uint64_t id, struct err *e) MUST_USE;
+void closings_check(struct shelld *d); /* a cell is gone */
+
+/* ---- what can be made here (selftest.c) ---- */
+
+void cells_probe(struct shelld *d); /* starts the self-test; shelld_facts follows */
+void probe_done(struct cell *c); /* the cell of the self-test ended */
+/* A cell was refused although the self-test had made one: it may be the plan, or what was found out is true no more. */
+void probe_again(struct shelld *d);
 
 /* ---- exec inits made ahead (standby.c) ---- */
 
