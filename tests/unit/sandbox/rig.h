@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -311,6 +312,24 @@ rig_stop(struct rig *r)
 	rig_remove(r->dir);
 }
 
+/* For cmocka: *state is a struct rig that was started. */
+static inline int
+rig_setup(void **state)
+{
+	struct rig *r = xcalloc(1, sizeof(*r));
+	rig_start(r);
+	*state = r;
+	return 0;
+}
+
+static inline int
+rig_teardown(void **state)
+{
+	rig_stop(*state);
+	free(*state);
+	return 0;
+}
+
 /* ---- what is still alive ----
  * A command opens the fifo "alive" of the workspace and hands the descriptor down. Its end of file is the event that
  * nobody who had it lives any more: no pause long enough to call a silence has to be guessed. */
@@ -461,6 +480,43 @@ rig_sh(struct rig *r, const char *command, struct outcome *o)
 	struct id id = id_new();
 	struct exec_request q = rig_request(r, id.z, command);
 	rig_run(r, &q, o);
+}
+
+/* Runs a command for a run and compares all that it said. */
+static inline void
+rig_expect_in(struct rig *r, const char *run, const char *command, const char *output)
+{
+	struct id id = id_new();
+	struct exec_request q = rig_request(r, id.z, command);
+	struct outcome o;
+
+	q.run = run;
+	rig_run(r, &q, &o);
+	assert_int_equal(o.e.code, 0);
+	assert_string_equal(buf_z(&o.both), output);
+	outcome_fini(&o);
+}
+
+/* ---- namespaces of a test's own ---- */
+
+static inline int
+rig_put(const char *path, const char *text)
+{
+	AUTO_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
+	return fd < 0 ? -1 : fd_write_all(fd, text, strlen(text));
+}
+
+/* A user namespace in which the caller is who he was. False: it is refused here. */
+static inline bool
+rig_own_users(void)
+{
+	int uid = (int)geteuid(), gid = (int)getegid();
+	char users[64], groups[64];
+
+	snprintf(users, sizeof(users), "%d %d 1\n", uid, uid);
+	snprintf(groups, sizeof(groups), "%d %d 1\n", gid, gid);
+	return unshare(CLONE_NEWUSER) == 0 && rig_put("/proc/self/setgroups", "deny") == 0 &&
+		rig_put("/proc/self/uid_map", users) == 0 && rig_put("/proc/self/gid_map", groups) == 0;
 }
 
 /* ---- answers ---- */

@@ -135,18 +135,8 @@ test_locked(void **state)
 static int
 setup(void **state)
 {
-	struct rig *r = xcalloc(1, sizeof(*r));
-	rig_start(r);
-	r->plan.disk_bytes = LIMIT;
-	*state = r;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
+	rig_setup(state);
+	((struct rig *)*state)->plan.disk_bytes = LIMIT;
 	return 0;
 }
 
@@ -305,11 +295,11 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_blocks, tree_new, tree_end),
 		cmocka_unit_test_setup_teardown(test_deep, tree_new, tree_end),
 		cmocka_unit_test_setup_teardown(test_locked, tree_new, tree_end),
-		cmocka_unit_test_setup_teardown(test_too_much, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_enough, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_others, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_deep_state, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_too_much, setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_enough, setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_others, setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_refused, setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_deep_state, setup, rig_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

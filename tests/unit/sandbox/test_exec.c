@@ -3,23 +3,6 @@
  * runs once whatever happens to the link. */
 #include "rig.h"
 
-static int
-setup(void **state)
-{
-	struct rig *r = xcalloc(1, sizeof(*r));
-	rig_start(r);
-	*state = r;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
-	return 0;
-}
-
 static void
 test_status(void **state)
 {
@@ -487,22 +470,22 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_status, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_order, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_environment, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_timeout, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_leftovers, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_flood, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_input, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_background, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_foreign_ids, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_once, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_new_runtime, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_end_without_runtime, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_killed_shelld, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_before_boot, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_bad_requests, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_status, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_order, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_environment, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_timeout, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_leftovers, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_flood, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_input, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_kill, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_background, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_foreign_ids, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_once, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_new_runtime, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_end_without_runtime, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_killed_shelld, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_before_boot, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_bad_requests, rig_setup, rig_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,6 @@
  * filter that lets clone through and denies mount, as some distributions do. */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include "rig.h"
@@ -13,15 +12,6 @@
 #define CROWD     200
 
 static const char *expected_reason;
-
-static int
-setup(void **state)
-{
-	struct rig *r = xcalloc(1, sizeof(*r));
-	rig_start(r);
-	*state = r;
-	return 0;
-}
 
 /* The daemon's files are elsewhere: cell-basic cannot hide what is below a workspace. */
 static int
@@ -34,14 +24,6 @@ setup_apart(void **state)
 	rig_spawn(r);
 	rig_peer(r);
 	*state = r;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
 	return 0;
 }
 
@@ -191,26 +173,10 @@ test_basic_file(void **state)
 	answer_fini(&x);
 }
 
-static int
-put(const char *path, const char *text)
-{
-	AUTO_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
-	return fd < 0 ? -1 : fd_write_all(fd, text, strlen(text));
-}
-
 static void
 without_namespaces(void)
 {
-	char map[64];
-	int uid = (int)geteuid(), gid = (int)getegid();
-
-	if (unshare(CLONE_NEWUSER) != 0)
-		_exit(SKIP_TEST);
-	snprintf(map, sizeof(map), "%d %d 1\n", uid, uid);
-	if (put("/proc/self/setgroups", "deny") != 0 || put("/proc/self/uid_map", map) != 0)
-		_exit(SKIP_TEST);
-	snprintf(map, sizeof(map), "%d %d 1\n", gid, gid);
-	if (put("/proc/self/gid_map", map) != 0 || put("/proc/sys/user/max_user_namespaces", "0\n") != 0)
+	if (!rig_own_users() || rig_put("/proc/sys/user/max_user_namespaces", "0\n") != 0)
 		_exit(SKIP_TEST);
 	expected_reason = "user.max_user_namespaces";
 }
@@ -234,12 +200,12 @@ static int
 run(const char *name, void (*prepare)(void))
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_basic, setup_apart, teardown),
-		cmocka_unit_test_setup_teardown(test_basic_tree, setup_apart, teardown),
-		cmocka_unit_test_setup_teardown(test_basic_processes, setup_apart, teardown),
-		cmocka_unit_test_setup_teardown(test_basic_hidden, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_basic_file, setup_apart, teardown),
+		cmocka_unit_test_setup_teardown(test_refused, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_basic, setup_apart, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_basic_tree, setup_apart, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_basic_processes, setup_apart, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_basic_hidden, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_basic_file, setup_apart, rig_teardown),
 	};
 	int status;
 	pid_t pid = fork();

@@ -1,17 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The life of shelld and of cells: plans, modes, limits, closing, adoption by a new runner, and that nothing outlives
  * its owner. */
-#include <sched.h>
 #include "rig.h"
-
-static int
-setup(void **state)
-{
-	struct rig *r = xcalloc(1, sizeof(*r));
-	rig_start(r);
-	*state = r;
-	return 0;
-}
 
 static int
 setup_empty(void **state)
@@ -19,14 +9,6 @@ setup_empty(void **state)
 	struct rig *r = xcalloc(1, sizeof(*r));
 	rig_init(r);
 	*state = r;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
 	return 0;
 }
 
@@ -249,20 +231,6 @@ test_state(void **state)
 		"/run/work/outbox/:\nb\n\n/run/work/tmp/:\n\n/run/work/work/:\n");
 }
 
-static void
-expect_in_run(struct rig *r, const char *run, const char *command, const char *output)
-{
-	struct id id = id_new();
-	struct exec_request q = rig_request(r, id.z, command);
-	struct outcome o;
-
-	q.run = run;
-	rig_run(r, &q, &o);
-	assert_int_equal(o.e.code, 0);
-	assert_string_equal(buf_z(&o.both), output);
-	outcome_fini(&o);
-}
-
 /* Each run has its own /run/work in the same cell, also for file operations; no path leads to that of another. */
 static void
 test_runs(void **state)
@@ -272,10 +240,10 @@ test_runs(void **state)
 	char path[RIG_PATH + 64], name[16];
 	struct stat st;
 
-	expect_in_run(r, "turn-1", "echo one > /run/work/outbox/f; ls /run/work/; echo cell > /tmp/cell", "inbox\noutbox\ntmp\nwork\n");
-	expect_in_run(r, "turn-2", "ls /run/work/outbox; cat /tmp/cell; echo two > /run/work/outbox/g", "cell\n");
-	expect_in_run(r, "turn-1", "cat /run/work/outbox/f; ls /run/work/outbox/", "one\nf\n");
-	expect_in_run(r, "turn-2", "ls -A /run/.runs; ls /run/work/../.runs/turn-1 /run/work/../turn-1 2>&1 | grep -c 'No such'; "
+	rig_expect_in(r, "turn-1", "echo one > /run/work/outbox/f; ls /run/work/; echo cell > /tmp/cell", "inbox\noutbox\ntmp\nwork\n");
+	rig_expect_in(r, "turn-2", "ls /run/work/outbox; cat /tmp/cell; echo two > /run/work/outbox/g", "cell\n");
+	rig_expect_in(r, "turn-1", "cat /run/work/outbox/f; ls /run/work/outbox/", "one\nf\n");
+	rig_expect_in(r, "turn-2", "ls -A /run/.runs; ls /run/work/../.runs/turn-1 /run/work/../turn-1 2>&1 | grep -c 'No such'; "
 		"touch /run/x /run/.runs/x 2>/dev/null || echo read-only", "2\nread-only\n");
 	struct file_request q = { .cell = "cell-1", .plan = &r->plan, .run = "turn-1", .op = "stat",
 		.params = STR("{\"path\":\"/run/work/outbox/f\"}") };
@@ -296,20 +264,20 @@ test_runs(void **state)
 	rig_begin(r, &long_one, &o);
 	o.stop_after = 1;
 	rig_wait(r);
-	expect_in_run(r, "turn-2", "cat /run/work/outbox/g", "two\n");
+	rig_expect_in(r, "turn-2", "cat /run/work/outbox/g", "two\n");
 	exec_call_input(o.call, STR("go\n"));
 	rig_finish(&o);
 	assert_string_equal(buf_z(&o.out), "ready\none\n");
 	outcome_fini(&o);
 	/* The oldest go, whatever is in them. */
-	expect_in_run(r, "turn-1", "mkdir -p /run/work/tmp/a/b; chmod 0 /run/work/tmp/a", "");
+	rig_expect_in(r, "turn-1", "mkdir -p /run/work/tmp/a/b; chmod 0 /run/work/tmp/a", "");
 	for (unsigned i = 0; i < RUNS_KEPT; i++) {
 		snprintf(name, sizeof(name), "later-%u", i);
-		expect_in_run(r, name, "", "");
+		rig_expect_in(r, name, "", "");
 	}
 	snprintf(path, sizeof(path), "%s/runs/turn-1", r->state);
 	for (int i = 0; i < 1000 && stat(path, &st) == 0; i++)
-		expect_in_run(r, name, "", ""); /* they are removed by another thread */
+		rig_expect_in(r, name, "", ""); /* they are removed by another thread */
 	assert_int_equal(stat(path, &st), -1);
 }
 
@@ -903,37 +871,37 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_facts, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_plans, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_workspace_replaced, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_walls, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_places, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_state, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_runs, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_hidden, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_hidden_deep, setup_empty, teardown),
-		cmocka_unit_test_setup_teardown(test_host, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_mode_max, setup_empty, teardown),
-		cmocka_unit_test_setup_teardown(test_detach, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_processes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_memory_of_many, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_file_size, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_require_limits, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_close, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_close_locked, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_warm, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_file, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_adoption, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_stopping, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_second_runner, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_orphan, setup_empty, teardown),
-		cmocka_unit_test_setup_teardown(test_spare, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_killed, setup_empty, teardown),
-		cmocka_unit_test_setup_teardown(test_check, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_zygote_killed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_facts, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_plans, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_keys, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_workspace_replaced, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_walls, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_read_only, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_places, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_state, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_runs, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_hidden, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_hidden_deep, setup_empty, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_host, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_mode_max, setup_empty, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_detach, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_processes, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_memory, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_memory_of_many, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_file_size, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_require_limits, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_close, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_close_locked, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_warm, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_file, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_adoption, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_stopping, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_second_runner, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_orphan, setup_empty, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_spare, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_killed, setup_empty, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_check, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_zygote_killed, rig_setup, rig_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * shelld where something runs out: descriptors, the disk of its spool, the directory of its spool. What cannot be begun is
  * refused with the reason; what was said to have ended has ended; and afterwards the same shelld works as before. */
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include "rig.h"
@@ -11,23 +10,6 @@
 #define CROWD     32 /* commands, in each cell */
 #define SPOOL_KIB 256
 #define SKIP_TEST 77
-
-static int
-setup(void **state)
-{
-	struct rig *r = xcalloc(1, sizeof(*r));
-	rig_start(r);
-	*state = r;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
-	return 0;
-}
 
 static void
 expect_well(struct rig *r)
@@ -119,30 +101,10 @@ test_spool_removed(void **state)
 
 /* ---- a disk of our own for the spool, as small as can be ---- */
 
-static int
-put(const char *path, const char *text)
-{
-	AUTO_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
-	return fd < 0 ? -1 : fd_write_all(fd, text, strlen(text));
-}
-
 static void
 enter_mounts(void)
 {
-	int uid = (int)geteuid(), gid = (int)getegid();
-	char map[64];
-
-	if (uid != 0) {
-		if (unshare(CLONE_NEWUSER) != 0)
-			_exit(SKIP_TEST);
-		snprintf(map, sizeof(map), "%d %d 1\n", uid, uid);
-		if (put("/proc/self/setgroups", "deny") != 0 || put("/proc/self/uid_map", map) != 0)
-			_exit(SKIP_TEST);
-		snprintf(map, sizeof(map), "%d %d 1\n", gid, gid);
-		if (put("/proc/self/gid_map", map) != 0)
-			_exit(SKIP_TEST);
-	}
-	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+	if ((geteuid() != 0 && !rig_own_users()) || unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
 		_exit(SKIP_TEST);
 }
 
@@ -168,7 +130,7 @@ teardown_small(void **state)
 	struct rig *r = *state;
 
 	umount2(r->spool, MNT_DETACH);
-	return teardown(state);
+	return rig_teardown(state);
 }
 
 /* Output beyond the disk is counted and not kept; what could not be told of later does not begin. */
@@ -221,8 +183,8 @@ int
 main(void)
 {
 	const struct CMUnitTest plain[] = {
-		cmocka_unit_test_setup_teardown(test_descriptors, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_spool_removed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_descriptors, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_spool_removed, rig_setup, rig_teardown),
 	};
 	const struct CMUnitTest small[] = {
 		cmocka_unit_test_setup_teardown(test_disk_full, setup_small, teardown_small),

@@ -2,23 +2,6 @@
  * Persistent shells: what they keep, that no output passes for a mark, interruption without loss of the shell, and its end. */
 #include "rig.h"
 
-static int
-setup(void **state)
-{
-	struct rig *r = xcalloc(1, sizeof(*r));
-	rig_start(r);
-	*state = r;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
-	return 0;
-}
-
 static void
 run(struct rig *r, const char *shell, const char *command, int64_t timeout_ms, struct outcome *o)
 {
@@ -265,5 +248,5 @@ main(void)
 		cmocka_unit_test(test_once),
 		cmocka_unit_test(test_limits),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }

@@ -6,23 +6,6 @@
 
 #define TRIES_MAX 20
 
-static int
-setup(void **state)
-{
-	struct rig *r = xcalloc(1, sizeof(*r));
-	rig_start(r);
-	*state = r;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
-	return 0;
-}
-
 /* ---- in a guest ---- */
 
 static bool
@@ -91,19 +74,6 @@ wait_init(const struct rig *r)
 	return pid;
 }
 
-static void
-expect(struct rig *r, const char *run, const char *command, const char *output)
-{
-	struct id id = id_new();
-	struct exec_request q = rig_request(r, id.z, command);
-	struct outcome o;
-	q.run = run;
-	rig_run(r, &q, &o);
-	assert_int_equal(o.e.code, 0);
-	assert_string_equal(buf_z(&o.both), output);
-	outcome_fini(&o);
-}
-
 /* A command that waits for input; was it the init that waited before which runs it? */
 static bool
 runs_in_it(struct rig *r)
@@ -136,7 +106,7 @@ test_runs_the_next(void **state)
 	struct rig *r = *state;
 	int tries = 1;
 
-	expect(r, "turn-1", "pwd; exit 3", "/shared\n");
+	rig_expect_in(r, "turn-1", "pwd; exit 3", "/shared\n");
 	while (!runs_in_it(r))
 		assert_true(++tries <= TRIES_MAX);
 }
@@ -148,7 +118,7 @@ test_many(void **state)
 	struct rig *r = *state;
 
 	for (int i = 0; i < 20; i++) {
-		expect(r, "turn-1",
+		rig_expect_in(r, "turn-1",
 			"echo out; sleep 60 & echo /proc/[0-9]*",
 			"out\n/proc/1 /proc/2 /proc/3\n");
 		wait_init(r);
@@ -160,11 +130,11 @@ test_other_run(void **state)
 {
 	struct rig *r = *state;
 
-	expect(r, "turn-1", "echo one > /run/work/outbox/f", "");
+	rig_expect_in(r, "turn-1", "echo one > /run/work/outbox/f", "");
 	wait_init(r);
-	expect(r, "turn-2", "ls /run/work/outbox; echo two > /run/work/outbox/g", "");
+	rig_expect_in(r, "turn-2", "ls /run/work/outbox; echo two > /run/work/outbox/g", "");
 	wait_init(r);
-	expect(r, "turn-1", "ls /run/work/outbox", "f\n");
+	rig_expect_in(r, "turn-1", "ls /run/work/outbox", "f\n");
 }
 
 static void
@@ -172,13 +142,13 @@ test_one_that_died(void **state)
 {
 	struct rig *r = *state;
 
-	expect(r, "turn-1", "true", "");
+	rig_expect_in(r, "turn-1", "true", "");
 	pid_t pid = wait_init(r);
 	AUTO_CLOSE int pidfd = pidfd_open(pid, 0);
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(poll(&p, 1, RIG_GUARD_MS), 1);
-	expect(r, "turn-1", "echo fine", "fine\n");
+	rig_expect_in(r, "turn-1", "echo fine", "fine\n");
 }
 
 /* ---- its parts ---- */
@@ -293,10 +263,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_runs_the_next, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_many, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_other_run, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_that_died, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_runs_the_next, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_many, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_other_run, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_one_that_died, rig_setup, rig_teardown),
 		cmocka_unit_test(test_send),
 		cmocka_unit_test(test_useless),
 		cmocka_unit_test(test_few),

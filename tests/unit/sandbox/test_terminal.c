@@ -2,23 +2,6 @@
  * Commands on a terminal, signals, live output that holds the command back, and what a command used. */
 #include "rig.h"
 
-static int
-setup(void **state)
-{
-	struct rig *r = xcalloc(1, sizeof(*r));
-	rig_start(r);
-	*state = r;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	rig_stop(*state);
-	free(*state);
-	return 0;
-}
-
 static struct exec_request
 on_terminal(struct rig *r, const struct id *id, const char *command)
 {
@@ -260,5 +243,5 @@ main(void)
 		cmocka_unit_test(test_cpu),
 		cmocka_unit_test(test_files),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }
