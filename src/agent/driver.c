@@ -399,8 +399,7 @@ run_fail(struct run *r, const struct err *why)
 	json_kv_int(&j, "steps", turn_step_no(r->t));
 	json_key(&j, "error");
 	json_obj(&j);
-	json_kv_z(&j, "code", err_name(why->code));
-	json_kv_z(&j, "message", why->msg);
+	json_kv_err(&j, why);
 	json_obj_end(&j);
 	json_obj_end(&j);
 	d.body = buf_str(&b);
@@ -650,8 +649,7 @@ active_tell_suspended(struct active *s, const struct err *e)
 	buf_init(&b, 8 * KIB);
 	json_init(&j, &b);
 	json_obj(&j);
-	json_kv_z(&j, "code", err_name(e->code));
-	json_kv_z(&j, "message", e->msg);
+	json_kv_err(&j, e);
 	json_obj_end(&j);
 	if (s->run != NULL)
 		events_live(events, s->id, EVENT_TURN_SUSPENDED, s->run->turn, buf_str(&b));

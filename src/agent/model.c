@@ -92,8 +92,7 @@ call_finish_error(struct model_call *m, const struct err *e)
 	call_write_lost(m, &j);
 	json_key(&j, "error");
 	json_obj(&j);
-	json_kv_z(&j, "code", err_name(e->code));
-	json_kv_z(&j, "message", e->msg);
+	json_kv_err(&j, e);
 	json_obj_end(&j);
 	json_obj_end(&j);
 	finish(m, &b);

@@ -145,8 +145,7 @@ call_log_retry(struct model_call *m, struct str model, const char *why, int64_t 
 	call_write_lost(m, &j);
 	json_key(&j, "error");
 	json_obj(&j);
-	json_kv_z(&j, "code", err_name(e->code));
-	json_kv_z(&j, "message", e->msg);
+	json_kv_err(&j, e);
 	json_obj_end(&j);
 	event_log_end(m, EVENT_MODEL_RETRY, &j, &b);
 }

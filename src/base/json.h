@@ -59,6 +59,14 @@ json_kv_z(struct json *j, const char *key, const char *z)
 	json_z(j, z);
 }
 
+/* The two keys by which an error is told everywhere. */
+static inline void
+json_kv_err(struct json *j, const struct err *e)
+{
+	json_kv_z(j, "code", err_name(e->code));
+	json_kv_z(j, "message", e->msg);
+}
+
 static inline void
 json_kv_int(struct json *j, const char *key, int64_t i)
 {

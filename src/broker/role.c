@@ -204,8 +204,7 @@ static int
 fault(struct role_state *r, const struct err *e)
 {
 	struct json *j = wire_begin(r->runner, WIRE_FAULT, 0);
-	json_kv_z(j, "code", err_name(e->code));
-	json_kv_z(j, "message", e->msg);
+	json_kv_err(j, e);
 	wire_end(r->runner, STR(""), -1);
 	wire_close_flushed(r->runner);
 	loop_run(r->l);

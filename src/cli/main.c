@@ -321,8 +321,7 @@ out_error(const struct err *e)
 	json_obj(&j);
 	json_key(&j, "error");
 	json_obj(&j);
-	json_kv_z(&j, "code", err_name(e->code));
-	json_kv_z(&j, "message", e->msg);
+	json_kv_err(&j, e);
 	json_obj_end(&j);
 	json_obj_end(&j);
 	buf_add_char(&b, '\n');

@@ -188,8 +188,7 @@ on_error(void *arg, const struct err *e)
 	struct json *j = wire_begin(s->client->w, WIRE_EVENT, 0);
 
 	json_kv_int(j, "sub", (int64_t)s->sub);
-	json_kv_z(j, "code", err_name(e->code));
-	json_kv_z(j, "message", e->msg);
+	json_kv_err(j, e);
 	wire_end(s->client->w, STR(""), -1);
 }
 

@@ -262,8 +262,7 @@ static const char *const audiences[] = {
 void
 wire_put_err(struct json *j, const struct err *e)
 {
-	json_kv_z(j, "code", err_name(e->code));
-	json_kv_z(j, "message", e->msg);
+	json_kv_err(j, e);
 	json_kv_z(j, "to", e->to < ARRAY_LEN(audiences) ? audiences[e->to] : "log");
 }
 

@@ -37,8 +37,7 @@ client_fault(struct runner *r, const struct err *e)
 	if (r->client == NULL)
 		return;
 	j = wire_begin(r->client, WIRE_FAULT, 0);
-	json_kv_z(j, "code", err_name(e->code));
-	json_kv_z(j, "message", e->msg);
+	json_kv_err(j, e);
 	wire_end(r->client, STR(""), -1);
 	wire_close_flushed(r->client);
 	r->client = NULL;

@@ -214,8 +214,7 @@ fault(struct runtime *rt, const struct err *e)
 	struct json *j = wire_begin(rt->runner, WIRE_FAULT, 0);
 
 	log_error("the runtime cannot start", LOG_E(e));
-	json_kv_z(j, "code", err_name(e->code));
-	json_kv_z(j, "message", e->msg);
+	json_kv_err(j, e);
 	wire_end(rt->runner, STR(""), -1);
 }
 

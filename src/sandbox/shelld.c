@@ -552,8 +552,7 @@ on_runner_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 	case WIRE_BOOT:
 		if (on_boot(d, m, e) != 0) {
 			struct json *j = wire_begin(w, WIRE_FAULT, 0);
-			json_kv_z(j, "code", err_name(e->code));
-			json_kv_z(j, "message", e->msg);
+			json_kv_err(j, e);
 			(void)wire_end(w, STR(""), -1);
 			stop(d, 1);
 		}
