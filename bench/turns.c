@@ -68,6 +68,16 @@ subscribe(struct session *s)
 	call(s, "session.events", params);
 }
 
+/* The conversation is over; the answer matters to nobody. */
+static void
+unfollow(struct session *s)
+{
+	char params[64];
+
+	snprintf(params, sizeof(params), "{\"sub\":%" PRIu64 "}", s->sub);
+	call(s, "session.unfollow", params);
+}
+
 static void
 on_result(struct session *s, const struct wire_msg *m)
 {
@@ -105,6 +115,7 @@ on_finished(struct session *s)
 		return;
 	}
 	if (++s->turns == k->turns_each) {
+		unfollow(s);
 		s->turns = 0;
 		s->sub = 0;
 		s->id[0] = '\0';

@@ -10,6 +10,7 @@
 #define RESULT_SESSION_RENAME   no_result
 #define RESULT_SESSION_DELETE   no_result
 #define RESULT_SESSION_EVENTS   events_result
+#define RESULT_SESSION_UNFOLLOW no_result
 #define RESULT_SESSION_TURN     turn_result
 #define RESULT_SESSION_CONTEXT  context_result
 #define RESULT_SESSION_CONTINUE turn_result

@@ -15,6 +15,7 @@ enum capability { CAP_NONE, CAP_READ, CAP_RUN, CAP_APPROVE, CAP_ADMIN };
 	X(SESSION_RENAME, "session.rename", CAP_RUN, session_rename_params, "Rename a session.")   \
 	X(SESSION_DELETE, "session.delete", CAP_RUN, session_ref_params, "Delete a session with its events and cell.") \
 	X(SESSION_EVENTS, "session.events", CAP_READ, session_events_params, "Read events after a sequence number, and follow.") \
+	X(SESSION_UNFOLLOW, "session.unfollow", CAP_READ, session_unfollow_params, "End a subscription of this link.") \
 	X(SESSION_TURN, "session.turn", CAP_RUN, session_turn_params, "Submit a message: starts a turn.") \
 	X(SESSION_CONTEXT, "session.context", CAP_READ, session_context_params, "What the next request to the model holds, part by part.") \
 	X(SESSION_CONTINUE, "session.continue", CAP_RUN, session_ref_params, "Go on with what a crash or a stop left open.") \

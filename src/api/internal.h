@@ -31,6 +31,7 @@ extern const struct field
 	session_ref_params[],
 	session_rename_params[],
 	session_turn_params[],
+	session_unfollow_params[],
 	turn_ref_params[];
 
 extern const struct field

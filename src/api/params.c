@@ -57,6 +57,12 @@ const struct field session_events_params[] = {
 	{ .type = FIELD_END },
 };
 
+const struct field session_unfollow_params[] = {
+	{ .name = "sub", .type = FIELD_INT, .flags = FIELD_REQUIRED, .min = 0, .max = INT64_MAX,
+		.text = "What session.events answered on this link." },
+	{ .type = FIELD_END },
+};
+
 #define BLOB_REF                                                                                  \
 	{ .name = "blob", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 64, .max = 64,         \
 		.text = "SHA-256 of its bytes, 64 lower-case hex digits." }

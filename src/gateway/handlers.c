@@ -9,6 +9,7 @@ const handler_fn handlers[API_METHOD_COUNT] = {
 	[API_SESSION_RENAME] = handle_session_rename,
 	[API_SESSION_DELETE] = handle_session_delete,
 	[API_SESSION_EVENTS] = handle_session_events,
+	[API_SESSION_UNFOLLOW] = handle_session_unfollow,
 	[API_SESSION_TURN] = handle_session_turn,
 	[API_SESSION_CONTEXT] = handle_session_context,
 	[API_SESSION_CONTINUE] = handle_session_continue,

@@ -64,6 +64,8 @@ void reply_end(struct request *q);
 struct stream *request_stream(struct request *q, const struct stream_handler *handler, void *arg);
 /* Answers {sub} and sends the events of a session after `after`, then what comes. */
 void reply_subscribe(struct request *q, const char *session, uint64_t after);
+/* The other way round: after the answer no event of it comes. */
+void reply_unsubscribe(struct request *q, uint64_t sub);
 
 /* sessions.c: finds the session that the parameter `session` names (id, unique start of one, or name) among the
  * caller's, then calls then(q, id). */
@@ -74,6 +76,7 @@ void handle_session_get(struct request *q);
 void handle_session_rename(struct request *q);
 void handle_session_delete(struct request *q);
 void handle_session_events(struct request *q);
+void handle_session_unfollow(struct request *q);
 
 /* turns.c */
 void handle_session_turn(struct request *q);

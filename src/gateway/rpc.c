@@ -16,7 +16,7 @@
 
 #define CLIENTS_MAX 1024
 #define CALLS_MAX   256 /* of one client, unanswered */
-#define FEEDS_MAX   4096 /* of one client: subscriptions end with its link */
+#define FEEDS_MAX   1024 /* of one client */
 #define SUB_HIGH    (1 * MIB)
 #define SUB_LOW     (256 * KIB)
 
@@ -209,7 +209,7 @@ reply_subscribe(struct request *q, const char *session, uint64_t after)
 		return;
 	}
 	if (c->feeds_n >= FEEDS_MAX) {
-		err_set(&e, ERR_LIMIT, ERR_TO_USER, "%s: this client follows %d times already (use another link)", q->method->name,
+		err_set(&e, ERR_LIMIT, ERR_TO_USER, "%s: this client follows %d times already (end one with session.unfollow)", q->method->name,
 			FEEDS_MAX);
 		reply_error(q, &e);
 		return;
@@ -229,6 +229,23 @@ reply_subscribe(struct request *q, const char *session, uint64_t after)
 	json_kv_int(j, "sub", (int64_t)s->sub);
 	json_obj_end(j);
 	reply_end(q);
+}
+
+void
+reply_unsubscribe(struct request *q, uint64_t sub)
+{
+	struct feed *s = q->client == NULL ? NULL : q->client->feeds;
+	struct err e;
+
+	while (s != NULL && s->sub != sub)
+		s = s->next;
+	if (s == NULL) {
+		err_set(&e, ERR_NOT_FOUND, ERR_TO_USER, "%s: this link has no subscription %llu", q->method->name, (unsigned long long)sub);
+		reply_error(q, &e);
+		return;
+	}
+	feed_free(s);
+	reply_text(q, STR("{}"));
 }
 
 /* ---- calls ---- */

@@ -392,3 +392,9 @@ handle_session_events(struct request *q)
 {
 	with_session(q, read_events);
 }
+
+void
+handle_session_unfollow(struct request *q)
+{
+	reply_unsubscribe(q, (uint64_t)node_int(q->params, "sub", 0));
+}

@@ -145,10 +145,13 @@ class Hostile(Case):
         self.env["ITHACA__RUNNER__IDLE_MS"] = "30000"
         session = self.run_json("hello")["session"]
         rpc = self.rpc()
-        for _ in range(1024):
-            self.assertIn("sub", rpc.call("session.events", session=session, after=1000, follow=True))
+        subs = [rpc.call("session.events", session=session, after=1000, follow=True)["sub"] for _ in range(1024)]
         said = rpc.call("session.events", session=session, after=1000, follow=True)
         self.assertEqual((said["code"], "follows 1024 times already" in said["message"]), ("limit", True))
+        self.assertEqual(rpc.call("session.unfollow", sub=subs[1]), {})
+        self.assertEqual(rpc.call("session.unfollow", sub=subs[1])["code"], "not_found")
+        self.assertEqual(self.rpc().call("session.unfollow", sub=subs[2])["code"], "not_found")  # of another link
+        self.assertIn("sub", rpc.call("session.events", session=session, after=1000, follow=True))
         self.assertIn("sub", self.rpc().call("session.events", session=session, follow=True))
 
 

@@ -394,6 +394,7 @@ test_slow_names(void **in)
 {
 	enum { CALLS = 40 };
 	struct conn *c[CALLS];
+	size_t unknown = 0, late = 0;
 	char text[100];
 	int fd;
 
@@ -408,14 +409,14 @@ test_slow_names(void **in)
 	conn_free(tunnel(x, "b", "both.test", &fd));
 	close(fd);
 	assert_int_equal(write(slow[1], text, 6), 6);
-	for (size_t i = 0; i < 6; i++) {
+	for (size_t i = 0; i < CALLS; i++) { /* which of the threads that wait gets a byte is not said */
 		wait_over(c[i]);
-		assert_true(str_starts(buf_str(&c[i]->got), "HTTP/1.1 502 "));
-	}
-	wait_over(c[CALLS - 1]);
-	assert_true(str_starts(buf_str(&c[CALLS - 1]->got), "HTTP/1.1 504 "));
-	for (size_t i = 0; i < CALLS; i++)
+		unknown += str_starts(buf_str(&c[i]->got), "HTTP/1.1 502 ");
+		late += str_starts(buf_str(&c[i]->got), "HTTP/1.1 504 ");
 		conn_free(c[i]);
+	}
+	assert_int_equal(unknown, 6);
+	assert_int_equal(late, CALLS - 6);
 	assert_int_equal(write(slow[1], text, CALLS), CALLS); /* the role can end */
 	proxy_world_free(x);
 	close(slow[0]);
