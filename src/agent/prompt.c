@@ -121,23 +121,10 @@ run_env(struct run *r)
 		.exec_job_timeout_ms = config_int(c, "exec.job_timeout_ms"),
 		.exec_timeout_max_ms = config_int(c, "exec.timeout_max_ms"),
 		.exec_output_max = config_int(c, "exec.output_max_bytes"),
-		.plan = {
-			.access = mode == MODE_DANGER_FULL_ACCESS ? CELL_HOST :
-				mode == MODE_READ_ONLY ? CELL_READ_ONLY : CELL_WORKSPACE_WRITE,
-			.shared = workspace,
-			.scratch = r->en->parts.scratch,
-			.state = arena_strdup(r->a, str_of(s->cell_state)),
-			.memory_bytes = config_int(c, "cell.memory_mb") * (int64_t)MIB,
-			.processes = config_int(c, "cell.processes"),
-			.cpu_percent = config_int(c, "cell.cpu_percent"),
-			.file_bytes = config_int(c, "cell.file_mb") * (int64_t)MIB,
-			.tmp_bytes = config_int(c, "cell.tmp_mb") * (int64_t)MIB,
-			.disk_bytes = config_int(c, "cell.disk_mb") * (int64_t)MIB,
-			.cpu_ms = config_int(c, "cell.cpu_ms"),
-			.open_files = config_int(c, "cell.open_files"),
-			.require_limits = config_bool(c, "cell.require_limits"),
-			.allow_basic = config_bool(c, "cell.allow_basic"),
-			.has_proxy = !is_on_host(r, mode) && policy_egress_is_open(s->policy, c),
-		},
+		.plan = tool_plan(c, mode),
 	};
+	r->env.plan.shared = workspace;
+	r->env.plan.scratch = r->en->parts.scratch;
+	r->env.plan.state = arena_strdup(r->a, str_of(s->cell_state));
+	r->env.plan.has_proxy = !is_on_host(r, mode) && policy_egress_is_open(s->policy, c);
 }

@@ -413,22 +413,11 @@ self_test_start(struct request *q, struct err *e)
 	const struct config *c = q->g->parts.config;
 	struct session_spec spec;
 	int rc = session_spec_of(q, &spec, e);
-	struct cell_plan plan = {
-		.access = spec.mode == MODE_READ_ONLY ? CELL_READ_ONLY : CELL_WORKSPACE_WRITE,
-		.memory_bytes = config_int(c, "cell.memory_mb") * (int64_t)MIB,
-		.processes = config_int(c, "cell.processes"),
-		.cpu_percent = config_int(c, "cell.cpu_percent"),
-		.file_bytes = config_int(c, "cell.file_mb") * (int64_t)MIB,
-		.tmp_bytes = config_int(c, "cell.tmp_mb") * (int64_t)MIB,
-		.disk_bytes = config_int(c, "cell.disk_mb") * (int64_t)MIB,
-		.cpu_ms = config_int(c, "cell.cpu_ms"),
-		.open_files = config_int(c, "cell.open_files"),
-		.require_limits = config_bool(c, "cell.require_limits"),
-		.allow_basic = config_bool(c, "cell.allow_basic"),
-	};
+	struct cell_plan plan;
 
 	if (rc != 0)
 		return rc;
+	plan = tool_plan(c, spec.mode == MODE_READ_ONLY ? MODE_READ_ONLY : MODE_WORKSPACE_WRITE);
 	plan.shared = arena_strdup(q->a, spec.workspace);
 	plan.state = arena_printf(q->a, "%s/state/cells/doctor-%s", q->g->parts.home, id_new().z);
 	return sandbox_check(q->g->parts.sandbox, &plan, on_self_test, q, e);

@@ -64,7 +64,7 @@ void reply_end(struct request *q);
 struct stream *request_stream(struct request *q, const struct stream_handler *handler, void *arg);
 /* Answers {sub} and sends the events of a session after `after`, then what comes. */
 void reply_subscribe(struct request *q, const char *session, uint64_t after);
-/* The other way round: after the answer no event of it comes. */
+/* Ends a subscription of this client: no event of it comes after the answer. */
 void reply_unsubscribe(struct request *q, uint64_t sub);
 
 /* sessions.c: finds the session that the parameter `session` names (id, unique start of one, or name) among the
@@ -107,7 +107,6 @@ void handle_config_set(struct request *q);
 void handle_config_schema(struct request *q);
 void handle_config_validate(struct request *q);
 void handle_config_default(struct request *q);
-void handle_policy_why(struct request *q);
 
 /* status.c */
 void look_at_catalog(struct gateway *g); /* whether the kept file can be used */
@@ -139,6 +138,9 @@ void handle_catalog_verify(struct request *q);
 int gateway_check_catalog(const char *home, struct err *e) MUST_USE;
 /* Ends a fetch that is under way. */
 void catalog_fetch_stop(struct gateway *g);
+
+/* why.c */
+void handle_policy_why(struct request *q);
 
 /* doctor.c */
 void handle_doctor_run(struct request *q);

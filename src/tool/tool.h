@@ -85,6 +85,12 @@ struct tool {
 extern const struct tool file_tools[]; /* read write edit list glob grep move delete stat; ends with name NULL */
 extern const struct tool exec_tools[]; /* exec job output; ends with name NULL */
 
+/* ---- cells for tools (plan.c) ---- */
+
+enum cell_access tool_access(enum mode m);
+/* Access and limits; what it sees, and its proxy, are the caller's to fill in. */
+struct cell_plan tool_plan(const struct config *c, enum mode m);
+
 /* The tools that exist in one runtime. */
 struct registry;
 struct registry *registry_new(void);
