@@ -86,7 +86,7 @@ const char *shell_wrapper(const struct shell_command *c);
 /* Whether the word is this program, with or without a directory. */
 bool shell_is_program(struct str word, const char *name);
 /* Whether it runs a text: a shell, eval, trap and their like. */
-bool shell_is_shell(struct str word);
+bool shell_runs_text(struct str word);
 /* Whether it is a shell that reads its script from standard input. */
 bool shell_runs_input(const struct shell_command *c);
 

@@ -12,6 +12,8 @@ struct wrapper {
 
 static const char runs_arguments[] = "it runs a command through another one";
 static const char runs_text[] = "it runs text as a script";
+/* The same of a shell, which without a script reads one from its input. */
+static const char runs_script[] = "it runs text as a script";
 static const char changes_meaning[] = "it changes what later commands mean";
 static const char only_bash[] = "it uses [[, which only bash knows";
 
@@ -90,18 +92,18 @@ static const struct wrapper wrappers[] = {
 	{ "wait", any_option, changes_meaning },
 	{ "eval", NULL, runs_text },
 	{ "trap", NULL, runs_text },
-	{ ".", NULL, runs_text },
-	{ "source", NULL, runs_text },
-	{ "sh", NULL, runs_text },
-	{ "bash", NULL, runs_text },
-	{ "dash", NULL, runs_text },
-	{ "ash", NULL, runs_text },
-	{ "zsh", NULL, runs_text },
-	{ "ksh", NULL, runs_text },
-	{ "mksh", NULL, runs_text },
-	{ "fish", NULL, runs_text },
-	{ "rbash", NULL, runs_text },
-	{ "yash", NULL, runs_text },
+	{ ".", NULL, runs_script },
+	{ "source", NULL, runs_script },
+	{ "sh", NULL, runs_script },
+	{ "bash", NULL, runs_script },
+	{ "dash", NULL, runs_script },
+	{ "ash", NULL, runs_script },
+	{ "zsh", NULL, runs_script },
+	{ "ksh", NULL, runs_script },
+	{ "mksh", NULL, runs_script },
+	{ "fish", NULL, runs_script },
+	{ "rbash", NULL, runs_script },
+	{ "yash", NULL, runs_script },
 	{ "alias", NULL, changes_meaning },
 	{ "export", NULL, changes_meaning },
 	{ "declare", NULL, changes_meaning },
@@ -135,26 +137,28 @@ shell_is_program(struct str word, const char *name)
 	return str_is(word, name);
 }
 
-bool
-shell_is_shell(struct str word)
+static const char *
+why_of(struct str word)
 {
 	for (size_t i = 0; i < ARRAY_LEN(wrappers); i++)
-		if (wrappers[i].why == runs_text && shell_is_program(word, wrappers[i].name))
-			return true;
-	return false;
+		if (shell_is_program(word, wrappers[i].name))
+			return wrappers[i].why;
+	return NULL;
+}
+
+bool
+shell_runs_text(struct str word)
+{
+	const char *why = why_of(word);
+
+	return why == runs_text || why == runs_script;
 }
 
 bool
 shell_runs_input(const struct shell_command *c)
 {
-	static const char *const others[] = { "eval", "trap", "let", "mapfile", "readarray",
-		"compgen" };
-
-	if (!shell_is_shell(c->argv[0]))
+	if (why_of(c->argv[0]) != runs_script)
 		return false;
-	for (size_t i = 0; i < ARRAY_LEN(others); i++)
-		if (shell_is_program(c->argv[0], others[i]))
-			return false;
 	for (size_t i = 1; i < c->argc; i++) {
 		struct str word = c->argv[i];
 

@@ -131,7 +131,7 @@ static bool
 runs_text(const struct shell_command *c)
 {
 	for (size_t i = 0; i < c->argc; i++)
-		if (shell_is_shell(c->argv[i]))
+		if (shell_runs_text(c->argv[i]))
 			return true;
 	return false;
 }
