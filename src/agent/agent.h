@@ -40,6 +40,11 @@ bool engine_is_idle(const struct engine *en);
 void engine_broker_up(struct engine *en);
 void engine_sandbox_up(struct engine *en);
 
+/* Adds to out what is degraded, in words for a model: nothing when nothing is, and not the reason `except`, which it is told
+ * of otherwise (NULL: all). Asked whenever a request is made; fn NULL: no more. */
+typedef void (*engine_degraded_fn)(void *arg, const char *except, struct buf *out);
+void engine_tell_degraded(struct engine *en, engine_degraded_fn fn, void *arg);
+
 /* Providers that are not called for a while, because they failed several times in a row. */
 typedef void (*engine_breaker_fn)(void *arg, const char *provider, const char *state, int64_t wait_ms);
 void engine_each_breaker(const struct engine *en, engine_breaker_fn fn, void *arg);

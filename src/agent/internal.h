@@ -112,6 +112,8 @@ struct engine {
 	struct purse *purses; /* what ended turns have cost today */
 	struct claim *claims;
 	struct embedding *embeddings; /* under way */
+	engine_degraded_fn degraded; /* NULL: nobody knows */
+	void *degraded_arg;
 	bool is_stopping; /* no effect starts any more */
 };
 

@@ -49,6 +49,13 @@ engine_breaker_changed(struct engine *en, struct str provider)
 }
 
 void
+engine_tell_degraded(struct engine *en, engine_degraded_fn fn, void *arg)
+{
+	en->degraded = fn;
+	en->degraded_arg = arg;
+}
+
+void
 engine_each_breaker(const struct engine *en, engine_breaker_fn fn, void *arg)
 {
 	int64_t now_ms = loop_now_ms(en->parts.loop);

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * The system prompt of the default agent and the environment of its tools. Byte-stable: it depends on the mode and the
- * tools on offer only, so that providers can cache it; a tool that was withdrawn changes it, and its return changes it back. */
+ * tools on offer only, so that providers can cache it; a tool that was withdrawn or another degraded part changes it, and its
+ * return changes it back. */
 #include "agent/internal.h"
 
 #include "base/limits.h"
+
+#define DEGRADED_TEXT_MAX (4u * KIB)
 
 static const char *const mode_texts[MODE_COUNT] = {
 	[MODE_READ_ONLY] = "The workspace is mounted read-only at /shared: you can look, not change. /tmp is yours.",
@@ -69,7 +72,7 @@ small_text(const struct run *r, struct arena *a)
 
 /* What is missing and why, so that the model neither looks for it nor makes believe. NULL: nothing is. */
 static const char *
-withdrawn_text(const struct run *r, bool is_small, struct arena *a)
+withdrawn_text(const struct run *r, bool is_small, const char **reason, struct arena *a)
 {
 	const struct toolset *set = &r->en->toolsets[is_small];
 	const char *why = NULL, *code = NULL, *names = "";
@@ -79,6 +82,7 @@ withdrawn_text(const struct run *r, bool is_small, struct arena *a)
 
 		if (w == NULL)
 			continue;
+		*reason = code;
 		why = arena_printf(a, "%s: %s", code, w);
 		names = arena_printf(a, "%s%s%s", names, names[0] != '\0' ? ", " : "", set->tools[i]->name);
 	}
@@ -86,13 +90,31 @@ withdrawn_text(const struct run *r, bool is_small, struct arena *a)
 		arena_printf(a, "Not available now: %s (%s). Do what you can without them, and say what could not be done.", names, why);
 }
 
+/* What else is not as it should be, whether or not it concerns a tool. */
+static const char *
+degraded_text(const struct run *r, const char *except, struct arena *a)
+{
+	const char *z = "";
+	struct buf b;
+
+	if (r->en->degraded == NULL)
+		return z;
+	buf_init(&b, DEGRADED_TEXT_MAX);
+	r->en->degraded(r->en->degraded_arg, except, &b);
+	if (b.n > 0)
+		z = arena_printf(a, "\nDegraded here now: %s.", buf_z(&b));
+	buf_fini(&b);
+	return z;
+}
+
 struct str
 prompt_system(const struct run *r, bool is_small, struct str schema, struct arena *a)
 {
-	const char *z = is_small ? small_text(r, a) : full_text(r, a), *missing = withdrawn_text(r, is_small, a);
+	const char *z = is_small ? small_text(r, a) : full_text(r, a), *code = NULL, *missing = withdrawn_text(r, is_small, &code, a);
 
 	if (missing != NULL)
 		z = arena_printf(a, "%s\n%s", z, missing);
+	z = arena_printf(a, "%s%s", z, degraded_text(r, code, a));
 	if (schema.n > 0)
 		z = arena_printf(a, "%s\nYour final answer must be one JSON value that matches this JSON Schema, and nothing else:\n%.*s",
 			z, STR_FMT(schema));

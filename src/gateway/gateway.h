@@ -59,6 +59,9 @@ void health_add(struct health *h, const char *code, const char *fmt, ...) PRINTF
 void health_roles(struct health *h, const struct role_health *roles, size_t n);
 /* The members roles and degraded. */
 void health_write(const struct health *h, const struct role_health *roles, size_t n, struct json *j);
+/* For a model: code and meaning of each, once, without what changes from look to look, so that requests can be cached. Not
+ * the code `except` (NULL: all). */
+void health_brief(const struct health *h, const char *except, struct buf *out);
 /* Logs what came and went since the last time, a line each. */
 void health_log(const struct health *now, struct health *last);
 

@@ -149,6 +149,19 @@ health_write(const struct health *h, const struct role_health *roles, size_t n, 
 	json_arr_end(j);
 }
 
+void
+health_brief(const struct health *h, const char *except, struct buf *out)
+{
+	for (size_t c = 0; c < ARRAY_LEN(codes); c++) {
+		bool is_there = false;
+
+		for (size_t i = 0; i < h->n; i++)
+			is_there = is_there || h->v[i].code == codes[c].code;
+		if (is_there && (except == NULL || strcmp(except, codes[c].code) != 0))
+			buf_printf(out, "%s%s (%s)", out->n > 0 ? "; " : "", codes[c].code, codes[c].text);
+	}
+}
+
 /* ---- changes ---- */
 
 static bool

@@ -110,6 +110,7 @@ void handle_config_default(struct request *q);
 
 /* status.c */
 void look_at_catalog(struct gateway *g); /* whether the kept file can be used */
+void gateway_degraded(void *g, const char *except, struct buf *out); /* engine_degraded_fn */
 void handle_tool_list(struct request *q);
 void handle_status_get(struct request *q);
 

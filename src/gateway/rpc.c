@@ -379,6 +379,7 @@ gateway_open(const struct gateway_parts *parts, int listen_fd)
 	g->watch = watch_start(parts->loop, listen_fd, LOOP_READ, on_accept, g);
 	secrets_open(g);
 	look_at_catalog(g);
+	engine_tell_degraded(parts->engine, gateway_degraded, g);
 	return g;
 }
 
@@ -391,6 +392,7 @@ gateway_clients(const struct gateway *g)
 void
 gateway_stop(struct gateway *g)
 {
+	engine_tell_degraded(g->parts.engine, NULL, NULL);
 	watch_close(g->watch);
 	g->watch = NULL;
 	if (g->listen_fd >= 0)

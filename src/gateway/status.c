@@ -110,6 +110,16 @@ gateway_look(struct gateway *g)
 }
 
 void
+gateway_degraded(void *arg, const char *except, struct buf *out)
+{
+	struct gateway *g = arg;
+	struct health h;
+
+	look(g, &h);
+	health_brief(&h, except, out);
+}
+
+void
 gateway_roles(struct gateway *g, struct str status)
 {
 	struct arena *a = arena_new(1 * MIB);

@@ -274,8 +274,10 @@ class Case(unittest.TestCase):
     def show_logs(self):
         logs = os.path.join(self.home, "logs")
         for name in sorted(os.listdir(logs)) if os.path.isdir(logs) else []:
-            with open(os.path.join(logs, name), errors="replace") as f:
-                text = f.read()[-3000:]
+            text = ""
+            if os.path.isfile(os.path.join(logs, name)):
+                with open(os.path.join(logs, name), errors="replace") as f:
+                    text = f.read()[-3000:]
             if text:
                 print("--- %s\n%s" % (name, text), file=sys.stderr)
 
