@@ -4,6 +4,7 @@
  * nothing that a command wrote and cannot be reached by one: commands live in nested process namespaces. Invariant: it
  * ends with its socket, and everything in the cell ends with it. */
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -22,6 +23,10 @@ struct cell_init {
 	char run[CELL_KEY_MAX + 1]; /* whose directory /run/work is */
 	int proxy; /* listens on lo, until shelld has it; -1: there is none */
 	bool may_nest; /* a command gets a process namespace with a /proc of its own */
+	/* Where it gets none: exec inits and file children that live, and the list of all children, to know which are neither. */
+	pid_t *own;
+	size_t own_n, own_cap;
+	int children;
 	char mem[ORDER_MAX];
 };
 
@@ -76,7 +81,29 @@ try_namespace(void)
 	return status == 0;
 }
 
-/* Without namespaces the end of the cell is not the end of its commands: the cell init adopts them and kills them. */
+static void
+on_child(int number)
+{
+	/* It is enough that ppoll ends. */
+}
+
+/* Without namespaces neither the end of an exec init nor that of the cell is the end of a command: what an init that was killed
+ * leaves behind becomes ours, and is killed. */
+static void
+adopt(struct cell_init *c)
+{
+	const struct sigaction wake = { .sa_handler = on_child }; /* without SA_RESTART */
+	sigset_t held;
+
+	c->children = children_open();
+	if (c->children < 0)
+		return;
+	sigemptyset(&held);
+	sigaddset(&held, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &held, NULL);
+	sigaction(SIGCHLD, &wake, NULL);
+}
+
 static int
 set_up_host(struct cell_init *c, struct err *e)
 {
@@ -85,6 +112,8 @@ set_up_host(struct cell_init *c, struct err *e)
 	fds_keep(&c->sock, 1);
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	c->may_nest = try_namespace();
+	if (!c->may_nest)
+		adopt(c);
 	if (c->kind == KIND_BASIC && landlock_basic(c->cell, &c->ruleset, e) != 0)
 		return e->code;
 	return 0;
@@ -108,6 +137,12 @@ begin(struct cell_init *c, struct order *o, int control)
 	bool has_namespace = o->kind != ORDER_FILE && c->may_nest;
 	int pidfd = -1;
 
+	if (o->kind != ORDER_FILE && !c->may_nest && c->children < 0) {
+		err_set(&e, ERR_UNSUPPORTED, ERR_TO_USER, "what a command leaves behind could not be ended (mount /proc, of a kernel with "
+			"CONFIG_PROC_CHILDREN)");
+		report_fail(control, o->id, &e);
+		return;
+	}
 	if (enter_run(c, o->text[o->kind == ORDER_FILE ? FILE_TEXT_RUN : EXEC_TEXT_RUN], &e) != 0) {
 		report_fail(control, o->id, &e);
 		return;
@@ -116,6 +151,8 @@ begin(struct cell_init *c, struct order *o, int control)
 
 	if (pid == 0) {
 		close(c->sock);
+		if (c->children >= 0)
+			close(c->children);
 		if (o->kind == ORDER_EXEC)
 			exec_main(c->cell, o, c->ruleset, has_namespace);
 		if (o->kind == ORDER_STANDBY)
@@ -127,9 +164,29 @@ begin(struct cell_init *c, struct order *o, int control)
 		report_fail(control, o->id, &e);
 		return;
 	}
-	struct report r = { .kind = REPORT_BEGUN, .id = o->id, .status = has_namespace };
+	if (c->children >= 0) {
+		c->own = vec_grow(c->own, &c->own_cap, c->own_n + 1, sizeof(*c->own));
+		c->own[c->own_n++] = pid;
+	}
+	struct report r = { .kind = REPORT_BEGUN, .id = o->id };
 	report_send(control, &r, pidfd);
 	close(pidfd);
+}
+
+/* Until there is an order, or the end of the socket. */
+static void
+wait_order(struct cell_init *c)
+{
+	struct pollfd p = { .fd = c->sock, .events = POLLIN };
+	sigset_t held;
+
+	if (c->children < 0)
+		return;
+	sigemptyset(&held);
+	sigaddset(&held, EXEC_SIGNAL);
+	do
+		c->own_n = orphans_kill(c->children, c->own, c->own_n);
+	while (ppoll(&p, 1, NULL, &held) < 0 && errno == EINTR);
 }
 
 void
@@ -143,7 +200,7 @@ cell_main(const struct order *cell, const struct bind *binds, const struct surve
 	c->cell = cell;
 	c->kind = (enum cell_kind)cell->num[CELL_NUM_KIND];
 	c->sock = cell->fd[0];
-	c->ruleset = c->proxy = c->runs = -1;
+	c->ruleset = c->proxy = c->runs = c->children = -1;
 	c->may_nest = true;
 	prctl(PR_SET_NAME, "ithaca-cell", 0, 0, 0);
 	signals_reset();
@@ -159,6 +216,7 @@ cell_main(const struct order *cell, const struct bind *binds, const struct surve
 	if (c->proxy >= 0)
 		close(c->proxy); /* what runs in the cell must not get it */
 	for (;;) {
+		wait_order(c);
 		int r = order_recv(c->sock, c->mem, &o);
 		if (r == 0 || (r < 0 && errno != EPROTO))
 			break;
@@ -173,6 +231,6 @@ cell_main(const struct order *cell, const struct bind *binds, const struct surve
 		}
 	}
 	if (c->kind != KIND_FULL)
-		children_kill(children_open());
+		children_kill(c->children >= 0 ? c->children : children_open());
 	_exit(0);
 }

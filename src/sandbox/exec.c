@@ -2,7 +2,7 @@
  * Exec init: the process around one command, and the child that runs one file operation. Both take every right from
  * themselves before they look at anything foreign. In a process namespace exec init is its pid 1: it reaps, and when
  * the command ends it kills what the command left behind, waits until that is gone and only then reports. Without a
- * namespace it adopts descendants and kills them one generation after the other. */
+ * namespace it adopts descendants and kills them one generation after the other; the cell init does when it cannot. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -72,26 +72,51 @@ children_open(void)
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
+/* One look: SIGKILL to the children that are not among the first keep_n of keep. False: there was none to be seen. What the kernel
+ * says of one is whole when a space follows; a list that was cut would otherwise end with the number of a stranger. */
+static bool
+children_signal(int children, const pid_t *keep, size_t keep_n)
+{
+	char text[4096], *end;
+	ssize_t n = pread(children, text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	for (char *p = text;; p = end + 1) {
+		pid_t pid = (pid_t)strtol(p, &end, 10);
+		size_t i = 0;
+		if (end == p || *end != ' ')
+			return true;
+		while (i < keep_n && keep[i] != pid)
+			i++;
+		if (i == keep_n && pid > 1)
+			kill(pid, SIGKILL);
+	}
+}
+
 /* Descendants of a killed child become children of this process. */
 void
 children_kill(int children)
 {
-	char text[4096];
 	signal(SIGCHLD, SIG_DFL); /* ignored, it would make waitpid wait for the last child */
-	for (;;) {
-		ssize_t n = pread(children, text, sizeof(text) - 1, 0);
-		if (n <= 0)
-			return;
-		text[n] = '\0';
-		for (char *p = text; *p != '\0';) {
-			long pid = strtol(p, &p, 10);
-			if (pid > 1)
-				kill((pid_t)pid, SIGKILL);
-			while (*p == ' ' || *p == '\n')
-				p++;
-		}
+	while (children_signal(children, NULL, 0))
 		waitpid(-1, NULL, __WALL);
+}
+
+size_t
+orphans_kill(int children, pid_t *own, size_t own_n)
+{
+	pid_t ended;
+
+	while ((ended = waitpid(-1, NULL, WNOHANG | __WALL)) > 0) {
+		for (size_t i = 0; i < own_n; i++) {
+			if (own[i] == ended)
+				own[i--] = own[--own_n];
+		}
 	}
+	(void)children_signal(children, own, own_n);
+	return own_n;
 }
 
 struct command {
@@ -235,7 +260,7 @@ wait_namespace(struct tree *t)
 	}
 }
 
-/* SIGTERM from shelld asks for the end of the tree. */
+/* SIGTERM tells of the end of the cell init. */
 static int
 wait_subreaper(const struct tree *t)
 {
@@ -252,7 +277,7 @@ wait_subreaper(const struct tree *t)
 		int signal = sigwaitinfo(&t->waited, &info);
 		if (signal == EXEC_SIGNAL && exec_signal_name(info.si_value.sival_int) != NULL) {
 			kill(-tree_foreground(t), info.si_value.sival_int);
-		} else if (signal == SIGTERM) {
+		} else if (signal == SIGTERM || (signal == EXEC_SIGNAL && info.si_value.sival_int == 0)) {
 			kill(t->pid, SIGKILL);
 			waitpid(t->pid, &status, __WALL);
 			children_kill(t->children);

@@ -116,8 +116,8 @@ enum report_kind {
 	REPORT_STARTED = 1, /* zygote: cell init, or the spare for it, exists; id, pid, descriptor: pidfd */
 	REPORT_READY, /* cell init: takes orders; descriptor, if the order asked for one: the socket that listens as the
 		       * cell's proxy; spare: takes ORDER_CELL; exec init that stands by: takes ORDER_EXEC */
-	REPORT_BEGUN, /* on a control socket: the exec init exists; descriptor: pidfd; status: 1 when it is pid 1 of a
-		       * namespace, so that SIGKILL to it kills the tree */
+	REPORT_BEGUN, /* on a control socket: the exec init exists; descriptor: pidfd. SIGKILL to it kills the tree: its
+		       * namespace ends, or the cell init adopts and kills */
 	REPORT_TERMINAL, /* exec init: the other end of its command's terminal is the descriptor */
 	REPORT_ENDED, /* exec init: the command and all its descendants are gone; status as from waitpid */
 	REPORT_FAILED, /* whatever was asked did not happen; text says why */
@@ -222,6 +222,9 @@ int proc_on_host(struct err *e) MUST_USE; /* a /proc of the caller's process nam
 int children_open(void); /* the list of the caller's children, for children_kill; -1: none */
 /* SIGKILL to all descendants, one generation after the other, and reaps them. The caller is a subreaper. */
 void children_kill(int children);
+/* For who must not wait: reaps what ended and sends SIGKILL to each child that is not in own[0..own_n), so that who does this after
+ * every SIGCHLD ends one generation after the other. Those of own that ended leave it; how many are left. */
+size_t orphans_kill(int children, pid_t *own, size_t own_n) MUST_USE;
 void exec_main(const struct order *cell, const struct order *o, int ruleset, bool has_namespace) NORETURN;
 /* The same with everything done ahead that needs no command: o is an ORDER_STANDBY, mem has ORDER_MAX bytes. */
 void exec_standby(const struct order *cell, struct order *o, char *mem, int ruleset) NORETURN;

@@ -167,9 +167,7 @@ kill_tree(struct job *j)
 		shell_interrupt(j->shell);
 	if (j->pidfd < 0)
 		return;
-	if (!j->has_namespace) {
-		(void)pidfd_send_signal(j->pidfd, SIGTERM, NULL, 0);
-	} else if (!j->asked_end && exec_order(j->pidfd, 0) == 0) {
+	if (!j->asked_end && exec_order(j->pidfd, 0) == 0) {
 		j->asked_end = true;
 		timer_again(j->timeout, END_MS);
 	} else {
@@ -223,7 +221,6 @@ on_report(struct job *j, const struct report *r, int fd)
 		if (j->pidfd >= 0 || fd < 0)
 			break;
 		j->state = JOB_RUNNING;
-		j->has_namespace = r->status != 0;
 		j->pidfd = fd;
 		job_tell_begun(j);
 		if (j->st.killed || j->st.timed_out)
@@ -533,7 +530,6 @@ post(struct job *j, struct order *o, struct err *e)
 {
 	if (!j->has_terminal && standby_send(j->cell, o, &j->control, &j->pidfd)) {
 		j->state = JOB_RUNNING;
-		j->has_namespace = true;
 		order_close_fds(o);
 		return 0;
 	}

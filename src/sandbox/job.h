@@ -28,7 +28,6 @@ struct job {
 	struct cell *cell; /* NULL once it ended */
 	char effect[CELL_KEY_MAX + 1];
 	enum { JOB_STARTING, JOB_RUNNING, JOB_ENDED } state;
-	bool has_namespace; /* SIGKILL to its init kills the tree */
 	bool is_sure; /* an init reported its end, or that it never began */
 	bool is_live; /* output goes to its watcher or nowhere */
 	bool has_terminal; /* out[0] and in are two descriptors of our end of it */

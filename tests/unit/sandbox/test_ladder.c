@@ -99,6 +99,54 @@ test_basic_tree(void **state)
 	rig_expect_dead(alive);
 }
 
+/* A command kills or stops its own init, which is a process of the same user: what it started, in sessions of their own, ends all
+ * the same. Another command of the cell is no orphan. */
+static void
+expect_ends(struct rig *r, const char *what)
+{
+	struct id id = id_new(), other = id_new();
+	char text[300];
+	struct outcome o, beside;
+	struct exec_request q = rig_request(r, other.z, "echo begun; read x; echo $x");
+	int alive = rig_alive(r);
+
+	q.input = true;
+	rig_begin(r, &q, &beside);
+	beside.stop_after = 1;
+	while (beside.out.n == 0 && !beside.is_over)
+		rig_wait(r);
+	snprintf(text, sizeof(text), "exec 3>alive; (setsid sh -c 'setsid sh -c \"while :; do echo x >&3; sleep 0.01; done\" & wait' &);"
+		"while :; do echo y >&3; sleep 0.01; %s; done", what);
+	q = rig_request(r, id.z, text);
+	q.timeout_ms = 400;
+	rig_run(r, &q, &o);
+	assert_int_equal(o.e.code, 0);
+	assert_int_equal(o.st.signal, SIGKILL);
+	outcome_fini(&o);
+	rig_expect_alive(alive);
+	rig_expect_dead(alive);
+	exec_call_input(beside.call, STR("over\n"));
+	rig_finish(&beside);
+	assert_string_equal(buf_z(&beside.out), "begun\nover\n");
+	outcome_fini(&beside);
+}
+
+static void
+test_init_killed(void **state)
+{
+	static const char *const attempts[] = { "kill -9 $PPID", "kill -STOP $PPID", ":" };
+	struct rig *r = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(attempts); i++) {
+		r->plan.access = CELL_HOST;
+		expect_ends(r, attempts[i]);
+		r->plan.access = CELL_WORKSPACE_WRITE;
+		r->plan.allow_basic = true;
+		if (sandbox_facts(r->sb)->level == CELL_BASIC)
+			expect_ends(r, attempts[i]);
+	}
+}
+
 /* What else the user runs is no reason for a command to fail, and what the cell runs is counted all the same. */
 static void
 test_basic_processes(void **state)
@@ -203,6 +251,7 @@ run(const char *name, void (*prepare)(void))
 		cmocka_unit_test_setup_teardown(test_refused, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_basic, setup_apart, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_basic_tree, setup_apart, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_init_killed, setup_apart, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_basic_processes, setup_apart, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_basic_hidden, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_basic_file, setup_apart, rig_teardown),

@@ -2,6 +2,7 @@
  * The parts of shelld that need no process: packets, the frame of an answer, plans and states on the link, the spool,
  * and where cgroups are looked for. */
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include "rig.h"
 #include "sandbox/cgroup.h"
@@ -495,6 +496,35 @@ test_tree(void **state)
 	close(hold[1]);
 }
 
+/* The kernel gives as much of the list as there is room for. The number that is cut is that of a stranger: nobody is killed for it.
+ * It gets the signal that comes first. */
+static void
+test_orphans(void **state)
+{
+	enum { ROOM = 4095 };
+	static const char *const after[] = { "7 ", " " };
+
+	for (size_t i = 0; i < ARRAY_LEN(after); i++) {
+		char text[ROOM + 32];
+		int status;
+		pid_t child = fork();
+		if (child == 0)
+			for (;;)
+				pause();
+		int n = snprintf(text, sizeof(text), "%d", (int)child);
+		memset(text, ' ', sizeof(text));
+		snprintf(text + ROOM - n - (i == 1), (size_t)n + 8, "%d%s", (int)child, after[i]);
+		int fd = memfd_create("children", MFD_CLOEXEC);
+		assert_int_equal(fd_write_all(fd, text, strlen(text)), 0);
+		assert_int_equal(orphans_kill(fd, NULL, 0), 0);
+		assert_int_equal(orphans_kill(fd, &child, 1), 1);
+		kill(child, SIGTERM);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(WTERMSIG(status), i == 0 ? SIGTERM : SIGKILL);
+		close(fd);
+	}
+}
+
 int
 main(void)
 {
@@ -503,7 +533,7 @@ main(void)
 		cmocka_unit_test(test_answer), cmocka_unit_test(test_plan), cmocka_unit_test(test_status),
 		cmocka_unit_test(test_keys), cmocka_unit_test(test_spool), cmocka_unit_test(test_cgroup_v1),
 		cmocka_unit_test(test_cgroup_v2), cmocka_unit_test(test_own_limits),
-		cmocka_unit_test(test_around), cmocka_unit_test(test_tree),
+		cmocka_unit_test(test_around), cmocka_unit_test(test_tree), cmocka_unit_test(test_orphans),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
