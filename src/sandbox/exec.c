@@ -55,8 +55,6 @@ limit_cpu(int64_t seconds)
 static void
 limits_set(const struct order *cell, int64_t data_bytes, int64_t processes, int64_t cpu_ms, int64_t files)
 {
-	struct rlimit none = { 0, 0 };
-	setrlimit(RLIMIT_CORE, &none);
 	limit(RLIMIT_NOFILE, files > 0 ? files : NOFILE_MAX);
 	limit_cpu((cpu_ms + 999) / 1000);
 	limit(RLIMIT_FSIZE, cell->num[CELL_NUM_FILE]);

@@ -25,7 +25,7 @@ struct row {
 	unsigned conditions; /* all of them must hold */
 	struct condition {
 		unsigned arg;
-		uint64_t mask, value;
+		uint64_t mask /* 0: all of it, and it must not be the value */, value;
 	} when[2];
 };
 
@@ -35,6 +35,8 @@ struct row {
 #define SOCKET(n, a, m, v, why)           { ROW_SOCKET, #n, 0, 1, { { a, m, v } } },
 #define SOCKET2(n, a, v, a2, v2, why)     { ROW_SOCKET, #n, 0, 2, { { a, 0xffffffff, v }, { a2, 0xffffffff, v2 } } },
 #define DENY_IF(n, a, m, v, e, why)       { ROW_DENY, #n, e, 1, { { a, m, v } } },
+#define KEEP(n, a, v, why)                { ROW_DENY, #n, 0, 1, { { a, 0xffffffff, v } } },
+#define KEEP_UNLESS_NULL(n, a, v, p, why) { ROW_DENY, #n, 0, 2, { { a, 0xffffffff, v }, { p, 0, 0 } } },
 #define NO_BIT(n, a, bit)                 { ROW_DENY, #n, EPERM, 1, { { a, bit, bit } } },
 #define NO_BIT_IF(n, a, bit, a2, flag)    { ROW_DENY, #n, EPERM, 2, { { a, bit, bit }, { a2, flag, flag } } },
 #define NO_SETID(n, a, why)               NO_BIT(n, a, MODE_SETUID) NO_BIT(n, a, MODE_SETGID)
@@ -58,8 +60,10 @@ add(scmp_filter_ctx ctx, const struct row *r)
 		return;
 	struct scmp_arg_cmp cmp[2];
 	for (unsigned i = 0; i < r->conditions; i++)
-		cmp[i] = (struct scmp_arg_cmp){ .arg = r->when[i].arg, .op = SCMP_CMP_MASKED_EQ, .datum_a = r->when[i].mask,
-			.datum_b = r->when[i].value };
+		cmp[i] = r->when[i].mask == 0
+			? (struct scmp_arg_cmp){ .arg = r->when[i].arg, .op = SCMP_CMP_NE, .datum_a = r->when[i].value }
+			: (struct scmp_arg_cmp){ .arg = r->when[i].arg, .op = SCMP_CMP_MASKED_EQ, .datum_a = r->when[i].mask,
+				.datum_b = r->when[i].value };
 	uint32_t action = r->form == ROW_DENY ? SCMP_ACT_ERRNO((uint32_t)r->err) : SCMP_ACT_ALLOW;
 	int rc = seccomp_rule_add_array(ctx, action, nr, r->conditions, cmp);
 	if (rc != 0)

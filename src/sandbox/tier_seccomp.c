@@ -18,6 +18,8 @@ static const char *const makers[] = { "bind", "capget", "capset", "chroot", "clo
 #define SOCKET(n, a, m, v, why)           #n,
 #define SOCKET2(n, a, v, a2, v2, why)     #n,
 #define DENY_IF(n, a, m, v, e, why)
+#define KEEP(n, a, v, why)
+#define KEEP_UNLESS_NULL(n, a, v, p, why)
 #define NO_SETID(n, a, why)
 #define NO_SETID_IF(n, a, a2, flag, why)
 static const char *const of_cells[] = {

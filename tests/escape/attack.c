@@ -825,6 +825,40 @@ attack_core(void)
 	return WCOREDUMP(status) ? WORKED : DENIED;
 }
 
+/* A crash starts the handler that core_pattern pipes to, as root of the machine, unless the limit is 1. */
+static int
+attack_core_handler(void)
+{
+	static const unsigned long cores[] = { RLIMIT_CORE, 1ul << 32 | RLIMIT_CORE };
+	struct rlimit none = { 0, 1 }, old, now = { 0 };
+
+	for (size_t i = 0; i < sizeof(cores) / sizeof(cores[0]); i++) {
+		syscall(SYS_prlimit64, 0, cores[i], &none, NULL);
+		syscall(SYS_prlimit64, 0, cores[i], &none, &old);
+		syscall(SYS_setrlimit, cores[i], &none);
+	}
+	if (getrlimit(RLIMIT_CORE, &now) != 0)
+		return verdict(-1);
+	printf("limit %lld", (long long)now.rlim_cur);
+	return now.rlim_cur == 1 ? DENIED : WORKED;
+}
+
+/* What a core holds, if one is made all the same. */
+static int
+attack_core_memory(void)
+{
+	static const char path[] = "/proc/self/coredump_filter";
+	char text[32] = { 0 };
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		(void)!write(fd, "0x7f", 4);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		return verdict(-1);
+	return strtoul(text, NULL, 16) == 0 ? DENIED : WORKED;
+}
+
 static int
 attack_keyctl(void)
 {
@@ -1111,6 +1145,7 @@ static const struct {
 	{ "take_tmp", attack_take_tmp }, { "take_dev_shm", attack_take_dev_shm },
 	{ "take_home", attack_take_home }, { "take_tcp", attack_take_tcp }, { "sys_write", attack_sys_write },
 	{ "kvm", attack_kvm }, { "session_key", attack_session_key }, { "core", attack_core },
+	{ "core_handler", attack_core_handler }, { "core_memory", attack_core_memory },
 	{ "keyctl", attack_keyctl }, { "add_key", attack_add_key }, { "bpf", attack_bpf }, { "perf", attack_perf },
 	{ "io_uring", attack_io_uring }, { "userfaultfd", attack_userfaultfd },
 	{ "foreign_abi", attack_foreign_abi }, { "x32", attack_x32 }, { "tiocsti", attack_tiocsti },

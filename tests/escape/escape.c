@@ -52,6 +52,7 @@ static const struct attempt {
 	{ "see_roles", HOST, 0 }, { "udp", HOST, 0 }, { "vsock", HOST, KERNEL }, { "alg", HOST, KERNEL },
 	{ "netlink_uevent", HOST, KERNEL }, { "netlink_netfilter", HOST, KERNEL }, { "host_shm", HOST, 0 }, { "host_mq", HOST, KERNEL },
 	{ "sys_write", HOST, ROOT | KERNEL }, { "kvm", HOST, KERNEL }, { "session_key", HOST, KERNEL }, { "core", HOST, KERNEL },
+	{ "core_handler", HOST, 0 }, { "core_memory", HOST, KERNEL },
 	{ "netlink_audit", HOST, KERNEL }, { "keyctl", HOST, KERNEL }, { "add_key", HOST, KERNEL },
 	{ "bpf", HOST, ROOT | KERNEL }, { "perf", HOST, KERNEL }, { "io_uring", HOST, KERNEL },
 	{ "userfaultfd", HOST, KERNEL }, { "foreign_abi", HOST, KERNEL }, { "x32", HOST, KERNEL },

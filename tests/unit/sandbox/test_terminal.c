@@ -223,6 +223,9 @@ test_files(void **state)
 	rig_sh(r, "ulimit -n 4000 2>&1 || echo stays", &o);
 	assert_non_null(strstr(buf_z(&o.both), "stays"));
 	outcome_fini(&o);
+	rig_sh(r, "ulimit -c 0 && echo set", &o); /* what holds keys ends when it cannot */
+	assert_string_equal(buf_z(&o.both), "set\n");
+	outcome_fini(&o);
 	r->plan.open_files = 0;
 	rig_sh(r, many, &o); /* the control */
 	assert_null(strstr(buf_z(&o.both), "Too many"));
