@@ -66,7 +66,7 @@ hear(struct standby *s)
 	if (s->control < 0)
 		return false;
 	while ((n = report_recv(s->control, &r, &fd)) == 1) {
-		if (r.kind == REPORT_BEGUN && r.status != 0 && s->pidfd < 0)
+		if (r.kind == REPORT_BEGUN && s->pidfd < 0)
 			s->pidfd = take_fd(&fd);
 		s->is_ready = s->is_ready || r.kind == REPORT_READY;
 		if (fd >= 0)
