@@ -420,7 +420,9 @@ self_test_start(struct request *q, struct err *e)
 	plan = tool_plan(c, spec.mode == MODE_READ_ONLY ? MODE_READ_ONLY : MODE_WORKSPACE_WRITE);
 	plan.shared = arena_strdup(q->a, spec.workspace);
 	plan.state = arena_printf(q->a, "%s/state/cells/doctor-%s", q->g->parts.home, id_new().z);
-	return sandbox_check(q->g->parts.sandbox, &plan, on_self_test, q, e);
+	struct check_spec check = { .plan = &plan, .program = q->g->parts.guest, .dir = path_join(q->a, q->g->parts.home, "state"),
+		.socket = path_join(q->a, q->g->parts.home, "run/rpc.sock") };
+	return sandbox_check(q->g->parts.sandbox, &check, on_self_test, q, e);
 }
 
 static void

@@ -20,6 +20,7 @@ struct gateway_parts {
 	const char *home;
 	const char *config_file; /* in use; NULL: none */
 	const char *tier; /* in force */
+	const char *guest; /* the program ithaca-guest, for the self-test */
 	bool is_private; /* started by a command; ends when idle */
 	loop_fn on_busy; /* clients came or went */
 	void *arg;

@@ -82,7 +82,7 @@ fill_spec(struct guest *g)
 	bool is_machine = g->tier == &tier_microvm;
 	const struct node *more = config_get(c, is_machine ? "microvm.mounts" : "container.mounts");
 	AUTO_FREE char *workspaces = below_home(g->r->home, config_z(c, "workspace_root"));
-	AUTO_FREE char *guest = runner_program(g->r, "ithaca-guest");
+	AUTO_FREE char *guest = program_path(g->r->bin_dir, "ithaca-guest");
 	AUTO_FREE char *cwd = realpath(".", NULL);
 	struct err e;
 

@@ -201,7 +201,8 @@ size_t roles_health(const struct runner *r, struct role_health *out);
 
 void runner_stop(struct runner *r);
 void runner_mark_stopped(const struct runner *r); /* by somebody who wants it: clients that wait give up */
-char *runner_program(const struct runner *r, const char *program); /* its path; owned by caller */
+char *program_dir(struct err *e); /* where ours lies; owned by caller; NULL: not known */
+char *program_path(const char *bin_dir, const char *program); /* beside it or in libexec; owned by caller */
 void runner_keep(struct runner *r); /* a private one stays */
 void runner_faulted(struct runner *r, struct process *p, const struct err *e);
 void runner_idle(struct runner *r, bool is_idle);

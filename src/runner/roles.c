@@ -478,21 +478,35 @@ role_env(void)
 
 /* Beside our own executable, as in a build; or where an installation keeps what nobody types. */
 char *
-runner_program(const struct runner *r, const char *program)
+program_path(const char *bin_dir, const char *program)
 {
-	char *path = xasprintf("%s/%s", r->bin_dir, program);
+	char *path = xasprintf("%s/%s", bin_dir, program);
 
 	if (access(path, X_OK) == 0)
 		return path;
 	free(path);
-	return xasprintf("%s/../libexec/ithaca/%s", r->bin_dir, program);
+	return xasprintf("%s/../libexec/ithaca/%s", bin_dir, program);
+}
+
+char *
+program_dir(struct err *e)
+{
+	char *self = realpath("/proc/self/exe", NULL), *slash = self != NULL ? strrchr(self, '/') : NULL;
+
+	if (slash == NULL) {
+		free(self);
+		err_set(e, ERR_INTERNAL, ERR_TO_USER, "/proc/self/exe cannot be read (is /proc mounted?)");
+		return NULL;
+	}
+	*slash = '\0';
+	return self;
 }
 
 static int
 spawn_child(struct process *p, int out, int err, int link, struct err *e)
 {
 	struct runner *r = p->r;
-	AUTO_FREE char *path = runner_program(r, p->program);
+	AUTO_FREE char *path = program_path(r->bin_dir, p->program);
 	char *argv[] = { (char *)p->program, "-x", (char *)role_name(p->role), NULL };
 	int fds[] = { -1, out, err, link, r->lock_fd };
 	char **env = role_env();

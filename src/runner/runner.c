@@ -338,14 +338,8 @@ open_sockets(struct runner *r, struct err *e)
 static int
 find_programs(struct runner *r, struct err *e)
 {
-	AUTO_FREE char *self = realpath("/proc/self/exe", NULL);
-	char *slash = self != NULL ? strrchr(self, '/') : NULL;
-
-	if (slash == NULL)
-		return err_set(e, ERR_INTERNAL, ERR_TO_USER, "/proc/self/exe cannot be read (is /proc mounted?)");
-	*slash = '\0';
-	r->bin_dir = xstrdup(self);
-	return 0;
+	r->bin_dir = program_dir(e);
+	return r->bin_dir == NULL ? e->code : 0;
 }
 
 /* ---- life ---- */

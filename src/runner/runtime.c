@@ -23,7 +23,7 @@ struct runtime {
 	struct loop *loop;
 	struct wire *runner;
 	struct config *config;
-	char *home, *config_file, *tier, *scratch;
+	char *home, *config_file, *tier, *scratch, *guest;
 	bool is_private;
 	struct buf roles; /* what the runner said last of the roles */
 	struct store *store;
@@ -203,6 +203,10 @@ boot(struct runtime *rt, struct str envelope, struct err *e)
 	a = arena_new(64 * KIB);
 	rt->scratch = xstrdup(path_join(a, gateway_user_dir(rt->config, rt->home, a), "tmp"));
 	arena_free(a);
+	AUTO_FREE char *dir = program_dir(e);
+	if (dir == NULL)
+		return e->code;
+	rt->guest = program_path(dir, "ithaca-guest");
 	registry_add(rt->registry, file_tools);
 	registry_add(rt->registry, exec_tools);
 	return open_engine(rt, e);
@@ -223,7 +227,7 @@ on_listen(struct runtime *rt, struct wire_msg *m, struct err *e)
 {
 	struct gateway_parts parts = { .loop = rt->loop, .store = rt->store, .events = rt->events, .engine = rt->engine,
 		.sandbox = rt->sandbox, .broker = rt->broker, .registry = rt->registry, .config = rt->config,
-		.blobs = rt->blobs, .home = rt->home, .config_file = rt->config_file, .tier = rt->tier, .is_private = rt->is_private,
+		.blobs = rt->blobs, .home = rt->home, .config_file = rt->config_file, .tier = rt->tier, .guest = rt->guest, .is_private = rt->is_private,
 		.on_busy = tell_idle,
 		.arg = rt };
 
@@ -334,6 +338,7 @@ finish(struct runtime *rt)
 	free(rt->config_file);
 	free(rt->tier);
 	free(rt->scratch);
+	free(rt->guest);
 	buf_fini(&rt->roles);
 	loop_close(rt->loop);
 }

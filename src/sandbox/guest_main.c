@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * ithaca-guest: it becomes shelld. On the host the runner starts it with its link as descriptor 3; as the first process of
  * a container it listens in the directory that it is given. The zygote is forked first, while there is one thread and no
- * event loop. */
+ * event loop. With --attempt it is what the self-test runs in a cell (attempt.h). */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/path.h"
 #include "ithaca-version.h"
+#include "sandbox/attempt.h"
 #include "sandbox/cleaner.h"
 #include "sandbox/shelld.h"
 #include "sandbox/vm.h"
@@ -102,6 +103,8 @@ main(int argc, char **argv)
 {
 	struct stat st;
 
+	if (argc >= 2 && strncmp(argv[1], "--attempt", 9) == 0)
+		return attempt_main(argc, argv);
 	no_cores();
 	/* Nobody of the same user may look into a process that decides what runs. */
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);

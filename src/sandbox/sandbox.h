@@ -65,14 +65,21 @@ const struct sandbox_facts *sandbox_facts(const struct sandbox *sb);
  * status. */
 const char *sandbox_withdrawn(const struct sandbox *sb, bool execs, const char **code);
 
-/* The full self-test, for doctor: looks, in a cell of its own that is made by plan and removed after, at what it promises. The
- * plan's state directory is removed too. fn is called once; rows are borrowed. e: it could not be tried. */
+/* The full self-test, for doctor: tries, in a cell of its own that is made by plan and removed after, what a cell promises, with the
+ * escape suite (attempt.h). The plan's state directory is removed too. fn is called once; rows are borrowed. e: it could not be
+ * tried. */
+struct check_spec { /* borrowed for the call */
+	const struct cell_plan *plan; /* its limits are made smaller */
+	const char *program; /* ithaca-guest: what tries */
+	const char *dir; /* of the daemon, no cell may see it: a decoy lies there meanwhile */
+	const char *socket; /* of the daemon, that no cell may reach */
+};
 struct sandbox_check_row {
 	const char *name, *text; /* what a whole cell promises */
 	bool holds;
 };
 typedef void (*sandbox_check_fn)(void *arg, const struct sandbox_check_row *rows, size_t n, const struct err *e);
-int sandbox_check(struct sandbox *sb, const struct cell_plan *plan, sandbox_check_fn fn, void *arg, struct err *e) MUST_USE;
+int sandbox_check(struct sandbox *sb, const struct check_spec *spec, sandbox_check_fn fn, void *arg, struct err *e) MUST_USE;
 
 /* What sandbox_check looks for, without looking: row i; false: there are no more. */
 bool sandbox_check_text(size_t i, const char **name, const char **text);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Ways out of a cell, each tried twice by the same program: inside a cell, where it must be denied, and outside, where
+ * Ways out of a cell (sandbox/attempt.h), each tried twice by the same program: inside a cell, where it must be denied, and outside, where
  * it must work, so that a denial means a wall and not a mistake of the test. Outside it acts on decoys that this driver
  * made, or in namespaces of its own. A control that cannot work here (no root, no such kernel feature) is a SKIP that
  * says why; the denial is asserted all the same.
@@ -16,11 +16,12 @@
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 #include "../unit/sandbox/rig.h"
+#include "sandbox/attempt.h"
 
 #define NOBODY          65534
-#define WORKED          0
-#define DENIED          10
-#define SKIPPED         20
+#define WORKED          ATTEMPT_WORKED
+#define DENIED          ATTEMPT_DENIED
+#define SKIPPED         ATTEMPT_SKIPPED
 #define CONTROL_MAX_MS  20000
 #define ENV_MAX         28
 
@@ -32,11 +33,11 @@ enum stage {
 };
 enum { ROOT = 1, /* the control needs root */ KERNEL = 2 /* or something that a kernel may lack or switch off */ };
 
-static const struct attempt {
+static const struct trial {
 	const char *name;
 	enum stage stage;
 	int needs;
-} attempts[] = {
+} trials[] = {
 	{ "read_outside", HOST, 0 }, { "write_outside", HOST, 0 }, { "create_outside", HOST, 0 },
 	{ "dot_dot", HOST, 0 }, { "symlink", HOST, 0 }, { "hard_link", HOST, 0 }, { "write_system", HOST, ROOT },
 	{ "shadow", HOST, ROOT }, { "daemon_memory", HOST, 0 }, { "proc_root", HOST, 0 }, { "proc_mem", HOST, 0 },
@@ -182,16 +183,6 @@ copy_file(const char *from, const char *to, mode_t mode)
 	free(text);
 }
 
-/* Beside this program. */
-static void
-attack_path(char out[RIG_PATH])
-{
-	ssize_t n = readlink("/proc/self/exe", out, RIG_PATH - 16);
-	assert_true(n > 0);
-	out[n] = '\0';
-	snprintf(strrchr(out, '/'), 16, "/attack");
-}
-
 static void
 make_decoys(bool owner_is_nobody)
 {
@@ -199,7 +190,7 @@ make_decoys(bool owner_is_nobody)
 	struct err e = { 0 };
 	int port, udp, udp_port;
 
-	attack_path(w->attack);
+	rig_built_guest(w->attack); /* static and never sanitized, so that it runs in a cell as it does outside */
 	snprintf(w->control_dir, RIG_PATH, "%s/control", w->r.dir);
 	assert_int_equal(mkdir(w->control_dir, 0755), 0);
 	snprintf(w->file, RIG_PATH, "%s/secret", w->r.dir);
@@ -295,12 +286,12 @@ in_cell(const char *command, struct outcome *o)
 }
 
 static void
-assert_denied(const struct attempt *a)
+assert_denied(const struct trial *a)
 {
 	struct outcome o;
 	char command[128];
 
-	snprintf(command, sizeof(command), "DECOY_INIT=1 exec ./attack %s", a->name);
+	snprintf(command, sizeof(command), "DECOY_INIT=1 exec ./attack --attempt %s", a->name);
 	in_cell(command, &o);
 	bool is_skipped = o.st.exit_code == SKIPPED && (a->needs & ROOT) != 0 && geteuid() != 0;
 	bool was_killed = o.st.signal == SIGKILL || o.st.out_of_memory; /* by a limit */
@@ -346,7 +337,7 @@ enter_space(void)
 }
 
 static void
-control_child(const struct attempt *a, int out)
+control_child(const struct trial *a, int out)
 {
 	char decoy[32], program[RIG_PATH + 32];
 
@@ -369,12 +360,12 @@ control_child(const struct attempt *a, int out)
 		_exit(SKIPPED);
 	/* The copy: a build below root's home cannot be run by another user. */
 	snprintf(program, sizeof(program), "%s/attack", w->r.shared);
-	execl(program, "attack", a->name, (char *)NULL);
+	execl(program, "attack", "--attempt", a->name, (char *)NULL);
 	_exit(127);
 }
 
 static int
-control(const struct attempt *a, char *said, size_t said_n)
+control(const struct trial *a, char *said, size_t said_n)
 {
 	int out[2], status;
 	size_t n = 0;
@@ -398,7 +389,7 @@ control(const struct attempt *a, char *said, size_t said_n)
 static void
 test_attempt(void **state)
 {
-	const struct attempt *a = *state;
+	const struct trial *a = *state;
 	char said[256];
 
 	assert_denied(a);
@@ -416,7 +407,7 @@ test_attempt(void **state)
 	print_message("   SKIP the control of %s: this machine refuses it too (%s)\n", a->name, said);
 }
 
-/* ---- attempts that take more than one call ---- */
+/* ---- trials that take more than one call ---- */
 
 /* Nothing survives its timeout; without a cell the same command leaves a writer behind, who ends by himself. */
 static void
@@ -504,7 +495,7 @@ test_landlock(void **state)
 {
 	struct outcome other, o;
 	struct id id = id_new();
-	struct exec_request q = rig_request(&w->r, id.z, "DECOY_OFFER=landlock exec ./attack offer_socket");
+	struct exec_request q = rig_request(&w->r, id.z, "DECOY_OFFER=landlock exec ./attack --attempt offer_socket");
 
 	if (sandbox_facts(w->r.sb)->landlock_abi < 6) { /* of the kernel that the cell is on */
 		print_message("   SKIP: this kernel's Landlock has no scopes\n");
@@ -514,7 +505,7 @@ test_landlock(void **state)
 	other.stop_after = 1;
 	rig_wait(&w->r);
 	other.stop_after = 0;
-	in_cell("DECOY_OFFER=landlock ./attack take_socket", &o);
+	in_cell("DECOY_OFFER=landlock ./attack --attempt take_socket", &o);
 	assert_int_equal(o.st.exit_code, DENIED);
 	assert_string_equal(buf_z(&o.out), "Operation not permitted");
 	outcome_fini(&o);
@@ -522,7 +513,7 @@ test_landlock(void **state)
 	rig_finish(&other);
 	outcome_fini(&other);
 	/* The control: within one command it works. */
-	in_cell("export DECOY_OFFER=own; ./attack offer_socket | { read ready; ./attack take_socket; echo $?; kill -9 -1; }", &o);
+	in_cell("export DECOY_OFFER=own; ./attack --attempt offer_socket | { read ready; ./attack --attempt take_socket; echo $?; kill -9 -1; }", &o);
 	assert_string_equal(buf_z(&o.out), "0\n");
 	outcome_fini(&o);
 }
@@ -535,7 +526,7 @@ test_sessions(void **state)
 		"take_tcp" };
 	struct outcome offer, o;
 	struct id id = id_new();
-	struct exec_request q = rig_request(&w->r, id.z, "exec ./attack offer_all");
+	struct exec_request q = rig_request(&w->r, id.z, "exec ./attack --attempt offer_all");
 	struct cell_plan plan = w->r.plan;
 	char other[RIG_PATH + 8], command[64];
 
@@ -549,7 +540,7 @@ test_sessions(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(takes); i++) {
 		for (int is_own = 0; is_own < 2; is_own++) {
 			struct id next = id_new();
-			snprintf(command, sizeof(command), "exec ./attack %s", takes[i]);
+			snprintf(command, sizeof(command), "exec ./attack --attempt %s", takes[i]);
 			struct exec_request t = rig_request(&w->r, next.z, command);
 			t.cell = is_own ? "cell-1" : "cell-2";
 			t.plan = is_own ? &w->r.plan : &plan;
@@ -629,10 +620,27 @@ test_setid_directory(void **state)
 	outcome_fini(&o);
 }
 
+/* What doctor tries in a cell is tried here with a control, and the other way round. */
+static void
+test_one_suite(void **state)
+{
+	size_t n = 0;
+
+	for (const struct attempt *a = attempt_next(NULL); a != NULL; a = attempt_next(a)) {
+		size_t i = 0;
+		while (i < ARRAY_LEN(trials) && strcmp(trials[i].name, a->name) != 0)
+			i++;
+		if (a->wall != NULL && i == ARRAY_LEN(trials))
+			fail_msg("%s has no control", a->name);
+		n += i < ARRAY_LEN(trials);
+	}
+	assert_int_equal(n, ARRAY_LEN(trials));
+}
+
 int
 main(int argc, char **argv)
 {
-	struct CMUnitTest tests[ARRAY_LEN(attempts) + 12] = { 0 };
+	struct CMUnitTest tests[ARRAY_LEN(trials) + 12] = { 0 };
 	size_t n = 0;
 
 	if (argc > 1 && strcmp(argv[1], "--owner-nobody") == 0) {
@@ -642,12 +650,12 @@ main(int argc, char **argv)
 		}
 		setenv("OWNER_NOBODY", "1", 1);
 	}
-	for (; n < ARRAY_LEN(attempts); n++)
-		tests[n] = (struct CMUnitTest){ .name = attempts[n].name, .test_func = test_attempt,
-			.initial_state = (void *)(uintptr_t)&attempts[n] };
+	for (; n < ARRAY_LEN(trials); n++)
+		tests[n] = (struct CMUnitTest){ .name = trials[n].name, .test_func = test_attempt,
+			.initial_state = (void *)(uintptr_t)&trials[n] };
 	const struct CMUnitTest more[] = { cmocka_unit_test(test_outlive), cmocka_unit_test(test_neighbours),
 		cmocka_unit_test(test_landlock), cmocka_unit_test(test_sessions), cmocka_unit_test(test_setid_directory),
-		cmocka_unit_test(test_roles_are_closed), cmocka_unit_test(test_hidden), cmocka_unit_test(test_tmp_limit) };
+		cmocka_unit_test(test_roles_are_closed), cmocka_unit_test(test_hidden), cmocka_unit_test(test_one_suite), cmocka_unit_test(test_tmp_limit) };
 	memcpy(tests + n, more, sizeof(more));
 	return _cmocka_run_group_tests("escape", tests, n + ARRAY_LEN(more), setup, teardown);
 }

@@ -10,7 +10,7 @@ from harness import BIN, DEADLINE, Case, main
 # A user namespace in which no other one may be made, as on machines where they are switched off.
 REFUSED = ("unshare", "-Ur", "sh", "-c", "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"", "sh")
 WALLS = ("user", "capabilities", "seccomp", "setuid", "nodes", "namespaces", "processes", "system", "secrets", "kernel", "devices",
-         "network", "work")
+         "network", "files", "mounts", "memory", "terminal", "inherited", "limits", "work")
 
 
 class Doctor(Case):

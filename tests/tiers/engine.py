@@ -234,7 +234,7 @@ def as_ordinary(build, *engine):
         os.makedirs(os.path.join(dir, d))
     for suite in ("tiers", "flow"):
         shutil.copytree(os.path.join(tests, suite), os.path.join(dir, "tests", suite))
-    for p in ("ithaca", "ithacad", "ithaca-guest", "tests/tiers/tier", "tests/escape/escape", "tests/escape/attack"):
+    for p in ("ithaca", "ithacad", "ithaca-guest", "tests/tiers/tier", "tests/escape/escape"):
         shutil.copy(os.path.join(build, p), os.path.join(dir, "bin", p))
     lines = {"passwd": "%s:x:%d:%d::%s/home:/bin/sh\n" % (name, UID, UID, dir), "group": "%s:x:%d:\n" % (name, UID),
              "subuid": "%s:%d:%d\n" % (name, *RANGE), "subgid": "%s:%d:%d\n" % (name, *RANGE)}

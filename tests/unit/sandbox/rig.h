@@ -141,21 +141,32 @@ rig_guest_end(void *arg, pid_t pid, int status)
 
 /* build/ithaca-guest: in a directory above this test. */
 static inline void
-rig_guest_path(char out[RIG_PATH])
+rig_built_guest(char out[RIG_PATH])
 {
-	const char *given = getenv("ITHACA_GUEST");
 	char self[RIG_PATH - 16], *slash;
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
 	assert_true(n > 0);
 	self[n] = '\0';
-	while (given == NULL && (slash = strrchr(self, '/')) != NULL) {
+	while ((slash = strrchr(self, '/')) != NULL) {
 		*slash = '\0';
 		snprintf(out, RIG_PATH, "%s/ithaca-guest", self);
 		if (access(out, X_OK) == 0)
 			return;
 	}
-	snprintf(out, RIG_PATH, "%s", given != NULL ? given : "ithaca-guest");
+	snprintf(out, RIG_PATH, "ithaca-guest");
+}
+
+/* The one under test. */
+static inline void
+rig_guest_path(char out[RIG_PATH])
+{
+	const char *given = getenv("ITHACA_GUEST");
+
+	if (given == NULL)
+		rig_built_guest(out);
+	else
+		snprintf(out, RIG_PATH, "%s", given);
 }
 
 static inline void

@@ -2,6 +2,7 @@
  * The life of shelld and of cells: plans, modes, limits, closing, adoption by a new runner, and that nothing outlives
  * its owner. */
 #include "rig.h"
+#include "sandbox/attempt.h"
 
 static int
 setup_empty(void **state)
@@ -825,29 +826,61 @@ on_check(void *arg, const struct sandbox_check_row *rows, size_t n, const struct
 	loop_stop(c->r->l);
 }
 
+/* Whatever is tried is tried for a row, and every row but those that only look has attempts. */
+static void
+test_check_table(void **state)
+{
+	static const char *const looks[] = { "user", "work" };
+	const char *name, *text;
+
+	for (const struct attempt *a = attempt_next(NULL); a != NULL; a = attempt_next(a)) {
+		size_t i = 0;
+		while (a->wall != NULL && sandbox_check_text(i, &name, &text) && strcmp(name, a->wall) != 0)
+			i++;
+		if (a->wall != NULL && !sandbox_check_text(i, &name, &text))
+			fail_msg("%s belongs to no row: %s", a->name, a->wall);
+	}
+	for (size_t i = 0; sandbox_check_text(i, &name, &text); i++) {
+		bool is_tried = false, is_look = false;
+		for (size_t k = 0; k < ARRAY_LEN(looks); k++)
+			is_look = is_look || strcmp(looks[k], name) == 0;
+		for (const struct attempt *a = attempt_next(NULL); a != NULL; a = attempt_next(a))
+			is_tried = is_tried || (a->wall != NULL && strcmp(a->wall, name) == 0);
+		if (is_tried == is_look)
+			fail_msg("%s: %s", name, is_look ? "has attempts" : "nothing is tried");
+	}
+}
+
 /* The self-test holds in a full cell; its control is a cell that is none. */
 static void
 test_check(void **state)
 {
-	static const char *const never[] = { "capabilities ", "seccomp ", "setuid " };
+	static const char *const never[] = { "capabilities ", "seccomp ", "setuid ", "files ", "processes ", "network ", "memory " };
 	struct rig *r = *state;
 	struct checked c = { .r = r };
 	struct err e = { 0 };
+	char program[RIG_PATH], socket[RIG_PATH + 16];
 
-	assert_int_equal(sandbox_check(r->sb, &r->plan, on_check, &c, &e), 0);
+	rig_guest_path(program);
+	snprintf(socket, sizeof(socket), "%s/decoy.sock", r->dir);
+	int fd = unix_listen(socket, 0600, &e);
+	assert_true(fd >= 0);
+	struct check_spec spec = { .plan = &r->plan, .program = program, .dir = r->dir, .socket = socket };
+	assert_int_equal(sandbox_check(r->sb, &spec, on_check, &c, &e), 0);
 	while (!c.is_over)
 		rig_wait(r);
 	if (c.e.code != 0 || c.n == 0 || c.held != c.n)
 		fail_msg("does not hold: %s%s", c.failed, c.e.msg);
 	c = (struct checked){ .r = r };
 	r->plan.access = CELL_HOST;
-	assert_int_equal(sandbox_check(r->sb, &r->plan, on_check, &c, &e), 0);
+	assert_int_equal(sandbox_check(r->sb, &spec, on_check, &c, &e), 0);
 	while (!c.is_over)
 		rig_wait(r);
 	assert_int_equal(c.e.code, 0);
 	for (size_t i = 0; i < ARRAY_LEN(never); i++) /* whoever the user is, and whatever the host has */
 		if (strstr(c.failed, never[i]) == NULL)
 			fail_msg("%s holds without a cell; not: %s", never[i], c.failed);
+	close(fd);
 }
 
 /* Without its zygote shelld can make nothing: it ends with an error, so that its runner starts another. */
@@ -900,7 +933,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_orphan, setup_empty, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_spare, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_killed, setup_empty, rig_teardown),
-		cmocka_unit_test_setup_teardown(test_check, rig_setup, rig_teardown),
+		cmocka_unit_test(test_check_table), cmocka_unit_test_setup_teardown(test_check, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_zygote_killed, rig_setup, rig_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
