@@ -4,6 +4,7 @@
  * does not deny; what is not says why. */
 #include <stdlib.h>
 #include "base/media.h"
+#include "base/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -15,7 +16,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t n = size > 0 ? size - 1 : 0;
 	char *bytes = malloc(n > 0 ? n : 1);
 	struct media m;
-	enum media_class class;
 	struct err e = { 0 };
 
 	if (n > 0)
@@ -24,10 +24,19 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (e.code == 0 || !str_starts(str_of(e.msg),
 					   names[size > 0 ? data[0] % ARRAY_LEN(names) : 0]))
 			abort();
-	} else if (m.tokens <= 0 || m.ms < 0 || media_class_of(str_of(m.mime), &class) != 0 ||
-		   class != m.class) {
+	} else if (m.tokens <= 0 || m.ms < 0 || media_class_of(str_of(m.mime), n) != m.class ||
+		   (m.what != NULL) != (m.class == MEDIA_FILE)) {
 		abort();
 	}
+	for (unsigned nth = 1; nth < 300; nth += 290) { /* the file's bytes as its name */
+		char out[MEDIA_NAME_MAX + 1];
+		struct str s = str_of(media_file_name((struct str){ bytes, n }, nth, out));
+
+		if (s.n == 0 || s.p[0] == '.' || s.p[0] == '-' || str_find_char(s, '/') >= 0 || !utf8_valid(s))
+			abort();
+	}
+	if (media_type((struct str){ bytes, n }, true)[0] == '\0')
+		abort();
 	free(bytes);
 	return 0;
 }

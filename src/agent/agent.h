@@ -122,8 +122,9 @@ struct turn_spec {
 int engine_check_text(struct str text, struct err *e) MUST_USE;
 /* Acknowledged by done when the message is durable: as a running turn, or queued behind the one that runs. */
 void engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn done, void *arg);
-/* ERR_UNSUPPORTED, with models that do, when the model does not take files of this class. */
-int engine_model_takes(struct engine *en, const struct model_info *m, struct str name, enum media_class class,
+/* ERR_UNSUPPORTED, with models that do, when the model does not take this file. What no model takes is for commands: it is taken
+ * where they are on offer. */
+int engine_model_takes(struct engine *en, const struct model_info *m, struct str name, const struct media *md,
 	struct err *e) MUST_USE;
 /* Loads a session and takes up what is open in it; done gives the open turn, ERR_NOT_FOUND when there is none. */
 void engine_continue(struct engine *en, const char *session, engine_done_fn done, void *arg);

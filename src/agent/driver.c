@@ -40,6 +40,7 @@ run_new(struct active *s, const char *turn)
 	snprintf(r->turn, sizeof r->turn, "%s", turn);
 	r->a = arena_new(TURN_ARENA_MAX);
 	r->t = turn_new(r->a, turn);
+	buf_init(&r->inbox_notes, INBOX_NOTES_MAX);
 	s->run = r;
 	return r;
 }
@@ -60,6 +61,7 @@ run_unref(struct run *r)
 	arena_free(r->a);
 	free(r->effects);
 	free(r->output_ends);
+	buf_fini(&r->inbox_notes);
 	free(r);
 }
 
@@ -695,6 +697,8 @@ run_replay(struct run *r, enum event_kind kind, const struct node *body, int64_t
 		r->output_ends_n = 0;
 		r->text_shown = r->is_narrowed = false;
 	}
+	if (kind == EVENT_EFFECT_OUTCOME)
+		r->has_inbox = r->has_inbox || str_is(node_str(body, "state", STR("")), "done");
 	if (kind == EVENT_TOOL_PARTIAL)
 		effect_replay_output(r, body);
 	if (kind == EVENT_MODEL_PARTIAL) {

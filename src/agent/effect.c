@@ -118,6 +118,19 @@ effect_free(struct effect_call *x)
 	run_unref(r);
 }
 
+/* Text, and what else the model must know by now: told once. */
+static struct str
+with_notes(struct buf *notes, struct str text, struct arena *a)
+{
+	char *p = arena_alloc(a, text.n + notes->n + 1);
+
+	memcpy(p, text.p != NULL ? text.p : "", text.n);
+	memcpy(p + text.n, notes->n > 0 ? notes->p : "", notes->n);
+	text.n += notes->n;
+	buf_reset(notes);
+	return (struct str){ p, text.n };
+}
+
 /* Ends the effect with an outcome; the run goes on with its next input. */
 static void
 outcome(struct effect_call *x, enum effect_state state, bool is_error, struct str text, struct str facts)
@@ -128,7 +141,9 @@ outcome(struct effect_call *x, enum effect_state state, bool is_error, struct st
 	struct buf b;
 
 	if (is_command)
-		text = egress_result(r->s, text, x->c.a);
+		text = with_notes(&r->s->egress_notes, text, x->c.a);
+	text = with_notes(&r->inbox_notes, text, x->c.a);
+	r->has_inbox = r->has_inbox || state == EFFECT_DONE; /* also one that was recovered */
 	buf_init(&b, EVENT_BODY_MAX);
 	json_init(&j, &b);
 	write_head(x, &j);
@@ -288,6 +303,13 @@ issue(struct effect_call *x)
 	x->is_waiting = false;
 	timer_close(x->wait_timer);
 	x->wait_timer = NULL;
+	if (x->phase != PHASE_RECOVER && (rc = inbox_fill(x->r, &e)) != 0) {
+		if (rc > 0)
+			x->is_waiting = true;
+		else
+			wait_for_sandbox(x);
+		return;
+	}
 	if (x->phase != PHASE_PREPARE && (tool->effects & TOOL_EXECS) != 0 && x->c.env->plan.has_proxy && x->r->s != NULL)
 		egress_grant(x->r->s);
 	if (x->phase == PHASE_PREPARE)

@@ -102,21 +102,6 @@ egress_told(void *arg, const struct node *head)
 	log_denied(s, target, rule, why);
 }
 
-struct str
-egress_result(struct active *s, struct str text, struct arena *a)
-{
-	char *p;
-
-	if (s->egress_notes.n == 0)
-		return text;
-	p = arena_alloc(a, text.n + s->egress_notes.n + 1);
-	memcpy(p, text.p != NULL ? text.p : "", text.n);
-	memcpy(p + text.n, s->egress_notes.p, s->egress_notes.n);
-	text = (struct str){ p, text.n + s->egress_notes.n };
-	buf_reset(&s->egress_notes);
-	return text;
-}
-
 /* For the prompt: byte-stable for a configuration. */
 const char *
 egress_text(const struct active *s, struct arena *a)

@@ -88,6 +88,9 @@ struct run {
 	size_t begun_bytes; /* of its text that the log has */
 	bool recovers; /* resumed after a crash in the middle of a model call: the next one is a further attempt */
 	bool yes;
+	struct inbox *inbox; /* while it is filled */
+	bool has_inbox; /* it was: what commands did to it since is theirs */
+	struct buf inbox_notes; /* what could not be put there, for the next result */
 	bool is_warmed; /* its cell was asked for ahead */
 	bool has_failed; /* the machine and the log disagree: no further input */
 };
@@ -238,12 +241,16 @@ void effects_cancel(struct run *r, bool is_detached);
 void effects_resume(struct run *r); /* the sandbox is back */
 void effect_replay_output(struct run *r, const struct node *body); /* tool.partial */
 
+/* inbox.c */
+/* Before the first call of a run begins. 0: the inbox is there; 1: it is being filled, then effects_resume comes; ERR_GONE: the
+ * sandbox is away. */
+int inbox_fill(struct run *r, struct err *e) MUST_USE;
+
 /* egress.c */
 void egress_grant(struct active *s); /* tells the broker what the session's cell may reach; what was refused is told anew */
 void egress_withdraw(struct active *s);
 void egress_broker_up(struct engine *en, struct active *s);
 void egress_told(void *arg, const struct node *head); /* arg: the engine; head: of EGRESS */
-struct str egress_result(struct active *s, struct str text, struct arena *a); /* text, and what was refused meanwhile */
 const char *egress_text(const struct active *s, struct arena *a);
 
 /* prompt.c */

@@ -134,19 +134,25 @@ inputs_text(unsigned input, struct arena *a)
 
 int
 engine_model_takes(struct engine *en, const struct model_info *m, struct str name,
-	enum media_class class, struct err *e)
+	const struct media *md, struct err *e)
 {
 	struct arena *a;
-	const char *others;
+	const char *others, *why;
 	int rc;
 
-	if (m->input & 1u << class)
+	if (md->class == MEDIA_FILE) {
+		why = sandbox_withdrawn(en->parts.sandbox, true, NULL);
+		return why == NULL ? 0 : err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
+			"%.*s: is %s; it could only go along for commands, and there are none: %.80s", (int)MIN(name.n, 60),
+			name.p, md->what, why);
+	}
+	if (m->input & 1u << md->class)
 		return 0;
 	a = arena_new(64 * MIB);
-	others = models_that_take(en->parts.config, m->provider, 1u << class, a);
+	others = models_that_take(en->parts.config, m->provider, 1u << md->class, a);
 	rc = err_set(e, ERR_UNSUPPORTED, ERR_TO_USER,
 		"%.*s is %s, and model %.*s/%.*s takes %s only (%s%s)", (int)MIN(name.n, 60),
-		name.p, media_class_noun(class), (int)MIN(m->provider.n, 30), m->provider.p,
+		name.p, media_class_noun(md->class), (int)MIN(m->provider.n, 30), m->provider.p,
 		(int)MIN(m->model.n, 50), m->model.p, inputs_text(m->input, a),
 		others[0] != '\0' ? "choose one that does: " : "no model that is known here does",
 		others);
@@ -192,16 +198,17 @@ put_bytes(struct filling *f, struct part *p, const struct item *it, enum media_c
 static int
 fill_part(struct filling *f, struct part *p, bool is_newest, struct err *e)
 {
-	enum media_class class;
+	struct media md = { .class = media_class_of(p->mime, p->data.n) };
+	enum media_class class = md.class;
 	struct item *it;
 
-	if (media_class_of(p->mime, &class) != 0) {
-		put_note(f, p, "is of a type that this version does not know");
+	if (class == MEDIA_FILE) {
+		put_note(f, p, "is not shown: no model takes such a file");
 		return 0;
 	}
 	if ((f->m->input & 1u << class) == 0) {
 		if (is_newest)
-			return engine_model_takes(f->s->en, f->m, p->name, class, e);
+			return engine_model_takes(f->s->en, f->m, p->name, &md, e);
 		put_note(f, p,
 			arena_printf(f->a, "is not shown: this model does not take %s",
 				media_class_name(class)));
@@ -225,8 +232,33 @@ fill_part(struct filling *f, struct part *p, bool is_newest, struct err *e)
 	return 0;
 }
 
+/* They stand first. */
+static size_t
+media_parts(const struct message *m)
+{
+	size_t n = 0;
+
+	while (n < m->n && m->parts[n].type == PART_MEDIA)
+		n++;
+	return n;
+}
+
+/* The paths of a message's files, behind them: what a model cannot see, and what it sees but has to work on, its tools
+ * can reach. */
+static void
+put_paths(struct filling *f, const char *work, const struct message *from, struct part *line)
+{
+	const char *z = "";
+
+	for (size_t i = 0; i < from->n; i++)
+		if (from->parts[i].type == PART_MEDIA)
+			z = arena_printf(f->a, "%s%s%.*s", z, z[0] != '\0' ? ", " : "", STR_FMT(from->parts[i].file));
+	z = arena_printf(f->a, "[Your tools find it in %s/inbox: %s]", work, z);
+	*line = (struct part){ .type = PART_TEXT, .text = str_of(z), .blob = from->parts[0].blob };
+}
+
 int
-media_fill(struct active *s, const struct model_info *m, const struct transcript_view *v,
+media_fill(struct active *s, const struct model_info *m, const char *work, const struct transcript_view *v,
 	struct arena *a, const struct message **out, struct err *e)
 {
 	struct filling f = { .s = s, .m = m, .a = a, .left = TURN_MEDIA_MAX };
@@ -239,11 +271,18 @@ media_fill(struct active *s, const struct model_info *m, const struct transcript
 		s->media->items[i].is_used = false;
 	*out = messages = arena_alloc(a, MAX(v->n, 1) * sizeof *messages);
 	for (size_t i = v->n; i-- > 0;) { /* the newest first: they are kept */
-		struct part *parts = arena_alloc(a, MAX(v->messages[i].n, 1) * sizeof *parts);
+		size_t files = media_parts(&v->messages[i]);
+		bool has_line = files > 0 && work != NULL;
+		struct part *parts = arena_alloc(a, (v->messages[i].n + 1) * sizeof *parts);
 
 		messages[i] = v->messages[i];
-		if (messages[i].n > 0)
-			memcpy(parts, messages[i].parts, messages[i].n * sizeof *parts);
+		if (messages[i].n > 0) {
+			memcpy(parts, messages[i].parts, files * sizeof *parts);
+			memcpy(parts + files + has_line, messages[i].parts + files, (messages[i].n - files) * sizeof *parts);
+		}
+		if (has_line)
+			put_paths(&f, work, &v->messages[i], &parts[files]);
+		messages[i].n += has_line;
 		for (size_t k = messages[i].n; k-- > 0;)
 			if (parts[k].type == PART_MEDIA &&
 				fill_part(&f, &parts[k], v->turns[i] == v->turns[v->n - 1], e) != 0)

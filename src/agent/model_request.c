@@ -134,7 +134,7 @@ add_messages(struct model_call *m, size_t fixed_bytes, struct err *e)
 	m->view_bytes = view.bytes;
 	m->turns = view.turns;
 	m->dropped_turns = view.dropped_turns;
-	return media_fill(m->r->s, &m->info, &view, m->a, &m->q.messages, e);
+	return media_fill(m->r->s, &m->info, m->r->env.work, &view, m->a, &m->q.messages, e);
 }
 
 int

@@ -148,5 +148,7 @@ run_env(struct run *r)
 	r->env.plan.shared = workspace;
 	r->env.plan.scratch = r->en->parts.scratch;
 	r->env.plan.state = arena_strdup(r->a, str_of(s->cell_state));
+	if (strcmp(config_z(c, "tier"), "process") != 0)
+		r->env.work = is_on_host(r, mode) ? arena_printf(r->a, "%s/runs/%s", r->env.plan.state, r->turn) : "/run/work";
 	r->env.plan.has_proxy = !is_on_host(r, mode) && policy_egress_is_open(s->policy, c);
 }

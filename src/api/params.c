@@ -97,8 +97,8 @@ const struct field session_turn_params[] = {
 	{ .name = "schema", .type = FIELD_ANY,
 		.text = "JSON Schema, an object: the final answer must be JSON that matches it." },
 	{ .name = "attachments", .type = FIELD_LIST, .max = TURN_FILES_MAX, .item = &attachment_item,
-		.text = "Files that go with the message, put with blob.put before: images, PDF, audio, "
-			"UTF-8 text, at most 32 MiB together." },
+		.text = "Files that go with the message, put with blob.put before: images, PDF, audio and "
+			"UTF-8 text for the model, anything else for commands; at most 32 MiB together." },
 	{ .type = FIELD_END },
 };
 

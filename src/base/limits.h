@@ -99,8 +99,10 @@
 #define USER_TEXT_MAX         (1u * MIB)
 #define MEDIA_MAX             (20u * MIB)  /* of one file that goes along with a message, and of one blob */
 #define TEXT_FILE_MAX         USER_TEXT_MAX /* of one that is text */
-#define TURN_MEDIA_MAX        (32u * MIB)  /* of all files of one message, and of one request to a model */
-#define TURN_FILES_MAX        32u          /* files of one message */
+#define TURN_MEDIA_MAX        (32u * MIB)  /* of all files of one message, of one request to a model, and in an inbox */
+#define TURN_FILES_MAX        32u          /* files of one message, and in the inbox of a run */
+#define INBOX_NOTES_MAX       (4u * KIB)   /* about files that could not be put there */
+#define INBOX_PART            (2u * MIB)   /* of a file that one operation puts there */
 #define BLOB_ROW_MAX          (64u * KIB)  /* larger blobs are files in state/blobs */
 #define BLOB_TRANSFERS_MAX    8u           /* uploads and downloads at a time */
 #define BLOB_STALL_MS         5000         /* without a byte: then a transfer gives way to one that wants to begin */

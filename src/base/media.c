@@ -257,13 +257,13 @@ struct format {
 	const char *second; /* further bytes at offset `at`; NULL: none */
 	size_t at;
 	enum media_class class;
-	const char *mime; /* NULL: no model takes it */
+	const char *mime;
 	read_fn read;     /* NULL: nothing to read */
 	const char *name; /* of what no model takes, with the way out */
 };
 #define MAGIC(m)      .magic = (m), .magic_n = sizeof(m) - 1
 #define FTYP(brand)   MAGIC("\0"), .second = "ftyp" brand, .at = 4
-#define REFUSED(what) .name = (what)
+#define FILE_OF(type, what) .class = MEDIA_FILE, .mime = (type), .name = (what)
 
 static const struct format formats[] = {
 	{ MAGIC("\x89PNG\r\n\x1a\n"), .class = MEDIA_IMAGE, .mime = "image/png", .read = read_png },
@@ -282,28 +282,30 @@ static const struct format formats[] = {
 	{ MAGIC("OggS\0"), .class = MEDIA_AUDIO, .mime = "audio/ogg", .read = read_ogg },
 	{ FTYP("M4A"), .class = MEDIA_AUDIO, .mime = "audio/mp4" },
 	{ FTYP("M4B"), .class = MEDIA_AUDIO, .mime = "audio/mp4" },
-	{ FTYP("heic"), REFUSED("a HEIC image (save it as JPEG or PNG)") },
-	{ FTYP("heix"), REFUSED("a HEIC image (save it as JPEG or PNG)") },
-	{ FTYP("mif1"), REFUSED("a HEIF image (save it as JPEG or PNG)") },
-	{ FTYP("avif"), REFUSED("an AVIF image (save it as JPEG, PNG or WebP)") },
-	{ FTYP(""), REFUSED("an MP4 or QuickTime video (attach still images or the sound of it)") },
-	{ MAGIC("BM"), .second = "\0\0\0\0", .at = 6, REFUSED("a BMP image (save it as PNG)") },
-	{ MAGIC("II*\0"), REFUSED("a TIFF image (save it as PNG or PDF)") },
-	{ MAGIC("MM\0*"), REFUSED("a TIFF image (save it as PNG or PDF)") },
+	{ FTYP("heic"), FILE_OF("image/heic", "a HEIC image (save it as JPEG or PNG)") },
+	{ FTYP("heix"), FILE_OF("image/heic", "a HEIC image (save it as JPEG or PNG)") },
+	{ FTYP("mif1"), FILE_OF("image/heif", "a HEIF image (save it as JPEG or PNG)") },
+	{ FTYP("avif"), FILE_OF("image/avif", "an AVIF image (save it as JPEG, PNG or WebP)") },
+	{ FTYP(""), FILE_OF("video/mp4", "an MP4 or QuickTime video (attach still images or the sound of it)") },
+	{ MAGIC("BM"), .second = "\0\0\0\0", .at = 6, FILE_OF("image/bmp", "a BMP image (save it as PNG)") },
+	{ MAGIC("II*\0"), FILE_OF("image/tiff", "a TIFF image (save it as PNG or PDF)") },
+	{ MAGIC("MM\0*"), FILE_OF("image/tiff", "a TIFF image (save it as PNG or PDF)") },
 	{ MAGIC("PK\x03\x04"),
-		REFUSED("a ZIP archive or an Office document (unpack it, or save it as PDF)") },
-	{ MAGIC("\xd0\xcf\x11\xe0"), REFUSED("an old Office document (save it as PDF)") },
-	{ MAGIC("\x1f\x8b"), REFUSED("a gzip archive (unpack it)") },
+		FILE_OF("application/zip", "a ZIP archive or an Office document (unpack it, or save it as PDF)") },
+	{ MAGIC("\xd0\xcf\x11\xe0"), FILE_OF("application/x-ole-storage", "an old Office document (save it as PDF)") },
+	{ MAGIC("\x1f\x8b"), FILE_OF("application/gzip", "a gzip archive (unpack it)") },
 	{ MAGIC("\x1a\x45\xdf\xa3"),
-		REFUSED("a WebM or Matroska video (attach still images or the sound of it)") },
+		FILE_OF("video/x-matroska", "a WebM or Matroska video (attach still images or the sound of it)") },
 	{ MAGIC("\x7f"
 		"ELF"),
-		REFUSED("a program (put it into the workspace)") },
-	{ MAGIC("\xff\xfe"), REFUSED("UTF-16 text (save it as UTF-8)") },
-	{ MAGIC("\xfe\xff"), REFUSED("UTF-16 text (save it as UTF-8)") },
+		FILE_OF("application/x-executable", "a program (put it into the workspace)") },
+	{ MAGIC("\xff\xfe"), FILE_OF("application/octet-stream", "UTF-16 text (save it as UTF-8)") },
+	{ MAGIC("\xfe\xff"), FILE_OF("application/octet-stream", "UTF-16 text (save it as UTF-8)") },
 };
 static const struct format mp3 = { .class = MEDIA_AUDIO, .mime = "audio/mpeg" };
 static const struct format text = { .class = MEDIA_TEXT, .mime = "text/plain" };
+static const struct format unknown = { FILE_OF("application/octet-stream", "of a type that is not known (PNG, JPEG, WebP, "
+	"GIF, PDF, WAV, MP3, OGG, FLAC, M4A and UTF-8 text are what models take)") };
 
 static bool
 matches(const struct format *f, struct str s)
@@ -326,7 +328,15 @@ format_of(struct str s)
 			return &formats[i];
 	if (is_mp3(s))
 		return &mp3;
-	return memchr(s.p, '\0', s.n) == NULL && utf8_valid(s) ? &text : NULL;
+	return memchr(s.p, '\0', s.n) == NULL && utf8_valid(s) ? &text : &unknown;
+}
+
+const char *
+media_type(struct str bytes, bool is_part)
+{
+	if (is_part)
+		bytes.n -= utf8_incomplete(bytes);
+	return bytes.n == 0 ? text.mime : format_of(bytes)->mime;
 }
 
 /* ---- what the name promises ---- */
@@ -366,12 +376,13 @@ ends_with(struct str s, const char *ending)
 }
 
 /* A JPEG that is called .png is what models take; a page with an error message that is called so is
- * not. */
+ * not. Text of another encoding is text, and for commands. */
 static int
 check_name(struct str name, const struct media *m, struct err *e)
 {
 	for (size_t i = 0; i < ARRAY_LEN(endings); i++)
-		if (ends_with(name, endings[i].ending) && endings[i].class != m->class)
+		if (ends_with(name, endings[i].ending) && endings[i].class != m->class &&
+			(m->class != MEDIA_FILE || endings[i].class != MEDIA_TEXT))
 			return err_set(e, ERR_INVALID, ERR_TO_USER,
 				"%.*s: its content is %s (%s), but its name says %s (look at the "
 				"file, or rename it)",
@@ -389,6 +400,7 @@ static const struct {
 	[MEDIA_IMAGE] = { "image", "an image" },
 	[MEDIA_PDF] = { "pdf", "a PDF" },
 	[MEDIA_AUDIO] = { "audio", "audio" },
+	[MEDIA_FILE] = { "file", "a file that no model takes" },
 };
 
 const char *
@@ -403,18 +415,13 @@ media_class_noun(enum media_class c)
 	return classes[c].noun;
 }
 
-int
-media_class_of(struct str mime, enum media_class *out)
+enum media_class
+media_class_of(struct str mime, size_t size_bytes)
 {
 	for (size_t i = 0; i < ARRAY_LEN(formats); i++)
-		if (formats[i].mime != NULL && str_is(mime, formats[i].mime)) {
-			*out = formats[i].class;
-			return 0;
-		}
-	if (!str_is(mime, text.mime))
-		return -1;
-	*out = text.class;
-	return 0;
+		if (str_is(mime, formats[i].mime))
+			return formats[i].class;
+	return str_is(mime, text.mime) && size_bytes <= TEXT_FILE_MAX ? MEDIA_TEXT : MEDIA_FILE;
 }
 
 int64_t
@@ -432,23 +439,11 @@ media_tokens(const struct media *m, size_t size_bytes)
 		return MEDIA_PAGE_TOKENS * MIN(MAX(n, 1), MEDIA_PAGES_MAX);
 	case MEDIA_AUDIO:
 		return MEDIA_AUDIO_SECOND * (m->ms / 1000 + 1);
+	case MEDIA_FILE:
+		return MEDIA_FILE_TOKENS;
 	default:
 		return (n + MEDIA_TEXT_BYTES - 1) / MEDIA_TEXT_BYTES;
 	}
-}
-
-static int
-check_size(struct str name, const struct media *m, size_t n, struct err *e)
-{
-	size_t max = m->class == MEDIA_TEXT ? TEXT_FILE_MAX : MEDIA_MAX;
-
-	if (n <= max)
-		return 0;
-	return err_set(e, ERR_LIMIT, ERR_TO_USER,
-		"%.*s: %s of %zu KiB, at most %zu KiB can be attached (%s)", (int)MIN(name.n, 100),
-		name.p, media_class_name(m->class), n / KIB, max / KIB,
-		m->class == MEDIA_TEXT ? "put it into a file of the workspace and name the file"
-				       : "make it smaller");
 }
 
 int
@@ -462,15 +457,14 @@ media_sniff(struct str name, struct str bytes, struct media *out, struct err *e)
 	if (bytes.n == 0)
 		return err_set(e, ERR_INVALID, ERR_TO_USER, "%.*s: is empty", (int)MIN(name.n, 100),
 			name.p);
+	if (bytes.n > MEDIA_MAX)
+		return err_set(e, ERR_LIMIT, ERR_TO_USER,
+			"%.*s: %zu KiB, at most %u KiB can be attached (put it into the workspace and name it)",
+			(int)MIN(name.n, 100), name.p, bytes.n / KIB, MEDIA_MAX / KIB);
 	f = format_of(bytes);
-	if (f == NULL || f->mime == NULL)
-		return err_set(e, ERR_INVALID, ERR_TO_USER, "%.*s: %s%s", (int)MIN(name.n, 100),
-			name.p, f != NULL ? "is " : "its type is not known ",
-			f != NULL ? f->name
-				  : "(PNG, JPEG, WebP, GIF, PDF, WAV, MP3, OGG, FLAC, M4A and "
-				    "UTF-8 text can be attached)");
 	m.class = f->class;
 	m.mime = f->mime;
+	m.what = f->name;
 	m.ms = (int64_t)bytes.n * 1000 / AUDIO_BYTES_PER_S;
 	why = f->read != NULL ? f->read(bytes, &m) : NULL;
 	if (why != NULL)
@@ -479,13 +473,75 @@ media_sniff(struct str name, struct str bytes, struct media *out, struct err *e)
 	if (m.class != MEDIA_AUDIO)
 		m.ms = 0;
 	rc = check_name(name, &m, e);
-	if (rc == 0)
-		rc = check_size(name, &m, bytes.n, e);
 	if (rc != 0)
 		return rc;
+	if (m.class == MEDIA_TEXT && bytes.n > TEXT_FILE_MAX) {
+		m.class = MEDIA_FILE;
+		m.what = "text above 1 MiB (send a part of it)";
+	}
 	m.tokens = media_tokens(&m, bytes.n);
 	*out = m;
 	return 0;
+}
+
+/* ---- names ---- */
+
+/* Whether the character at s may stand in a name; *n: its bytes, or 1 where there is none. */
+static bool
+name_char(struct str s, size_t *n)
+{
+	static const char also[] = "._-+,=@%";
+	uint32_t cp;
+	struct buf b;
+	bool is_valid = (*n = utf8_decode(s.p, s.n, &cp)) > 0;
+
+	if (!is_valid)
+		*n = 1;
+	if (!is_valid)
+		return false;
+	if (cp < 0x80)
+		return (cp >= 'a' && cp <= 'z') || (cp >= 'A' && cp <= 'Z') || (cp >= '0' && cp <= '9') ||
+			(cp > 0 && strchr(also, (int)cp) != NULL);
+	buf_init(&b, 64); /* what a terminal is shown escaped hides something */
+	bool is_shown = term_clean(&b, str_sub(s, 0, *n), true) == 0 && str_eq(buf_str(&b), str_sub(s, 0, *n));
+	buf_fini(&b);
+	return is_shown && cp != 0xfffd && cp != 0xa0 && cp != 0x3000 && !(cp >= 0x2000 && cp <= 0x206f);
+}
+
+/* The ending of a name with its dot, where it has a short one. */
+static size_t
+ending_at(struct str s)
+{
+	for (size_t i = s.n; i > 1 && s.n - i < 16; i--)
+		if (s.p[i - 1] == '.')
+			return i - 1;
+	return s.n;
+}
+
+const char *
+media_file_name(struct str name, unsigned nth, char out[MEDIA_NAME_MAX + 1])
+{
+	char clean[4 * MEDIA_NAME_MAX], number[16] = "";
+	struct str s = { clean, 0 }, end;
+	size_t at = name.n, stem;
+
+	while (at > 0 && name.p[at - 1] != '/')
+		at--;
+	for (size_t n; at < name.n && s.n + 8 < sizeof clean; at += n) {
+		bool may = name_char(str_sub(name, at, name.n), &n) && (s.n > 0 || (name.p[at] != '.' && name.p[at] != '-'));
+
+		memcpy(clean + s.n, may ? name.p + at : "_", may ? n : 1);
+		s.n += may ? n : 1;
+	}
+	if (s.n == 0)
+		s = STR("file");
+	if (nth > 1)
+		snprintf(number, sizeof number, "-%u", nth);
+	stem = ending_at(s);
+	end = str_sub(s, stem, s.n);
+	stem = utf8_cut(str_sub(s, 0, stem), MEDIA_NAME_MAX - end.n - strlen(number));
+	snprintf(out, MEDIA_NAME_MAX + 1, "%.*s%s%.*s", (int)stem, s.p, number, STR_FMT(end));
+	return out;
 }
 
 /* ---- text of files ---- */

@@ -77,7 +77,7 @@ static const struct field run_options[] = {
 	{ .name = "yes", .type = FIELD_BOOL, .dflt = "false", .short_opt = 'y',
 		.text = "Allow what would be asked, inside the mode; what a rule denies stays denied." },
 	{ .name = "attach", .type = FIELD_LIST, .max = 32, .item = &file, .unit = "file",
-		.text = "Send a file with the message: an image, a PDF, audio or UTF-8 text." },
+		.text = "Send a file with the message: an image, a PDF, audio or UTF-8 text for the model, anything else for commands." },
 	END,
 };
 

@@ -81,7 +81,7 @@ on_bytes(void *arg, char *bytes, size_t n, const struct err *e)
 		rc = media_sniff(name_at(l), (struct str){ bytes, n }, &md, &le);
 	free(bytes);
 	if (rc == 0)
-		rc = engine_model_takes(q->g->parts.engine, l->m, name_at(l), md.class, &le);
+		rc = engine_model_takes(q->g->parts.engine, l->m, name_at(l), &md, &le);
 	if (rc != 0) {
 		look_ends(q, &le);
 		return;

@@ -9,9 +9,7 @@
 bool
 media_is(const struct part *p, enum media_class class)
 {
-	enum media_class found;
-
-	return media_class_of(p->mime, &found) == 0 && found == class;
+	return media_class_of(p->mime, p->data.n) == class;
 }
 
 /* RFC 6838 restricted names; anything else could not be sent as a type anyway. */

@@ -37,6 +37,7 @@ struct part {
 	struct str data; /* raw bytes, borrowed; p is NULL until blob was read */
 	struct str blob; /* name of the bytes in the store; also on the text that became of them */
 	struct str name; /* file name, for APIs that show it to the model; may be empty */
+	struct str file; /* what it is called in the inbox of a run */
 	bool is_error;
 };
 enum message_role { MSG_USER, MSG_ASSISTANT };

@@ -11,6 +11,11 @@
 	{                                                                                          \
 		.name = "path", .type = FIELD_STR, .flags = FIELD_REQUIRED, .text = "The file."    \
 	}
+#define BELOW_ROW                                                                                  \
+	{                                                                                          \
+		.name = "below", .type = FIELD_STR,                                                \
+		.text = "A directory: path is below it, and no link in path is followed."          \
+	}
 #define DIR_ROW                                                                                    \
 	{                                                                                          \
 		.name = "path", .type = FIELD_STR, .dflt = ".",                                    \
@@ -35,6 +40,7 @@ static const struct field read_params[] = {
 		.max = WIRE_TAIL_MAX,
 		.unit = "bytes",
 		.text = "Bytes at most." },
+	BELOW_ROW,
 	{ .name = "line",
 		.type = FIELD_INT,
 		.min = 1,
@@ -75,6 +81,8 @@ static const struct field list_params[] = {
 		.max = FILE_DEPTH_MAX,
 		.dflt = "1",
 		.text = "Levels." },
+	{ .name = "media", .type = FIELD_BOOL, .dflt = "false", .text = "Also the type of each file, by its content." },
+	BELOW_ROW,
 	MAX_ROW("1000"),
 	END_ROW,
 };
@@ -140,6 +148,14 @@ static const struct field stat_params[] = {
 	END_ROW,
 };
 
+static const struct field put_params[] = {
+	PATH_ROW,
+	{ .name = "below", .type = FIELD_STR, .flags = FIELD_REQUIRED, .text = "A directory, as in read." },
+	{ .name = "offset", .type = FIELD_INT, .min = 0, .max = INT64_MAX, .dflt = "0", .text = "Where this part begins: 0, or where the last one ended." },
+	{ .name = "last", .type = FIELD_BOOL, .dflt = "false", .text = "The file is whole with it." },
+	END_ROW,
+};
+
 static const struct op {
 	const char *name;
 	bool changes;
@@ -155,6 +171,7 @@ static const struct op {
 	{ "move", true, move_params, op_move },
 	{ "delete", true, delete_params, op_delete },
 	{ "stat", false, stat_params, op_stat },
+	{ "put", false, put_params, op_put }, /* for /run/work, also where the workspace is read-only */
 };
 
 bool

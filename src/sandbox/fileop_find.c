@@ -111,7 +111,7 @@ op_glob(struct fileop *c, struct err *e)
 			e, ERR_INVALID, ERR_TO_MODEL, "pattern is empty (for example **/*.c)");
 	if ((rc = find_init(&f, c, path, pattern, false, e)) != 0)
 		return rc;
-	AUTO_CLOSE int fd = path_open_dir(path, e);
+	AUTO_CLOSE int fd = path_open_dir(NULL, path, e);
 	if (fd < 0)
 		return fd;
 	json_key(c->j, "paths");

@@ -28,6 +28,7 @@ int op_grep(struct fileop *c, struct err *e);
 int op_move(struct fileop *c, struct err *e);
 int op_delete(struct fileop *c, struct err *e);
 int op_stat(struct fileop *c, struct err *e);
+int op_put(struct fileop *c, struct err *e);
 
 /* Whether an entry with n bytes of text still fits the answer. */
 bool head_has_room(const struct fileop *c, size_t n);
@@ -52,9 +53,11 @@ const char *kind_name(mode_t mode);
 
 /* openat2 without magic links, close-on-exec, never blocking. fd or -1 with errno. */
 int path_openat(int dir, const char *path, int flags);
-/* Opens a regular file for reading; anything else is refused. fd or an error code. */
-int path_open_file(const char *path, struct stat *st, struct err *e) MUST_USE;
-int path_open_dir(const char *path, struct err *e) MUST_USE;
+/* The same below a directory, following no link and never leading out of it; below NULL: as path_openat. */
+int path_open_below(const char *below, const char *path, int flags);
+/* Opens a regular file for reading; anything else is refused. fd or an error code. below: as above. */
+int path_open_file(const char *below, const char *path, struct stat *st, struct err *e) MUST_USE;
+int path_open_dir(const char *below, const char *path, struct err *e) MUST_USE;
 
 /* The directory that holds the last component of a path, and that component. */
 struct parent {
@@ -64,6 +67,11 @@ struct parent {
 int parent_open(const char *path, bool mkdirs, struct parent *out, struct err *e) MUST_USE;
 void parent_close(struct parent *p);
 
+/* The name under which a file is written until it is whole: made from its own, so that what a killed writer left behind is
+ * taken over by the next one. */
+#define TMP_NAME_SIZE 32
+void tmp_name(const char *name, char out[TMP_NAME_SIZE]);
+
 void dir_sync(int dir); /* makes names in it durable where that can be had */
 
 /* Replaces one file atomically: begin, write to r->fd, then commit or abort. The name of the
@@ -72,7 +80,7 @@ void dir_sync(int dir); /* makes names in it durable where that can be had */
 struct replace {
 	struct parent dir;
 	int fd;
-	char tmp[32];
+	char tmp[TMP_NAME_SIZE];
 	bool existed;
 	struct stat old; /* when existed */
 };

@@ -76,19 +76,34 @@ kind_text(mode_t mode)
 	return "something unknown";
 }
 
-int
-path_openat(int dir, const char *path, int flags)
+static int
+open_resolving(int dir, const char *path, int flags, uint64_t resolve)
 {
 	struct open_how how = {
 		.flags = (uint64_t)(unsigned)flags | O_CLOEXEC |
 			 ((flags & O_PATH) ? 0 : O_NONBLOCK | O_NOCTTY),
-		.resolve = RESOLVE_NO_MAGICLINKS,
+		.resolve = resolve,
 	};
 	long fd;
 	do
 		fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
 	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
 	return (int)fd;
+}
+
+int
+path_openat(int dir, const char *path, int flags)
+{
+	return open_resolving(dir, path, flags, RESOLVE_NO_MAGICLINKS);
+}
+
+int
+path_open_below(const char *below, const char *path, int flags)
+{
+	if (below == NULL)
+		return path_openat(AT_FDCWD, path, flags);
+	AUTO_CLOSE int dir = path_openat(AT_FDCWD, below, O_PATH | O_DIRECTORY);
+	return dir < 0 ? -1 : open_resolving(dir, path, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 }
 
 /* The name in dir that was probably meant: equal but for case, or near. Empty when there is none.
@@ -188,6 +203,7 @@ static const struct {
 	{ EDQUOT, ERR_FULL, "could not be written: the quota is used up" },
 	{ EFBIG, ERR_LIMIT, "would be larger than this session may write" },
 	{ EBUSY, ERR_CONFLICT, "is in use, or something is mounted on it" },
+	{ ESTALE, ERR_CONFLICT, "was changed by something else meanwhile" },
 	{ ETXTBSY, ERR_CONFLICT, "is a program that is running" },
 	{ EMFILE, ERR_LIMIT, "could not be opened: too many open files" },
 	{ ENOSYS, ERR_UNSUPPORTED,
@@ -209,10 +225,10 @@ path_error(struct err *e, int errnum, const char *path)
 }
 
 int
-path_open_file(const char *path, struct stat *st, struct err *e)
+path_open_file(const char *below, const char *path, struct stat *st, struct err *e)
 {
 	char shown[SHOWN_MAX];
-	AUTO_CLOSE int fd = path_openat(AT_FDCWD, path, O_RDONLY);
+	AUTO_CLOSE int fd = path_open_below(below, path, O_RDONLY);
 
 	if (fd < 0 || fstat(fd, st) != 0)
 		return path_error(e, errno, path);
@@ -225,15 +241,15 @@ path_open_file(const char *path, struct stat *st, struct err *e)
 }
 
 int
-path_open_dir(const char *path, struct err *e)
+path_open_dir(const char *below, const char *path, struct err *e)
 {
 	char shown[SHOWN_MAX];
 	struct stat st;
-	int fd = path_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
+	int fd = path_open_below(below, path, O_RDONLY | O_DIRECTORY);
 
 	if (fd >= 0)
 		return fd;
-	if (errno != ENOTDIR)
+	if (errno != ENOTDIR || below != NULL)
 		return path_error(e, errno, path);
 	if (stat(path, &st) == 0)
 		return err_set(e, ERR_INVALID, ERR_TO_MODEL, "%s is %s, not a directory%s",
@@ -309,6 +325,15 @@ parent_close(struct parent *p)
 	p->fd = -1;
 }
 
+void
+tmp_name(const char *name, char out[TMP_NAME_SIZE])
+{
+	char hex[SHA256_HEX];
+
+	sha256_hex(str_of(name), hex);
+	snprintf(out, TMP_NAME_SIZE, ".ithaca-%.16s.tmp", hex);
+}
+
 /* Makes and locks the temporary file. One that nobody holds was left by a writer that was killed:
  * it is removed. The lock is taken before a name is trusted, so two writers of one file never write
  * into the same temporary file. */
@@ -375,7 +400,7 @@ check_target(struct replace *r, const char *path, struct err *e)
 int
 replace_begin(struct replace *r, const char *path, bool mkdirs, struct err *e)
 {
-	char hex[SHA256_HEX], shown[SHOWN_MAX];
+	char shown[SHOWN_MAX];
 	int rc;
 
 	memset(r, 0, sizeof(*r));
@@ -386,8 +411,7 @@ replace_begin(struct replace *r, const char *path, bool mkdirs, struct err *e)
 	if ((rc = parent_open(path, mkdirs, &r->dir, e)) != 0)
 		return rc;
 	if ((rc = check_target(r, path, e)) == 0) {
-		sha256_hex(str_of(r->dir.name), hex);
-		snprintf(r->tmp, sizeof(r->tmp), ".ithaca-%.16s.tmp", hex);
+		tmp_name(r->dir.name, r->tmp);
 		r->fd = tmp_open(r);
 		if (r->fd >= 0)
 			return 0;

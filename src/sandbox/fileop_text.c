@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * read, write, edit and stat: operations on the content of one file. What is read is described
+ * read, write, put, edit and stat: operations on the content of one file. What is read is described
  * (size, lines, hash, whether it is text) so that a model can page through it and guard an edit;
  * what is written is replaced whole. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <unistd.h>
 #include "base/path.h"
 #include "base/utf8.h"
@@ -192,7 +193,7 @@ op_read(struct fileop *c, struct err *e)
 		g.line = 1;
 	if ((rc = param_path(c, "path", &g.path, e)) != 0)
 		return rc;
-	AUTO_CLOSE int fd = path_open_file(g.path, &st, e);
+	AUTO_CLOSE int fd = path_open_file(node_z(c->params, "below", NULL), g.path, &st, e);
 	if (fd < 0)
 		return fd;
 	g.fd = fd;
@@ -238,6 +239,71 @@ op_write(struct fileop *c, struct err *e)
 	json_kv_int(c->j, "size", (int64_t)c->content.n);
 	json_kv_z(c->j, "sha256", hex);
 	json_kv_bool(c->j, "existed", existed);
+	return 0;
+}
+
+/* ---- put ---- */
+
+/* The unfinished file. A part that a runtime asked for which is gone may still be written: it ends first. fd or -1 with
+ * errno. */
+static int
+part_open(int dir, const char *tmp, int64_t offset)
+{
+	struct stat st;
+	int fd = path_openat(dir, tmp, O_WRONLY | O_NOFOLLOW);
+
+	if (fd >= 0)
+		(void)flock(fd, LOCK_EX);
+	if (offset > 0) {
+		if (fd < 0 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == offset && lseek(fd, offset, SEEK_SET) == offset))
+			return fd;
+		close(fd);
+		errno = ESTALE; /* not what the last part left: it has to begin anew */
+		return -1;
+	}
+	(void)unlinkat(dir, tmp, 0);
+	if (fd >= 0)
+		close(fd);
+	fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		(void)flock(fd, LOCK_EX);
+	return fd;
+}
+
+/* Files of any size in parts that fit a message: nothing is to be seen under the name before the last one. Nobody may write
+ * to it then, which is a word to its reader and no wall: the directory is the reader's own. */
+int
+op_put(struct fileop *c, struct err *e)
+{
+	const char *below = node_z(c->params, "below", ""), *path, *slash;
+	int64_t offset = node_int(c->params, "offset", 0);
+	char tmp[TMP_NAME_SIZE];
+	int rc = param_path(c, "path", &path, e);
+
+	if (rc != 0)
+		return rc;
+	slash = strrchr(path, '/');
+	AUTO_CLOSE int dir = path_open_below(below, slash == NULL ? "." : arena_printf(c->a, "%.*s", (int)(slash - path), path),
+		O_RDONLY | O_DIRECTORY);
+	const char *name = slash == NULL ? path : slash + 1;
+	if (dir < 0)
+		return path_error(e, errno, path);
+	tmp_name(name, tmp);
+	AUTO_CLOSE int fd = part_open(dir, tmp, offset);
+	if (fd < 0)
+		return path_error(e, errno, path);
+	rc = fd_write_all(fd, c->content.p, c->content.n);
+	if (rc == 0 && node_bool(c->params, "last", false)) {
+		rc = fchmod(fd, 0444) != 0 || fsync(fd) != 0 ? -1 : renameat(dir, tmp, dir, name);
+		if (rc == 0)
+			dir_sync(dir);
+	}
+	if (rc != 0) {
+		rc = path_error(e, errno, path);
+		(void)unlinkat(dir, tmp, 0);
+		return rc;
+	}
+	json_kv_int(c->j, "size", offset + (int64_t)c->content.n);
 	return 0;
 }
 
@@ -379,7 +445,7 @@ edit_load(struct fileop *c, struct edit *x, struct buf *b, struct err *e)
 	if (str_eq(x->old, x->new))
 		return err_set(e, ERR_INVALID, ERR_TO_MODEL,
 			"old and new are equal: nothing would change");
-	AUTO_CLOSE int fd = path_open_file(x->path, &st, e);
+	AUTO_CLOSE int fd = path_open_file(NULL, x->path, &st, e);
 	if (fd < 0)
 		return fd;
 	if (st.st_size > FILE_READ_MAX)

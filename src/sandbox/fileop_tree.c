@@ -10,6 +10,7 @@
 #include <sys/sendfile.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "base/media.h"
 #include "base/mem.h"
 #include "base/path.h"
 #include "sandbox/fileop_internal.h"
@@ -177,8 +178,22 @@ walk_tree(int dir, struct arena *a, walk_fn fn, void *arg, const char **why, str
 struct list {
 	struct fileop *c;
 	int64_t depth, max, n;
+	bool has_media;
 	const char *why;
 };
+
+/* What a file is, as far as its beginning tells. */
+static const char *
+media_at(const struct walk_entry *w)
+{
+	enum { LOOK = 4 * KIB };
+	char head[LOOK];
+	AUTO_CLOSE int fd = path_openat(w->dir, w->name, O_RDONLY | O_NOFOLLOW);
+	struct stat st;
+	ssize_t n = fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ? -1 : pread(fd, head, LOOK, 0);
+
+	return n < 0 ? NULL : media_type((struct str){ head, (size_t)n }, n == LOOK);
+}
 
 static enum walk_next
 list_visit(void *arg, const struct walk_entry *w)
@@ -197,6 +212,11 @@ list_visit(void *arg, const struct walk_entry *w)
 	json_kv_int(j, "size", S_ISREG(w->st.st_mode) ? w->st.st_size : 0);
 	json_kv_int(j, "mtime_ms",
 		(int64_t)w->st.st_mtim.tv_sec * 1000 + w->st.st_mtim.tv_nsec / 1000000);
+	if (l->has_media && S_ISREG(w->st.st_mode)) {
+		const char *media = media_at(w);
+		if (media != NULL)
+			json_kv_z(j, "media", media);
+	}
 	json_obj_end(j);
 	return w->depth >= l->depth || strcmp(w->name, ".git") == 0 ? WALK_SKIP : WALK_ON;
 }
@@ -214,13 +234,14 @@ op_list(struct fileop *c, struct err *e)
 {
 	struct list l = { .c = c,
 		.depth = node_int(c->params, "depth", 1),
+		.has_media = node_bool(c->params, "media", false),
 		.max = node_int(c->params, "max", 1) };
 	const char *path;
 	int rc = param_path(c, "path", &path, e);
 
 	if (rc != 0)
 		return rc;
-	AUTO_CLOSE int fd = path_open_dir(path, e);
+	AUTO_CLOSE int fd = path_open_dir(node_z(c->params, "below", NULL), path, e);
 	if (fd < 0)
 		return fd;
 	json_key(c->j, "entries");

@@ -337,6 +337,7 @@ job_finish(struct job *j)
 	j->st.duration_ms = loop_now_ms(j->d->l) - j->began_at_ms;
 	if ((j->st.signal == SIGKILL || j->st.exit_code == 128 + SIGKILL) && c->has_group && cgroup_saw_oom(&c->group))
 		j->st.out_of_memory = true;
+	j->st.has_outbox = run_has(c->plan.state, j->run, "outbox");
 	if (j->fail.code != 0)
 		spool_forget(&j->d->spool, j->effect); /* nothing ran: the key may be used again */
 	else if (spool_end(&j->d->spool, j->effect, &j->st) != 0)
@@ -585,6 +586,7 @@ job_begin(struct shelld *d, const struct exec_args *a, struct job **out, struct 
 	struct arena *arena = arena_new(256 * KIB);
 	struct job *j = job_new(d, a->effect);
 	j->cell = c;
+	memcpy(j->run, run.p, run.n); /* a key */
 	j->output_max = a->output_max;
 	j->is_live = a->is_live;
 	j->has_terminal = a->rows > 0;

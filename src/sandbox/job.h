@@ -27,6 +27,7 @@ struct job {
 	struct job *next;
 	struct cell *cell; /* NULL once it ended */
 	char effect[CELL_KEY_MAX + 1];
+	char run[CELL_KEY_MAX + 1];
 	enum { JOB_STARTING, JOB_RUNNING, JOB_ENDED } state;
 	bool is_sure; /* an init reported its end, or that it never began */
 	bool is_live; /* output goes to its watcher or nowhere */

@@ -384,6 +384,23 @@ run_make(const char *state, const char *run, uid_t uid, gid_t gid, struct err *e
 	return 0;
 }
 
+bool
+run_has(const char *state, const char *run, const char *dir)
+{
+	AUTO_CLOSE int top = open(state, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	AUTO_CLOSE int runs = top < 0 ? -1 : openat(top, RUNS_NAME, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO_CLOSE int at = runs < 0 ? -1 : openat(runs, run, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = at < 0 ? -1 : openat(at, dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	bool has = false;
+
+	for (const struct dirent *x = d == NULL ? NULL : readdir(d); x != NULL && !has; x = readdir(d))
+		has = strcmp(x->d_name, ".") != 0 && strcmp(x->d_name, "..") != 0;
+	if (d != NULL)
+		closedir(d);
+	return has;
+}
+
 /* The run whose directory changed longest ago; false when there are no more than are kept. */
 static bool
 oldest_run(int runs, const char *current, char out[CELL_KEY_MAX + 1])

@@ -145,6 +145,7 @@ struct exec_status {
 	/* What the command and its children used; not known of one whose init had to be killed. */
 	char cwd[512]; /* of a persistent shell, after the command; empty: not known */
 	bool shell_ended; /* with the command, so that the next one begins anew */
+	bool has_outbox; /* something was in the outbox of its run when it ended */
 	bool has_use;
 	int64_t user_ms, system_ms;
 	int64_t memory_bytes; /* largest resident set of one process */
@@ -202,15 +203,18 @@ void sandbox_effect_forget(struct sandbox *sb, const char *effect);
  * /shared. Every operation refuses anything but regular files and directories, never follows the last symlink of a
  * path it writes, and writes atomically (temporary file, fsync, rename).
  *   op       parameters                                       answer head                          tail
- *   read     path, offset, n (bytes) or line, lines           size, offset, n, line, lines, is_end, sha256, binary  content
+ *   read     path, offset, n (bytes) or line, lines; below    size, offset, n, line, lines, is_end, sha256, binary  content
  *   write    path, mkdirs; tail: content                      size, sha256, existed
  *   edit     path, old, new, all, expect (sha256 or ""); dry  sha256_before, sha256, replacements, line
- *   list     path, depth, max                                 entries[{name, type, size, mtime_ms}], truncated
+ *   put      path, offset, last; below; tail: a part          size
+ *   list     path, depth, max, media; below                   entries[{name, type, size, mtime_ms, media}], truncated
  *   glob     path, pattern, max                               paths[], truncated
  *   grep     path, pattern (ERE), glob, ignore_case, context, max   matches[{path, line, text}], files, truncated
  *   move     path, to, replace                                (none)
  *   delete   path, recursive                                  removed
  *   stat     path, hash                                       exists, type, size, mtime_ms, mode, sha256 */
+/* below: a directory that path is taken from, and no link in path is followed. put writes a file in parts, for /run/work: it is
+ * there, and read-only, with the last one. */
 struct file_request {
 	const char *cell;
 	const struct cell_plan *plan;

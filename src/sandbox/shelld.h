@@ -214,6 +214,8 @@ void state_remove(const char *state);
 #define TMP_NAME  "tmp" /* TMPDIR of a cell that has no mounts of its own */
 /* The directories of a run, below runs/ of a state directory. */
 int run_make(const char *state, const char *run, uid_t uid, gid_t gid, struct err *e) MUST_USE;
+/* Whether something is in this directory of a run. */
+bool run_has(const char *state, const char *run, const char *dir);
 /* Removes the oldest beyond RUNS_KEPT, but not the current one. For a pool thread. */
 void runs_prune(const char *state, const char *current);
 

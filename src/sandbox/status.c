@@ -101,6 +101,8 @@ status_write(struct json *j, const struct exec_status *st)
 		json_kv_z(j, "cwd", st->cwd);
 	if (st->shell_ended)
 		json_kv_bool(j, "shell_ended", true);
+	if (st->has_outbox)
+		json_kv_bool(j, "outbox", true);
 	if (!st->has_use)
 		return;
 	json_kv_int(j, "user_ms", st->user_ms);
@@ -129,6 +131,7 @@ status_read(const struct node *n, struct exec_status *st)
 		.kept_bytes = node_int(n, "kept_bytes", 0),
 		.out_of_cpu = node_bool(n, "out_of_cpu", false),
 		.shell_ended = node_bool(n, "shell_ended", false),
+		.has_outbox = node_bool(n, "outbox", false),
 		.has_use = node_get(n, "user_ms") != NULL,
 		.user_ms = node_int(n, "user_ms", 0),
 		.system_ms = node_int(n, "system_ms", 0),

@@ -4,6 +4,7 @@
 #ifndef SESSION_SESSION_H
 #define SESSION_SESSION_H
 
+#include "base/limits.h"
 #include "provider/provider.h"
 #include "session/log.h"
 
@@ -17,6 +18,13 @@ void transcript_free(struct transcript *tr); /* NULL is fine */
 struct transcript *transcript_imagine(const struct transcript *tr) MUST_USE;
 size_t transcript_memory(const struct transcript *tr); /* bytes that it takes */
 bool transcript_has_media(const struct transcript *tr); /* some message came with a file */
+/* The files that came with messages, the newest first, as an inbox has them: at most TURN_FILES_MAX of TURN_MEDIA_MAX
+ * together. Equal bytes of the same name are one. Strings are borrowed. */
+struct transcript_file {
+	struct str name, blob;
+	size_t size_bytes;
+};
+size_t transcript_files(const struct transcript *tr, struct transcript_file out[TURN_FILES_MAX]);
 /* What the last answer said of its request; false: there was none yet. cost (may be NULL): of that call. */
 bool transcript_last_usage(const struct transcript *tr, struct model_usage *u, int64_t *cost_microusd);
 /* How many tokens that many bytes of a request to this model (as model.done names it) may be: a token for 3 bytes, or more

@@ -10,6 +10,8 @@
 
 #include <stdlib.h>
 
+#define FILE_LINE 16 /* of the line that names a file of the inbox */
+
 struct entry {
 	enum message_role role;
 	struct part *parts;
@@ -176,24 +178,70 @@ too_large(struct err *e)
 		"the session is larger than %u MiB (start a new one with --new)", TRANSCRIPT_MAX / MIB);
 }
 
+static const struct part *
+file_called(const struct transcript *tr, const char *name)
+{
+	for (size_t i = tr->has_media ? 0 : tr->n; i < tr->n; i++)
+		for (size_t k = 0; k < tr->entries[i].n; k++)
+			if (tr->entries[i].parts[k].type == PART_MEDIA && str_is(tr->entries[i].parts[k].file, name))
+				return &tr->entries[i].parts[k];
+	return NULL;
+}
+
+/* The same for every reading of the log: the first file of a name has it, others get a number. */
+static void
+name_file(const struct transcript *tr, struct str name, struct str blob, char out[MEDIA_NAME_MAX + 1])
+{
+	const struct part *other;
+	unsigned nth = 1;
+
+	do
+		other = file_called(tr, media_file_name(name, nth++, out));
+	while (other != NULL && !str_eq(other->blob, blob));
+}
+
+size_t
+transcript_files(const struct transcript *tr, struct transcript_file out[TURN_FILES_MAX])
+{
+	size_t n = 0, bytes = 0;
+
+	for (size_t i = tr->has_media ? tr->n : 0; i-- > 0;)
+		for (size_t k = tr->entries[i].n; k-- > 0;) {
+			const struct part *p = &tr->entries[i].parts[k];
+			bool is_known = p->type != PART_MEDIA;
+
+			for (size_t x = 0; x < n && !is_known; x++)
+				is_known = str_eq(out[x].name, p->file);
+			if (is_known)
+				continue;
+			bytes += p->data.n;
+			if (n == TURN_FILES_MAX || bytes > TURN_MEDIA_MAX)
+				return n;
+			out[n++] = (struct transcript_file){ p->file, p->blob, p->data.n };
+		}
+	return n;
+}
+
 /* A file that came with the message: its bytes are in a blob. What it takes of the window counts as text would. */
 static bool
 add_file(struct transcript *tr, struct entry *en, struct part *p, const struct node *file)
 {
 	size_t size = (size_t)MAX(node_int(file, "size", 0), 0), before = en->bytes;
 	struct arena *a = arena_new(64 * KIB);
-	char size_text[32];
+	char size_text[32], called[MEDIA_NAME_MAX + 1];
 	const char *label;
 	bool ok;
 
+	name_file(tr, node_str(file, "name", STR("")), node_str(file, "blob", STR("")), called);
 	p->type = PART_MEDIA;
 	p->data.n = size;
 	label = arena_printf(a, "%.*s (%.*s, %s)", STR_FMT(node_str(file, "name", STR(""))),
 		STR_FMT(node_str(file, "mime", STR(""))), media_size_text(size, size_text));
 	ok = keep(tr, en, node_str(file, "name", STR("")), &p->name) &&
 		keep(tr, en, node_str(file, "mime", STR("")), &p->mime) &&
-		keep(tr, en, node_str(file, "blob", STR("")), &p->blob) && keep(tr, en, str_of(label), &p->text);
-	en->bytes = before + (size_t)MAX(node_int(file, "tokens", 0), 0) * MEDIA_TEXT_BYTES;
+		keep(tr, en, node_str(file, "blob", STR("")), &p->blob) && keep(tr, en, str_of(label), &p->text) &&
+		keep(tr, en, str_of(called), &p->file);
+	en->bytes = before + (size_t)MAX(node_int(file, "tokens", 0), 0) * MEDIA_TEXT_BYTES + strlen(called) + FILE_LINE;
 	tr->has_media = true;
 	arena_free(a);
 	return ok;

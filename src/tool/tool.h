@@ -27,7 +27,8 @@ const char *effect_state_name(enum effect_state s);
 struct tool_env {
 	struct sandbox *sandbox;
 	const char *cell; /* key */
-	const char *run; /* key: the turn, whose directory /run/work is */
+	const char *run; /* key: the turn, whose directory work is */
+	const char *work; /* inbox, outbox, work and tmp of the turn, as its tools see them: /run/work; NULL where no commands are */
 	struct cell_plan plan;
 	const char *cwd; /* "/shared", or the host directory in danger_full_access */
 	enum mode mode;

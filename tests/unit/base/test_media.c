@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/media.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #define PNG(w, h) "\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" w h "\x08\x02\0\0\0crc!"
 #define WAV                                                                                        \
@@ -68,7 +69,6 @@ test_types(void **state)
 		const struct good *g = &good[i];
 		struct media m;
 		struct err e = { 0 };
-		enum media_class class;
 
 		if (media_sniff(str_of(g->name), (struct str){ g->bytes, g->n }, &m, &e) != 0)
 			fail_msg("%s: %s", g->name, e.msg);
@@ -77,8 +77,8 @@ test_types(void **state)
 		assert_int_equal(m.width, g->width);
 		assert_int_equal(m.height, g->height);
 		assert_true(m.tokens > 0);
-		assert_int_equal(media_class_of(str_of(m.mime), &class), 0);
-		assert_int_equal(class, g->class);
+		assert_int_equal(media_class_of(str_of(m.mime), g->n), g->class);
+		assert_string_equal(media_type((struct str){ g->bytes, g->n }, false), g->mime);
 	}
 }
 
@@ -99,7 +99,7 @@ test_cut_anywhere(void **state)
 			rc = media_sniff(STR("x"), (struct str){ copy, n }, &m, &e);
 			free(copy);
 			if (rc == 0)
-				assert_true(m.class == MEDIA_TEXT ||
+				assert_true(m.class == MEDIA_TEXT || m.class == MEDIA_FILE ||
 					    str_is(str_of(m.mime), good[i].mime));
 			else
 				assert_true(e.code == ERR_INVALID && e.msg[0] != '\0');
@@ -123,8 +123,6 @@ static void
 test_refusals(void **state)
 {
 	REFUSED("a.txt", "", "is empty");
-	REFUSED("a.bin", "\x01\x02\x80\xff", "type is not known");
-	REFUSED("nul.txt", "a\0b", "type is not known");
 	REFUSED("a.png", "\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR", "inside its header");
 	REFUSED("a.png", PNG("\0\0\0\0", "\0\0\0\x01"), "without any point");
 	REFUSED("a.jpg", "\xff\xd8\xff\xda\0\x02\0\0\0", "no frame header");
@@ -143,24 +141,87 @@ test_refusals(void **state)
 		"\x01\x13"
 		"\x80theora.",
 		"Ogg file without sound");
-	REFUSED("a.heic",
-		"\0\0\0\x18"
-		"ftypheic",
-		"HEIC");
-	REFUSED("a.mp4",
-		"\0\0\0\x18"
-		"ftypisom",
-		"video");
-	REFUSED("a.docx", "PK\x03\x04\x14", "Office");
-	REFUSED("a.txt",
-		"\xff\xfe"
-		"a\0",
-		"UTF-16");
-	REFUSED("a.bmp", "BM\x10\0\0\0\0\0\0\0\x36\0\0\0", "BMP");
+	REFUSED("photo.png", "\0\0\0\x18" "ftypheic", "its name says an image");
 	REFUSED("notes.txt", PNG("\0\0\x02\x80", "\0\0\x01\xe0"), "its name says text");
 	REFUSED("photo.PNG", "<html>404</html>", "its name says an image");
 	REFUSED("scan.pdf", "\xff\xd8\xff\xc0\0\x0b\x08\0\x64\0\xc8\x01\x01\x11\0",
 		"its name says a PDF");
+}
+
+/* What no model takes is a file for commands, and is told as what it is. */
+static void
+test_files(void **state)
+{
+#define F(name, bytes, mime, what) { name, bytes, sizeof(bytes) - 1, mime, what }
+	static const struct {
+		const char *name, *bytes;
+		size_t n;
+		const char *mime, *what;
+	} files[] = {
+		F("a.heic", "\0\0\0\x18" "ftypheic", "image/heic", "HEIC"),
+		F("a.mp4", "\0\0\0\x18" "ftypisom", "video/mp4", "video"),
+		F("a.docx", "PK\x03\x04\x14", "application/zip", "Office"),
+		F("a.txt", "\xff\xfe" "a\0", "application/octet-stream", "UTF-16"),
+		F("a.csv", "gr\xfc\xdf" "e;1\n", "application/octet-stream", "not known"),
+		F("nul.txt", "a\0b", "application/octet-stream", "not known"),
+		F("a.bmp", "BM\x10\0\0\0\0\0\0\0\x36\0\0\0", "image/bmp", "BMP"),
+	};
+#undef F
+
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		struct str bytes = { files[i].bytes, files[i].n };
+		struct media m;
+		struct err e = { 0 };
+
+		if (media_sniff(str_of(files[i].name), bytes, &m, &e) != 0)
+			fail_msg("%s: %s", files[i].name, e.msg);
+		assert_int_equal(m.class, MEDIA_FILE);
+		assert_string_equal(m.mime, files[i].mime);
+		assert_non_null(strstr(m.what, files[i].what));
+		assert_int_equal(media_class_of(str_of(m.mime), files[i].n), MEDIA_FILE);
+	}
+	assert_string_equal(media_type(STR("gr\xc3"), true), "text/plain");
+	assert_string_equal(media_type(STR("gr\xc3"), false), "application/octet-stream");
+	assert_string_equal(media_type(STR(""), false), "text/plain");
+}
+
+static void
+test_file_names(void **state)
+{
+	char out[MEDIA_NAME_MAX + 1], longest[300];
+	static const struct {
+		const char *name, *clean, *second;
+	} names[] = {
+		{ "photo.png", "photo.png", "photo-2.png" },
+		{ "../../etc/passwd", "passwd", "passwd-2" },
+		{ "..", "_.", "_-2." },
+		{ ".", "_", "_-2" },
+		{ "", "file", "file-2" },
+		{ "a/", "file", "file-2" },
+		{ ".profile", "_profile", "_profile-2" },
+		{ "-rf", "_rf", "_rf-2" },
+		{ "a\nb\x1b[31m.tar.gz", "a_b__31m.tar.gz", "a_b__31m.tar-2.gz" },
+		{ "two words;$(x)", "two_words___x_", "two_words___x_-2" },
+		{ "gr\xc3\xb6\xc3\x9f" "e.bin", "gr\xc3\xb6\xc3\x9f" "e.bin", "gr\xc3\xb6\xc3\x9f" "e-2.bin" },
+		{ "bad\xff\xc3.x", "bad__.x", "bad__-2.x" },
+		{ "\xe2\x80\xae" "txt.exe", "_txt.exe", "_txt-2.exe" }, /* right to left */
+		{ "a\xe2\x80\x8b" "b", "a_b", "a_b-2" }, /* a space of no width */
+		{ "a\xc2\xa0" "b", "a_b", "a_b-2" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		assert_string_equal(media_file_name(str_of(names[i].name), 1, out), names[i].clean);
+		assert_string_equal(media_file_name(str_of(names[i].name), 2, out), names[i].second);
+	}
+	memset(longest, 'x', sizeof longest);
+	memcpy(longest + sizeof longest - 5, ".jpeg", 5);
+	assert_int_equal(strlen(media_file_name((struct str){ longest, sizeof longest }, 1, out)), MEDIA_NAME_MAX);
+	assert_int_equal(strlen(media_file_name((struct str){ longest, sizeof longest }, 4000000000u, out)), MEDIA_NAME_MAX);
+	assert_non_null(strstr(out, "x-4000000000.jpeg"));
+	for (size_t n = 0; n < sizeof longest; n++) /* never half a character */
+		longest[n] = "\xc3\xa4"[n % 2];
+	for (size_t n = 0; n < sizeof longest; n++)
+		assert_true(utf8_valid(str_of(media_file_name((struct str){ longest, n }, 12, out))));
 }
 
 static void
@@ -174,8 +235,12 @@ test_maxima(void **state)
 	memset(bytes, 'a', TEXT_FILE_MAX + 1);
 	assert_int_equal(media_sniff(STR("a"), (struct str){ bytes, TEXT_FILE_MAX }, &m, &e), 0);
 	assert_int_equal(m.tokens, (TEXT_FILE_MAX + 2) / 3);
-	assert_int_equal(
-		media_sniff(STR("a"), (struct str){ bytes, TEXT_FILE_MAX + 1 }, &m, &e), ERR_LIMIT);
+	assert_int_equal(m.class, MEDIA_TEXT);
+	assert_int_equal(media_sniff(STR("a"), (struct str){ bytes, TEXT_FILE_MAX + 1 }, &m, &e), 0);
+	assert_int_equal(m.class, MEDIA_FILE);
+	assert_int_equal(m.tokens, MEDIA_FILE_TOKENS);
+	assert_int_equal(media_class_of(str_of(m.mime), TEXT_FILE_MAX + 1), MEDIA_FILE);
+	assert_int_equal(media_class_of(str_of(m.mime), TEXT_FILE_MAX), MEDIA_TEXT);
 	memcpy(bytes, "%PDF-1.7", 8);
 	assert_int_equal(media_sniff(STR("a"), (struct str){ bytes, n - 1 }, &m, &e), 0);
 	assert_int_equal(media_sniff(STR("a"), (struct str){ bytes, n }, &m, &e), ERR_LIMIT);
@@ -207,6 +272,8 @@ main(void)
 		cmocka_unit_test(test_types),
 		cmocka_unit_test(test_cut_anywhere),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_files),
+		cmocka_unit_test(test_file_names),
 		cmocka_unit_test(test_maxima),
 		cmocka_unit_test(test_tokens),
 	};

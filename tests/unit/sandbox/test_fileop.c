@@ -975,6 +975,100 @@ test_race_with_a_link(void **state)
 	assert_clean(f);
 }
 
+static int
+put_part(struct fix *f, const char *path, int64_t offset, bool last, const char *content)
+{
+	char params[PATH_MAX + 512];
+
+	snprintf(params, sizeof(params), "{\"below\":\"%s\",\"path\":\"%s\",\"offset\":%lld,\"last\":%s}", f->dir, path,
+		(long long)offset, last ? "true" : "false");
+	return run_as(f, CELL_READ_ONLY, "put", str_of(content), params);
+}
+
+/* A file in parts is not there before its last one, and may be begun again at any time. */
+static void
+test_put(void **state)
+{
+	struct fix *f = *state;
+	struct stat st;
+
+	assert_int_equal(mkdir("../in", 0755), 0);
+	assert_int_equal(put_part(f, "in/a", 0, false, "one "), 0);
+	assert_int_equal(num(f, "size"), 4);
+	assert_int_equal(put_part(f, "in/a", 4, false, "two "), 0);
+	assert_int_equal(access("../in/a", F_OK), -1);
+	assert_int_equal(put_part(f, "in/a", 4, false, "two "), ERR_CONFLICT); /* doubled: not where it ended */
+	assert_int_equal(put_part(f, "in/a", 0, false, "1 "), 0);
+	assert_int_equal(put_part(f, "in/a", 2, true, "2"), 0);
+	assert_content("../in/a", "1 2");
+	assert_int_equal(stat("../in/a", &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0444);
+	assert_int_equal(put_part(f, "in/a", 0, true, "again"), 0);
+	assert_content("../in/a", "again");
+	assert_int_equal(put_part(f, "in/b", 7, true, "never begun"), ERR_NOT_FOUND);
+	assert_int_equal(chdir("../in"), 0);
+	assert_clean(f);
+	assert_int_equal(chdir("../shared"), 0);
+}
+
+/* Below a directory no link is followed, neither on the way nor at the end, and nothing leads out. Without `below` it does. */
+static void
+test_below(void **state)
+{
+	static const char *const bad[] = { "in/link", "in/fifo", "out/secret", "in/../../secret", "/etc/passwd",
+		"../secret", "in/self/link" };
+	struct fix *f = *state;
+	char params[PATH_MAX + 512];
+
+	assert_int_equal(mkdir("../in", 0755), 0);
+	assert_int_equal(mkdir("../elsewhere", 0755), 0);
+	put("../elsewhere/secret", "secret");
+	put("../in/file", "file");
+	assert_int_equal(symlink("../elsewhere/secret", "../in/link"), 0);
+	assert_int_equal(symlink(".", "../in/self"), 0);
+	assert_int_equal(symlink("elsewhere", "../out"), 0);
+	assert_int_equal(mkfifo("../in/fifo", 0666), 0);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		snprintf(params, sizeof(params), "{\"below\":\"%s\",\"path\":\"%s\"}", f->dir, bad[i]);
+		assert_int_not_equal(run(f, "read", "%s", params), 0);
+		if (i > 1) /* the first two would be replaced */
+			assert_int_not_equal(run_as(f, CELL_READ_ONLY, "put", STR("x"), params), 0);
+	}
+	assert_content("../elsewhere/secret", "secret");
+	assert_int_not_equal(run(f, "list", "{\"below\":\"%s\",\"path\":\"out\"}", f->dir), 0);
+	assert_int_equal(run(f, "read", "{\"below\":\"%s\",\"path\":\"in/file\"}", f->dir), 0);
+	assert_int_equal(run(f, "read", "{\"path\":\"../in/link\"}"), 0); /* the control */
+	assert_int_equal(run(f, "list", "{\"path\":\"../out\"}"), 0);
+	assert_int_equal(put_part(f, "in/link", 0, true, "mine"), 0);
+	assert_content("../in/link", "mine");
+	assert_content("../elsewhere/secret", "secret");
+	assert_int_equal(mkdir("../in/dir", 0755), 0);
+	assert_int_not_equal(put_part(f, "in/dir", 0, true, "x"), 0);
+	assert_int_not_equal(put_part(f, "in/", 0, true, "x"), 0);
+}
+
+static void
+test_list_types(void **state)
+{
+	static const char *const types[] = { "application/zip", NULL, NULL, NULL, "image/gif", "text/plain" };
+	struct fix *f = *state;
+
+	put("a.txt", "PK\x03\x04.....");
+	assert_int_equal(mkdir("b", 0755), 0);
+	assert_int_equal(mkfifo("c", 0666), 0);
+	assert_int_equal(symlink("/etc/passwd", "d"), 0);
+	put("e", "GIF89a\x0a\x0b\x0c\x0d\x0e\x0f\x10");
+	put("f", "gr\xc3\xbc\xc3\x9f");
+	assert_int_equal(run(f, "list", "{\"media\":true}"), 0);
+	const struct node *list = node_get(f->answer, "entries");
+	assert_int_equal(node_len(list), ARRAY_LEN(types));
+	for (size_t i = 0; i < ARRAY_LEN(types); i++)
+		if (types[i] != NULL)
+			assert_string_equal(node_z(node_at(list, i), "media", ""), types[i]);
+		else
+			assert_null(node_get(node_at(list, i), "media"));
+}
+
 #define ROW(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
 int
@@ -1009,6 +1103,9 @@ main(void)
 		ROW(test_deep_tree),
 		ROW(test_answers_are_bounded),
 		ROW(test_race_with_a_link),
+		ROW(test_put),
+		ROW(test_below),
+		ROW(test_list_types),
 	};
 	return cmocka_run_group_tests_name("fileop", tests, NULL, NULL);
 }

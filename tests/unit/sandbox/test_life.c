@@ -256,6 +256,22 @@ test_runs(void **state)
 		answer_fini(&x);
 		q.run = "turn-2";
 	}
+	/* Its status says whether something is in the outbox of its run, and a link in its place is none. */
+	static const struct {
+		const char *run, *command;
+		bool has;
+	} ends[] = { { "turn-1", "true", true }, { "turn-3", "true", false }, { "turn-3", "touch /run/work/outbox/x; exit 3", true },
+		{ "turn-3", "rm /run/work/outbox/x", false }, { "turn-3", "cd /run/work && rmdir outbox && ln -s /etc outbox", false } };
+	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+		struct id id = id_new();
+		struct exec_request q = rig_request(r, id.z, ends[i].command);
+		struct outcome o;
+
+		q.run = ends[i].run;
+		rig_run(r, &q, &o);
+		assert_int_equal(o.st.has_outbox, ends[i].has);
+		outcome_fini(&o);
+	}
 	/* A command that began in one run stays there. */
 	struct id id = id_new();
 	struct exec_request long_one = rig_request(r, id.z, "echo ready; read line; cat /run/work/outbox/f");

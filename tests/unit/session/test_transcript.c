@@ -350,14 +350,57 @@ test_files_of_a_message(void **state)
 	assert_int_equal(part(b, 1, 0)->data.n, 12345);
 	assert_true(str_is(part(b, 1, 1)->text, "b.txt (text/plain, 30 bytes)"));
 	assert_true(str_is(part(b, 1, 2)->text, "what is this?"));
-	assert_int_equal(b->v.bytes, 2 + 3 * (900 + 10) + 13);
+	assert_int_equal(b->v.bytes, 2 + 3 * (900 + 10) + 13 + 2 * (5 + 16)); /* and the line of their names */
 	assert_int_equal(b->v.turns[0], 1);
 	assert_int_equal(b->v.turns[1], 2);
+	assert_true(str_is(part(b, 1, 0)->file, "a.png"));
 	assert_int_equal(add(b, EVENT_USER_MESSAGE, "{\"text\":\"and?\"}"), 0);
 	view(b, 2000); /* the image is too much for this window: its turn goes whole */
 	assert_int_equal(b->v.dropped_turns, 2);
 	assert_int_equal(b->v.turns[0], 0);
 	assert_int_equal(b->v.turns[1], 3);
+}
+
+static void
+add_file(struct bench *b, const char *name, int blob, size_t size)
+{
+	struct buf body;
+
+	buf_init(&body, 4 * KIB);
+	buf_printf(&body, "{\"text\":\"go\",\"attachments\":[{\"name\":\"%s\",\"mime\":\"application/zip\",\"size\":%zu,"
+		"\"blob\":\"%d\",\"tokens\":100}]}", name, size, blob);
+	assert_int_equal(add(b, EVENT_USER_MESSAGE, buf_z(&body)), 0);
+	buf_fini(&body);
+}
+
+/* Names of the inbox: the first has its own, others a number, equal bytes are one file; the newest are there. */
+static void
+test_files_for_an_inbox(void **state)
+{
+	struct bench *b = *state;
+	struct transcript_file files[TURN_FILES_MAX];
+
+	assert_int_equal(transcript_files(b->tr, files), 0);
+	add_file(b, "a.zip", 1, 10);
+	add_file(b, "../a.zip", 2, 20);
+	add_file(b, "a.zip", 1, 10);
+	add_file(b, "a-2.zip", 3, 30);
+	assert_int_equal(transcript_files(b->tr, files), 3);
+	assert_true(str_is(files[0].name, "a-2-2.zip") && str_is(files[0].blob, "3") && files[0].size_bytes == 30);
+	assert_true(str_is(files[1].name, "a.zip") && str_is(files[1].blob, "1"));
+	assert_true(str_is(files[2].name, "a-2.zip") && str_is(files[2].blob, "2"));
+	for (int i = 10; i < 50; i++)
+		add_file(b, "x", i, 1);
+	assert_int_equal(transcript_files(b->tr, files), TURN_FILES_MAX);
+	assert_true(str_is(files[0].name, "x-40") && str_is(files[TURN_FILES_MAX - 1].name, "x-9"));
+	add_file(b, "large", 60, 20 * MIB);
+	add_file(b, "large", 61, 12 * MIB);
+	assert_int_equal(transcript_files(b->tr, files), 2);
+	add_file(b, "large", 62, 20 * MIB);
+	assert_int_equal(transcript_files(b->tr, files), 2); /* 20 and 12 are 32 */
+	add_file(b, "small", 63, 1);
+	assert_int_equal(transcript_files(b->tr, files), 2);
+	assert_true(str_is(files[1].name, "large-3"));
 }
 
 static void
@@ -427,6 +470,7 @@ main(void)
 	const struct CMUnitTest tests[] = { T(test_results_stand_behind_their_calls), T(test_refusals_are_results),
 		T(test_calls_without_results_get_one),
 		T(test_files_of_a_message),
+		T(test_files_for_an_inbox),
 		T(test_what_may_come_next), T(test_partial_text_of_a_cut_turn_is_kept),
 		T(test_partials_are_replaced_by_the_answer), T(test_signed_reasoning_goes_back_unchanged),
 		T(test_oldest_turns_are_dropped_whole), T(test_bodies_that_do_not_fit_their_kind_are_refused),
