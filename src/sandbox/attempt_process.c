@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -281,6 +282,14 @@ try_environment(void)
 
 /* ---- floods ---- */
 
+/* Where a watchdog is the limit it must have looked. */
+static void
+stay(void)
+{
+	if (getenv("DECOY_STAY_MS") != NULL)
+		(void)poll(NULL, 0, attempt_decoy_number("DECOY_STAY_MS"));
+}
+
 /* Children that wait on a pipe; all are gone with it. */
 static int
 try_fork_bomb(void)
@@ -299,6 +308,8 @@ try_fork_bomb(void)
 		if (pid < 0)
 			break;
 	}
+	if (n == want)
+		stay();
 	close(hold[1]);
 	while (wait(NULL) > 0) {
 	}
@@ -315,6 +326,7 @@ try_memory_bomb(void)
 		return attempt_verdict(-1);
 	for (size_t i = 0; i < want; i += 4096)
 		p[i] = 1;
+	stay();
 	return ATTEMPT_WORKED;
 }
 

@@ -158,6 +158,7 @@ decoys_make(struct decoys *d, const char *dir, const char *socket, const char *i
 		decoy_put(d, "DECOY_SHM", "%d", key);
 	decoy_put(d, "DECOY_FORKS", "200");
 	decoy_put(d, "DECOY_MEGABYTES", "200");
+	decoy_put(d, "DECOY_STAY_MS", "3000");
 }
 
 static void
