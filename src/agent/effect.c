@@ -25,6 +25,9 @@ struct effect_call {
 	bool is_waiting; /* for the sandbox: issued again when it is back */
 	bool is_cancelled;
 	bool is_sent; /* the sandbox has seen it, so it may have happened */
+	bool is_held; /* it is over: its result waits until the broker has told what it refused, which comes on another link */
+	struct tool_result held;
+	size_t notes_known; /* of what was refused before it began */
 	int64_t output_end; /* of what was shown or logged: a resumed command tells its output from the start */
 	struct buf partial; /* output shown and not logged yet */
 	int64_t partial_at;
@@ -118,6 +121,12 @@ effect_free(struct effect_call *x)
 	run_unref(r);
 }
 
+static bool
+has_commands(const struct effect_call *x)
+{
+	return x->r->s != NULL && (x->c.tool->effects & TOOL_EXECS) != 0;
+}
+
 /* Text, and what else the model must know by now: told once. */
 static struct str
 with_notes(struct buf *notes, struct str text, struct arena *a)
@@ -136,12 +145,14 @@ static void
 outcome(struct effect_call *x, enum effect_state state, bool is_error, struct str text, struct str facts)
 {
 	struct run *r = run_ref(x->r);
-	bool is_command = r->s != NULL && (x->c.tool->effects & TOOL_EXECS) != 0;
+	bool is_command = has_commands(x);
 	struct json j;
 	struct buf b;
 
-	if (is_command)
+	if (is_command) {
+		facts = egress_facts(r->s, is_error && r->s->egress_notes.n > x->notes_known, facts, x->c.a);
 		text = with_notes(&r->s->egress_notes, text, x->c.a);
+	}
 	text = with_notes(&r->inbox_notes, text, x->c.a);
 	r->has_inbox = r->has_inbox || state == EFFECT_DONE; /* also one that was recovered */
 	buf_init(&b, EVENT_BODY_MAX);
@@ -286,7 +297,27 @@ on_done(void *arg, const struct tool_result *result)
 		outcome_unknown(x);
 		return;
 	}
+	if (has_commands(x) && x->r->s->has_grant && broker_mark(x->r->en->parts.broker, x->r->s->cell, x->c.effect)) {
+		x->is_held = true;
+		x->held = *result;
+		x->held.text = arena_str(x->c.a, result->text);
+		x->held.facts = arena_str(x->c.a, result->facts);
+		return;
+	}
 	outcome(x, result->state, result->is_error, result->text, result->facts);
+}
+
+void
+effects_told(struct run *r, const char *effect)
+{
+	run_ref(r);
+	for (size_t i = 0; i < r->effects_n; i++) {
+		struct effect_call *x = r->effects[i];
+
+		if (x != NULL && x->is_held && (effect == NULL || strcmp(x->c.effect, effect) == 0))
+			outcome(x, x->held.state, x->held.is_error, x->held.text, x->held.facts);
+	}
+	run_unref(r);
 }
 
 static const struct tool_handler handler = { on_prepared, on_output, on_done };
@@ -300,6 +331,8 @@ issue(struct effect_call *x)
 	struct err e = { 0 };
 	int rc;
 
+	if (!x->is_sent && x->r->s != NULL)
+		x->notes_known = x->r->s->egress_notes.n;
 	x->is_waiting = false;
 	timer_close(x->wait_timer);
 	x->wait_timer = NULL;
@@ -405,7 +438,9 @@ effects_cancel(struct run *r, bool is_detached)
 			timer_close(x->wait_timer);
 			x->partial_timer = x->wait_timer = NULL;
 		}
-		if (x->is_waiting && (x->phase == PHASE_PREPARE || is_detached))
+		if (x->is_held && !is_detached)
+			continue;
+		if (x->is_held || (x->is_waiting && (x->phase == PHASE_PREPARE || is_detached)))
 			effect_free(x);
 		else if (x->is_waiting && x->phase == PHASE_RUN)
 			outcome(x, EFFECT_NOT_DONE, true, STR("cancelled before it began"), STR(""));

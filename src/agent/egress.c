@@ -49,15 +49,39 @@ egress_broker_up(struct engine *en, struct active *s)
 }
 
 static void
+write_denied(struct json *j, struct str target, struct str rule, struct str why)
+{
+	json_obj(j);
+	json_kv_str(j, "target", target);
+	json_kv_str(j, "rule", rule);
+	json_kv_str(j, "why", why);
+	json_obj_end(j);
+}
+
+/* As text and as a row, or, where there are too many, as neither. */
+static void
 note_denied(struct active *s, struct str target, struct str rule, struct str why)
 {
-	if (s->egress_notes.max == 0)
+	struct buf row;
+	struct json j;
+
+	if (s->egress_notes.max == 0) {
 		buf_init(&s->egress_notes, NOTES_MAX);
-	if (s->egress_notes.n + target.n + rule.n + why.n + 64 > NOTES_MAX)
-		return;
-	buf_printf(&s->egress_notes, "\negress denied: %.*s: %.*s", STR_FMT(target), STR_FMT(why));
-	if (rule.n > 0)
-		buf_printf(&s->egress_notes, " (rule to allow: %.*s)", STR_FMT(rule));
+		buf_init(&s->egress_facts, NOTES_MAX);
+	}
+	buf_init(&row, NOTES_MAX);
+	json_init(&j, &row);
+	write_denied(&j, target, rule, why);
+	if (!row.overflow && s->egress_notes.n + target.n + rule.n + why.n + 64 <= NOTES_MAX &&
+		s->egress_facts.n + row.n + 1 <= NOTES_MAX) {
+		if (s->egress_facts.n > 0)
+			buf_add_char(&s->egress_facts, ',');
+		buf_add_str(&s->egress_facts, buf_str(&row));
+		buf_printf(&s->egress_notes, "\negress denied: %.*s: %.*s", STR_FMT(target), STR_FMT(why));
+		if (rule.n > 0)
+			buf_printf(&s->egress_notes, " (rule to allow: %.*s)", STR_FMT(rule));
+	}
+	buf_fini(&row);
 }
 
 static void
@@ -70,11 +94,7 @@ log_denied(struct active *s, struct str target, struct str rule, struct str why)
 
 	buf_init(&b, EVENT_BODY_MAX);
 	json_init(&j, &b);
-	json_obj(&j);
-	json_kv_str(&j, "target", target);
-	json_kv_str(&j, "rule", rule);
-	json_kv_str(&j, "why", why);
-	json_obj_end(&j);
+	write_denied(&j, target, rule, why);
 	d.body = buf_str(&b);
 	events_append(s->en->parts.events, s->id, &d, 1, NULL, NULL, NULL);
 	buf_fini(&b);
@@ -85,6 +105,11 @@ void
 egress_told(void *arg, const struct node *head)
 {
 	struct engine *en = arg;
+
+	if (head == NULL) {
+		engine_egress_lost(en);
+		return;
+	}
 	struct active *s = active_find(en, node_z(head, "cell", ""));
 	struct str target = node_str(head, "denied", STR("")), rule = node_str(head, "rule", STR("")),
 		   why = node_str(head, "why", STR(""));
@@ -96,10 +121,45 @@ egress_told(void *arg, const struct node *head)
 		s->egress_bytes += bytes;
 		s->egress_unlogged += bytes;
 	}
+	if (node_get(head, "mark") != NULL) {
+		if (s->run != NULL)
+			effects_told(s->run, node_z(head, "mark", ""));
+		return;
+	}
 	if (target.n == 0)
 		return;
 	note_denied(s, target, rule, why);
 	log_denied(s, target, rule, why);
+}
+
+struct str
+egress_facts(struct active *s, bool met_it, struct str facts, struct arena *a)
+{
+	const struct node *had = &node_null;
+	struct buf b;
+	struct json j;
+	struct err e;
+
+	if (s->egress_facts.n == 0 || (facts.n > 0 && json_parse(a, facts, &had, &e) != 0))
+		return facts;
+	buf_init(&b, facts.n * 2 + 2 * NOTES_MAX);
+	json_init(&j, &b);
+	json_obj(&j);
+	for (size_t i = 0; i < node_len(had); i++) {
+		json_key_str(&j, had->map.pairs[i].key);
+		json_node(&j, &had->map.pairs[i].value);
+	}
+	json_key(&j, "egress_denied");
+	json_arr(&j);
+	json_raw(&j, buf_str(&s->egress_facts));
+	json_arr_end(&j);
+	if (met_it && node_get(had, "wall") == NULL)
+		json_kv_z(&j, "wall", "egress");
+	json_obj_end(&j);
+	facts = b.overflow ? facts : arena_str(a, buf_str(&b));
+	buf_fini(&b);
+	buf_reset(&s->egress_facts);
+	return facts;
 }
 
 /* For the prompt: byte-stable for a configuration. */

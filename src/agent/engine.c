@@ -93,6 +93,7 @@ active_drop(struct active *s)
 	free(s->workspace);
 	free(s->cell_state);
 	buf_fini(&s->egress_notes);
+	buf_fini(&s->egress_facts);
 	free(s);
 	engine_changed(en);
 }
@@ -776,6 +777,17 @@ engine_broker_up(struct engine *en)
 			egress_broker_up(en, s);
 			if (s->run != NULL)
 				model_resume(s->run);
+		}
+}
+
+void
+engine_egress_lost(struct engine *en)
+{
+	for (size_t i = 0; i < TABLE_SIZE; i++)
+		for (struct active *s = en->table[i], *next; s != NULL; s = next) {
+			next = s->next;
+			if (s->run != NULL)
+				effects_told(s->run, NULL);
 		}
 }
 

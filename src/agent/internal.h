@@ -57,7 +57,7 @@ struct active {
 	int64_t spent_microusd; /* by its turns that have ended */
 	bool has_grant; /* the broker knows where its cell may connect to */
 	int64_t egress_bytes, egress_unlogged; /* that its commands moved, and those of them in no outcome yet */
-	struct buf egress_notes; /* what was refused, for the next result of a command */
+	struct buf egress_notes, egress_facts; /* what was refused, for the next result of a command: text; rows of a JSON list */
 	int64_t used_ms; /* loop time of the last use: the least recently used idle one is dropped */
 	bool is_closing;
 };
@@ -126,6 +126,7 @@ void active_insert(struct active *s);
 void active_drop(struct active *s); /* from memory; a run is detached */
 void active_idle(struct active *s); /* its run is over or waits: start what is queued */
 void engine_changed(struct engine *en);
+void engine_egress_lost(struct engine *en); /* nothing more will be told of what was refused so far */
 /* Calls fn for the run of every session that has one. */
 typedef void (*run_fn)(void *arg, const struct run *r);
 void engine_each_run(const struct engine *en, run_fn fn, void *arg);
@@ -239,6 +240,8 @@ void effect_run(struct run *r, size_t index);
 void effect_recover(struct run *r, size_t index);
 void effects_cancel(struct run *r, bool is_detached);
 void effects_resume(struct run *r); /* the sandbox is back */
+/* What the broker refused this effect has all been told, or (NULL: each) will not be. */
+void effects_told(struct run *r, const char *effect);
 void effect_replay_output(struct run *r, const struct node *body); /* tool.partial */
 
 /* inbox.c */
@@ -250,7 +253,9 @@ int inbox_fill(struct run *r, struct err *e) MUST_USE;
 void egress_grant(struct active *s); /* tells the broker what the session's cell may reach; what was refused is told anew */
 void egress_withdraw(struct active *s);
 void egress_broker_up(struct engine *en, struct active *s);
-void egress_told(void *arg, const struct node *head); /* arg: the engine; head: of EGRESS */
+void egress_told(void *arg, const struct node *head); /* arg: the engine; head: of EGRESS, NULL: the link is lost */
+/* The facts of a command, an object or empty, and what was refused: told once. met_it: it failed behind a refusal. */
+struct str egress_facts(struct active *s, bool met_it, struct str facts, struct arena *a);
 const char *egress_text(const struct active *s, struct arena *a);
 
 /* prompt.c */

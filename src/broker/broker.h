@@ -20,9 +20,12 @@ bool broker_is_up(const struct broker *b);
 /* Tells the role where a cell may connect to (policy_egress_write); an empty text: nowhere any more. Not kept here: after
  * a restart of the role it is told again by who knows. */
 void broker_grant(struct broker *b, const char *cell, struct str grant);
-/* head: {cell, denied, rule, why}: refused; or {cell, bytes}: moved since the last time. Borrowed. */
+/* head: {cell, denied, rule, why}: refused; {cell, bytes}: moved since the last time; or {cell, mark}: see broker_mark.
+ * Borrowed. NULL: the link is lost, and with it what was not told yet. */
 typedef void (*broker_egress_fn)(void *arg, const struct node *head);
 void broker_on_egress(struct broker *b, broker_egress_fn fn, void *arg);
+/* Asks for the mark back, which comes behind everything that the cell has done so far. False: there is no link. */
+bool broker_mark(struct broker *b, const char *cell, const char *mark);
 
 /* ---- sealed secrets: the runtime keeps the file, the role opens it ---- */
 

@@ -253,6 +253,25 @@ broker_on_egress(struct broker *b, broker_egress_fn fn, void *arg)
 	b->egress_arg = arg;
 }
 
+bool
+broker_mark(struct broker *b, const char *cell, const char *mark)
+{
+	if (b == NULL || !broker_is_up(b))
+		return false;
+	struct json *j = wire_begin(b->w, WIRE_EGRESS, 0);
+	json_kv_z(j, "cell", cell);
+	json_kv_z(j, "mark", mark);
+	wire_end(b->w, STR(""), -1);
+	return true;
+}
+
+static void
+tell_lost(struct broker *b)
+{
+	if (b->on_egress != NULL)
+		b->on_egress(b->egress_arg, NULL);
+}
+
 static int
 on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 {
@@ -285,6 +304,7 @@ on_gone(void *arg, struct wire *w, const struct err *e)
 		return;
 	b->w = NULL;
 	forget_keyring(b);
+	tell_lost(b);
 }
 
 static const struct wire_handler handler = { .on_msg = on_msg, .on_gone = on_gone };
@@ -317,6 +337,8 @@ broker_attach(struct broker *b, int fd)
 
 	b->w = NULL; /* what fails now cannot start again before the new link is there */
 	wire_close(former);
+	if (former != NULL)
+		tell_lost(b);
 	b->w = wire_open(b->l, fd, ROLE_RUNTIME, ROLE_BROKER, &handler, b);
 	send_secrets(b); /* before the first request that may need one */
 	if (b->on_up != NULL)

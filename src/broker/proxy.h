@@ -99,6 +99,7 @@ void proxy_free(struct proxy *x);                    /* NULL is fine */
 void proxy_runtime(struct proxy *x, struct wire *w); /* who is told; NULL: nobody */
 void proxy_shelld(struct proxy *x, int fd);          /* takes fd: the link to a (new) shelld */
 void proxy_grant(struct proxy *x, const struct wire_msg *m); /* GRANT */
+void proxy_tell_mark(struct proxy *x, const struct wire_msg *m); /* EGRESS */
 
 /* ---- between the proxy and proxy_service.c ---- */
 

@@ -42,6 +42,24 @@ proxy_tell_denied(
 	wire_end(x->runtime, STR(""), -1);
 }
 
+/* What the runtime knows when it has this back: all that the cell did before. */
+void
+proxy_tell_mark(struct proxy *x, const struct wire_msg *m)
+{
+	AUTO_FREE char *cell = str_dup(node_str(m->head, "cell", STR("")));
+	struct grant *g = proxy_find_grant(x, cell);
+	struct json *j;
+
+	if (g != NULL)
+		proxy_tell_use(x, g);
+	if (x->runtime == NULL)
+		return;
+	j = wire_begin(x->runtime, WIRE_EGRESS, 0);
+	json_kv_z(j, "cell", cell);
+	json_kv_str(j, "mark", node_str(m->head, "mark", STR("")));
+	wire_end(x->runtime, STR(""), -1);
+}
+
 /* ---- grants ---- */
 
 struct grant *

@@ -58,6 +58,10 @@ runtime_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		proxy_grant(r->proxy, m);
 		return 0;
 	}
+	if (m->kind == WIRE_EGRESS) {
+		proxy_tell_mark(r->proxy, m);
+		return 0;
+	}
 	transfer_start(r->egress, r->upstreams, r->vault, w,
 		m); /* FETCH: the other kind that has this edge */
 	return 0;

@@ -39,7 +39,8 @@ const char *role_name(enum role r);
 	X(SECRETS, "secrets", 1 * MIB, 0)  /* tail: the file of sealed secrets, whole; may be empty */ \
 	X(KEYRING, "keyring", 1 * MIB, 0)  /* broker: which secrets and providers have a key; tail: JSON, no key */ \
 	X(GRANT, "grant", 256 * KIB, 0)    /* {cell}: where it may connect to; tail: JSON; empty: nowhere any more */ \
-	X(EGRESS, "egress", 0, 0)          /* broker: {cell, denied, rule, why} or {cell, bytes}: what a cell did */ \
+	X(EGRESS, "egress", 0, 0)          /* broker: {cell, denied, rule, why} or {cell, bytes}: what a cell did; from and \
+	                                      to the runtime {cell, mark}: all of it up to here was told */ \
 	/* shelld and broker */                                                                    \
 	X(PROXY, "proxy", 0, 0)            /* opens a stream: {cell}: a connection to the proxy in that cell */ \
 	/* runtime and shelld */                                                                   \

@@ -9,15 +9,17 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
 import tarfile
 import threading
+import time
 import unittest
 import zipfile
 
-from harness import Case, main
+from harness import DEADLINE, Case, main
 
 
 class Fixture(http.server.ThreadingHTTPServer):
@@ -139,6 +141,56 @@ class Reach(Egress):
         self.assertIn("CONNECT tunnel failed, response 403", o["text"])
         self.assertIn("egress denied: github.test:443: no rule allows it (rule to allow: Fetch(github.test:443))", o["text"])
         self.assertEqual(self.denied(), ["github.test:443"])
+        self.assertEqual(o["facts"]["wall"], "egress")
+        self.assertEqual(o["facts"]["egress_denied"], [{"target": "github.test:443", "rule": "Fetch(github.test:443)",
+                                                        "why": "no rule allows it"}])
+
+    def test_wall_is_of_the_command_that_met_it(self):
+        self.egress(allow=["other.test:1"])
+        o = self.sh("curl -sS -m 20 https://github.test/x; true")
+        self.assertEqual((o["is_error"], o["facts"].get("wall")), (False, None))  # it went well all the same
+        self.assertEqual([d["target"] for d in o["facts"]["egress_denied"]], ["github.test:443"])
+        o = self.sh("exit 3", "--session", self.last["session"])
+        self.assertEqual((o["facts"]["exit"], o["facts"].get("wall"), o["facts"].get("egress_denied")), (3, None, None))
+        o = self.sh("curl -sS -m 20 https://github.test/x; kill -SYS $$")
+        self.assertEqual(o["facts"]["wall"], "system_calls")  # which one ended it
+        self.assertEqual(len(o["facts"]["egress_denied"]), 1)
+
+    def test_refusal_behind_the_end(self):
+        """The runtime hears of a refusal on another link than of the end of the command: it waits for both. It is stopped while
+        the command runs, so that it finds output, refusal and end all at once, and the link with output and end first."""
+        self.egress(allow=["other.test:1"])
+        for name in ("begun", "go", "ended"):
+            os.mkfifo(os.path.join(self.work, name))
+            os.chmod(os.path.join(self.work, name), 0o666)
+        command = "echo >begun; read x <go; echo first; curl -sS -m 50 https://github.test/x; echo >ended; exit 5"
+        self.made += 1
+        with open(os.path.join(self.home, "m1.yaml"), "w") as f:
+            json.dump({"rules": [{"when": {"step": 0}, "answer": [{"call": {"tool": "exec", "args": {"command": command}}}]}],
+                       "steps": [], "otherwise": "builtin"}, f)
+        stream = self.stream("--model", "m1/x", "go")
+        with open(os.path.join(self.work, "begun")) as f:
+            f.read()  # which waits for the command
+        runtime = self.pids()["runtime"]
+        os.kill(runtime, signal.SIGSTOP)
+        try:
+            with open(os.path.join(self.work, "go"), "w") as f:
+                f.write("\n")
+            with open(os.path.join(self.work, "ended")) as f:
+                f.read()
+            self.wait_file(os.path.join(self.home, "state", "spool"), ".status")
+        finally:
+            os.kill(runtime, signal.SIGCONT)
+        o = stream.until("effect.outcome")["body"]
+        self.assertEqual((o["facts"]["exit"], o["facts"].get("wall")), (5, "egress"), o)
+        self.assertIn("egress denied: github.test:443", o["text"])
+        stream.end()
+
+    def wait_file(self, directory, end):
+        until = time.monotonic() + DEADLINE
+        while not any(name.endswith(end) for _, _, names in os.walk(directory) for name in names):
+            self.assertLess(time.monotonic(), until, "no file *%s in %s" % (end, directory))
+            time.sleep(0.005)  # between two looks
 
     def test_permission_rule(self):
         s = self.fixture({"/a": (200, {}, b"reached\n")})

@@ -118,7 +118,7 @@ static const struct {
 	{ ROLE_BROKER, ROLE_RUNNER, " ready idle fault " },
 	{ ROLE_SHELLD, ROLE_RUNNER, " ready idle fault linked " },
 	{ ROLE_RUNTIME, ROLE_CLIENT, " result error event data credit eof reset " },
-	{ ROLE_RUNTIME, ROLE_BROKER, " fetch secrets grant data credit eof reset " },
+	{ ROLE_RUNTIME, ROLE_BROKER, " fetch secrets grant egress data credit eof reset " },
 	{ ROLE_BROKER, ROLE_RUNTIME, " fetched keyring egress error data credit eof reset " },
 	{ ROLE_RUNTIME, ROLE_SHELLD,
 		" spawn exec input resize signal kill spool file close data credit eof reset " },
