@@ -132,10 +132,10 @@ class Podman(Engine):
     def __init__(self):
         runtime = shutil.which("runc") or shutil.which("crun")
         if not shutil.which("podman") or not runtime:
-            skip("podman and runc are not installed (scripts/bootstrap tiers)")
+            skip("podman and runc are not installed (scripts/bootstrap check)")
         if os.geteuid() != 0:
             if not shutil.which("newuidmap"):
-                skip("newuidmap is not installed (scripts/bootstrap tiers)")
+                skip("newuidmap is not installed (scripts/bootstrap check)")
             with open("/etc/subuid") as f:
                 if not any(line.split(":")[0] in (pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid())) for line in f):
                     skip("/etc/subuid gives this user no range (usermod --add-subuids)")
@@ -248,7 +248,7 @@ def as_ordinary(build, *engine):
         os.chown(os.path.join(dir, d), UID, UID)
     if not all(os.path.exists("/etc/" + file) for file in lines):
         shutil.rmtree(dir)
-        skip("there is no /etc/subuid to put another one over (scripts/bootstrap tiers)")
+        skip("there is no /etc/subuid to put another one over (scripts/bootstrap check)")
     command = "mount --make-rshared / && " + " && ".join("mount --bind %s/lists/%s /etc/%s" % (dir, f, f) for f in lines)
     again = ["setpriv", "--reuid=%d" % UID, "--regid=%d" % UID, "--clear-groups", "/usr/bin/python3",
              os.path.join(dir, "tests/tiers", os.path.basename(sys.argv[0])), os.path.join(dir, "bin"), *engine]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The microVM tier on a real QEMU: acceleration that is believed when a machine answered, a daemon in it and what becomes of it
 when its processes die, two homes, starts that are given up, the way out of its cells. With RIG_EMULATION=1
-(scripts/tier-check) also where KVM does not work; else that is a SKIP."""
+(scripts/in-machine) also where KVM does not work; else that is a SKIP."""
 import glob
 import http.server
 import json
