@@ -82,7 +82,7 @@ forward(struct file_job *f, struct err *e)
 		return err_set(e, a.code, is_known ? (enum err_to)a.to : ERR_TO_LOG, "%.*s", STR_FMT(head));
 	}
 	struct arena *arena = arena_new(WIRE_NODES_MAX);
-	int r = json_parse(arena, head, &n, e);
+	int r = file_head_parse(arena, head, &n, e);
 	if (r == 0) {
 		json_kv_node(wire_begin(w, WIRE_FILED, f->id), "answer", n);
 		r = wire_end(w, tail, -1);

@@ -146,6 +146,9 @@ struct file_answer {
 #define FILE_ANSWER_MAGIC 0x69746661u
 /* 1: whole, 0: more bytes are needed, -1: a lie. *head and *tail point into in. */
 int file_answer_parse(struct str in, struct file_answer *a, struct str *head, struct str *tail) MUST_USE;
+#define FILE_ANSWER_DEPTH 16u
+/* The head of an answer, as part of a head that its receiver can parse: otherwise that would drop the link. */
+int file_head_parse(struct arena *a, struct str head, const struct node **out, struct err *e) MUST_USE;
 
 /* ---- what a cell sees (places.c) ---- */
 

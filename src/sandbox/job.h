@@ -20,6 +20,7 @@ struct pipe_end {
 	int ch, fd;
 	struct watch *watch;
 	bool is_paused; /* of a live one: its watcher takes no more until it gives credit */
+	int64_t left; /* of a command that ended: that may still be read */
 };
 
 struct job {

@@ -3,6 +3,7 @@
  * watcher's credit, so a flood costs disk up to output_max and no memory. Output of a live command goes straight to its
  * watcher instead, and what that does not take stays in the pipe, which holds the command back. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/log.h"
@@ -11,6 +12,7 @@
 #include "sandbox/job.h"
 
 #define CHUNKS_PER_RUN 8 /* of one pipe, before others get a turn */
+#define TERMINAL_HOLDS (64 * KIB) /* more than the kernel keeps of one */
 
 /* ---- who watches ---- */
 
@@ -59,6 +61,10 @@ pipe_pass(struct pipe_end *x)
 
 	if (x->fd < 0)
 		return false;
+	if (j->state == JOB_ENDED && x->left <= 0) {
+		job_pipe_close(x);
+		return false;
+	}
 	if (want == 0) {
 		x->is_paused = true;
 		watch_update(x->watch, 0);
@@ -66,6 +72,7 @@ pipe_pass(struct pipe_end *x)
 	}
 	ssize_t n = read(x->fd, chunk, want);
 	if (n > 0) {
+		x->left -= n;
 		j->st.output_bytes += n;
 		(void)!stream_write(j->stream, x->ch, (struct str){ chunk, (size_t)n });
 		return true;
@@ -175,13 +182,15 @@ void
 job_attach(struct job *j, uint64_t id, bool is_background)
 {
 	static const struct err taken_over = { .code = ERR_CONFLICT, .msg = "someone else attached to this effect" };
-	if (j->stream != NULL && (!is_background || j->state == JOB_STARTING)) {
+	bool tells_only = is_background && j->state == JOB_RUNNING;
+
+	if (j->stream != NULL && !tells_only) {
 		struct stream *old = j->stream;
 		j->stream = NULL;
 		stream_close(old, &taken_over);
 	}
 	struct stream *s = stream_open(j->d->runtime, id, &watcher, j);
-	if (is_background && j->state == JOB_RUNNING) {
+	if (tells_only) {
 		wire_begin(j->d->runtime, WIRE_EXEC_BEGUN, id);
 		(void)wire_end(j->d->runtime, STR(""), -1);
 		stream_eof(s);
@@ -256,15 +265,16 @@ job_pipe_close(struct pipe_end *x)
 	x->fd = -1;
 }
 
-/* False when all that had come is read. */
+/* False when all that had come is read: of a terminal a read gives no more than a line or a page. */
 static bool
 pipe_read(struct pipe_end *x)
 {
 	char *chunk = x->j->d->chunk;
 	ssize_t n = x->fd < 0 ? -1 : read(x->fd, chunk, SHELLD_CHUNK);
 	if (n > 0) {
+		x->left -= n;
 		job_keep(x->j, x->ch, chunk, (size_t)n);
-		return n == SHELLD_CHUNK;
+		return n == SHELLD_CHUNK || x->j->has_terminal;
 	}
 	if (n == 0 || (x->fd >= 0 && errno != EAGAIN && errno != EINTR))
 		job_pipe_close(x);
@@ -286,12 +296,24 @@ job_pipe_watch(struct pipe_end *x)
 	x->watch = watch_start(x->j->d->l, x->fd, LOOP_READ, on_pipe, x);
 }
 
+/* What may be in it now that the command is gone. It may have handed its end to another command, which writes on without end:
+ * that is nobody's output. */
+static int64_t
+holds(int fd)
+{
+	int n = fd < 0 ? 0 : fcntl(fd, F_GETPIPE_SZ);
+	return n >= 0 ? n : TERMINAL_HOLDS;
+}
+
 void
 job_drain(struct job *j)
 {
-	for (int i = 0; i < 2 && !j->is_live; i++) {
-		while (pipe_read(&j->out[i])) {
+	for (int i = 0; i < 2; i++) {
+		struct pipe_end *x = &j->out[i];
+		x->left = holds(x->fd);
+		while (!j->is_live && x->left > 0 && pipe_read(x)) {
 		}
-		job_pipe_close(&j->out[i]);
+		if (!j->is_live)
+			job_pipe_close(x);
 	}
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "base/json.h"
 #include "sandbox/internal.h"
 
 #define ORDER_MAGIC 0x69746f72u
@@ -203,6 +204,26 @@ report_recv(int sock, struct report *r, int *fd)
 	r->text[sizeof(r->text) - 1] = '\0';
 	*fd = fd_n == 1 ? fds[0] : -1;
 	return 1;
+}
+
+static bool
+is_flat(const struct node *n, size_t depth)
+{
+	size_t count = n->type == NODE_MAP ? n->map.n : n->type == NODE_LIST ? n->list.n : 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (depth == 0 || !is_flat(n->type == NODE_MAP ? &n->map.pairs[i].value : &n->list.items[i], depth - 1))
+			return false;
+	}
+	return true;
+}
+
+int
+file_head_parse(struct arena *a, struct str head, const struct node **out, struct err *e)
+{
+	if (json_parse(a, head, out, e) != 0)
+		return e->code;
+	return is_flat(*out, FILE_ANSWER_DEPTH) ? 0 : err_set(e, ERR_PROTO, ERR_TO_LOG, "the answer of a file operation is nested too deep");
 }
 
 int

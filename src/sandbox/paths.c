@@ -174,7 +174,9 @@ static int
 open_state(const struct ceiling *k, const char *state, enum cell_kind kind, struct order *o, struct arena *a,
 	int fds[BIND_COUNT], struct err *e)
 {
-
+	/* The spool keeps a line for each, and what is read back as one is removed one day. */
+	if (strchr(state, '\n') != NULL)
+		return err_set(e, ERR_INVALID, ERR_TO_USER, "cell state %s: there is a line break in the name (choose another home)", state);
 	if (path_mkdirs(state, 0700, e) != 0)
 		return e->code;
 	AUTO_FREE char *real = realpath(state, NULL);

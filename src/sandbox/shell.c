@@ -26,6 +26,7 @@
 #define IDLE_MS       (30 * 60 * 1000) /* an unused shell ends */
 #define IDLE_MAX      (16u * KIB) /* last output of background processes between two commands */
 #define INPUT_MAX     (5u * EXEC_COMMAND_MAX)
+#define LAST_READS    64
 #define WORD          32 /* hexadecimal digits of a random word */
 #define MARK_MAX      (PLAN_PATH_MAX + 128u)
 
@@ -313,7 +314,8 @@ shell_gone(struct shell *s)
 	struct cell *c = s->cell;
 	struct shell **p = &s->d->shells;
 
-	while (terminal_read(s)) {
+	/* What the kernel holds of a terminal; a command of another process tree may write on without end. */
+	for (int i = 0; i < LAST_READS && terminal_read(s); i++) {
 	}
 	emit(s, s->held.p, s->held.n);
 	while (*p != s)

@@ -541,6 +541,104 @@ test_flood(void **state)
 	expect_well(h);
 }
 
+/* Waits until it says that, and has said so many bytes. */
+static void
+expect_said(int fd, const char *text, size_t bytes)
+{
+	struct buf b;
+
+	buf_init(&b, 64 * MIB);
+	while (b.n <= bytes || memmem(b.p, b.n, text, strlen(text)) == NULL) {
+		struct pollfd x = { .fd = fd, .events = POLLIN };
+		char *room = buf_reserve(&b, 65536);
+		assert_non_null(room);
+		assert_int_equal(poll(&x, 1, RIG_GUARD_MS * rig_slow()), 1);
+		ssize_t n = recv(fd, room, 65536, 0);
+		assert_true(n > 0);
+		buf_added(&b, (size_t)n);
+	}
+	buf_fini(&b);
+}
+
+/* Two that watch the same command: the one before is told, and what it still says of its stream means nothing. */
+static void
+test_second_watcher(void **state)
+{
+	static const char *const modes[] = { "true", "false" };
+	struct hostile *h = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+		static const char command[] = "yes";
+		struct id id = id_new();
+		struct buf b;
+		char head[1024];
+		int fd = attack_peer(h);
+
+		buf_init(&b, MIB);
+		snprintf(head, sizeof(head), "{\"v\":1,\"kind\":\"exec\",\"id\":1,\"cell\":\"two\",\"effect\":\"%s\",\"plan\":{\"access\":"
+			"\"read_only\",\"shared\":\"%s\",\"state\":\"%s\",\"memory_bytes\":100000000,\"processes\":10,"
+			"\"cpu_percent\":100,\"file_bytes\":1000,\"tmp_bytes\":8192},\"timeout_ms\":20000,\"output_max\":1000000,"
+			"\"command_bytes\":3}", id.z, h->r.shared, h->r.state);
+		uint32_t head_n = (uint32_t)strlen(head), total = 4 + head_n + 3;
+		buf_add(&b, &total, 4);
+		buf_add(&b, &head_n, 4);
+		buf_add_z(&b, head);
+		buf_add_z(&b, command);
+		assert_true(push(fd, b.p, b.n));
+		expect_said(fd, "\"kind\":\"data\"", WIRE_WINDOW); /* all that there is credit for */
+		buf_reset(&b);
+		snprintf(head, sizeof(head), "{\"v\":1,\"kind\":\"kill\",\"id\":3,\"cell\":\"two\",\"effect\":\"%s\"}", id.z);
+		frame(&b, head, 0);
+		assert_true(push(fd, b.p, b.n));
+		expect_said(fd, "\"kind\":\"spooled\",\"id\":3", 0); /* it ended, and more of it is kept than was read */
+		buf_reset(&b);
+		snprintf(head, sizeof(head), "{\"v\":1,\"kind\":\"exec\",\"id\":5,\"effect\":\"%s\",\"timeout_ms\":1,\"output_max\":0,"
+			"\"background\":%s,\"command_bytes\":0}", id.z, modes[i]);
+		frame(&b, head, 0);
+		assert_true(push(fd, b.p, b.n));
+		expect_said(fd, "\"kind\":\"reset\",\"id\":1", 0);
+		buf_reset(&b);
+		frame(&b, "{\"v\":1,\"kind\":\"credit\",\"id\":1,\"n\":1000}", 0);
+		frame(&b, "{\"v\":1,\"kind\":\"kill\",\"id\":7,\"cell\":\"two\",\"effect\":\"none\"}", 0);
+		assert_true(push(fd, b.p, b.n));
+		expect_said(fd, "\"id\":7", 0);
+		close(fd);
+		buf_fini(&b);
+	}
+	rig_peer(&h->r);
+	close_cell(h, "two");
+	expect_well(h);
+}
+
+/* What a cell owns is kept as lines: a name with two of them would have another directory removed with the cell. */
+static void
+test_two_lines(void **state)
+{
+	struct hostile *h = *state;
+	struct rig *r = &h->r;
+	const char *honest = r->plan.state;
+	char victim[RIG_PATH], kept[RIG_PATH + 16], both[3 * RIG_PATH];
+	struct outcome o;
+
+	snprintf(victim, sizeof(victim), "%s/victim", r->dir);
+	snprintf(kept, sizeof(kept), "%s/data", victim);
+	assert_int_equal(mkdir(victim, 0700), 0);
+	assert_int_equal(mkdir(kept, 0700), 0);
+	snprintf(both, sizeof(both), "%s/s\n%s", r->cells, victim);
+	rig_peer(r);
+	r->plan.state = both;
+	struct id id = id_new();
+	struct exec_request q = rig_request(r, id.z, "true");
+	q.cell = "lines";
+	rig_run(r, &q, &o);
+	assert_int_equal(o.e.code, ERR_INVALID);
+	outcome_fini(&o);
+	close_cell(h, "lines");
+	assert_int_equal(access(kept, F_OK), 0);
+	r->plan.state = honest;
+	expect_well(h);
+}
+
 /* As many waiters as are allowed on one end, and one that is told. */
 static void
 test_opens(void **state)
@@ -589,6 +687,8 @@ main(void)
 		cmocka_unit_test(test_slow),
 		cmocka_unit_test(test_flood),
 		cmocka_unit_test(test_opens),
+		cmocka_unit_test(test_second_watcher),
+		cmocka_unit_test(test_two_lines),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

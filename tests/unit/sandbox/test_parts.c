@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include "rig.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/job.h"
 #include "sandbox/spool.h"
 
 static struct order
@@ -525,6 +526,42 @@ test_orphans(void **state)
 	}
 }
 
+/* Deep enough to be parsed alone, and too deep as a part of something: the runtime would drop the link for it. */
+static void
+test_deep_answer(void **state)
+{
+	static const unsigned depths[] = { FILE_ANSWER_DEPTH, FILE_ANSWER_DEPTH + 1, JSON_DEPTH_MAX };
+
+	for (size_t i = 0; i < ARRAY_LEN(depths); i++) {
+		struct arena *a = arena_new(MIB);
+		const struct node *n;
+		struct err e = { 0 };
+		char text[2 * JSON_DEPTH_MAX + 2];
+		memset(text, '[', depths[i]);
+		text[depths[i]] = '1';
+		memset(text + depths[i] + 1, ']', depths[i]);
+		int r = file_head_parse(a, (struct str){ text, 2 * depths[i] + 1 }, &n, &e);
+		assert_int_equal(r, i == 0 ? 0 : ERR_PROTO);
+		arena_free(a);
+	}
+}
+
+/* A command that is gone may have given its output to one that writes without end. */
+static void
+test_endless_output(void **state)
+{
+	struct shelld *d = xcalloc(1, sizeof(*d));
+	struct job j = { .d = d, .has_terminal = true };
+
+	for (int i = 0; i < 2; i++)
+		j.out[i] = (struct pipe_end){ .j = &j, .ch = i + 1, .fd = open("/dev/zero", O_RDONLY | O_CLOEXEC) };
+	job_drain(&j);
+	assert_int_equal(j.out[0].fd, -1);
+	assert_int_equal(j.out[1].fd, -1);
+	assert_in_range(j.st.output_bytes, 2, 4 * MIB);
+	free(d);
+}
+
 int
 main(void)
 {
@@ -534,6 +571,7 @@ main(void)
 		cmocka_unit_test(test_keys), cmocka_unit_test(test_spool), cmocka_unit_test(test_cgroup_v1),
 		cmocka_unit_test(test_cgroup_v2), cmocka_unit_test(test_own_limits),
 		cmocka_unit_test(test_around), cmocka_unit_test(test_tree), cmocka_unit_test(test_orphans),
+		cmocka_unit_test(test_deep_answer), cmocka_unit_test(test_endless_output),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
