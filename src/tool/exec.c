@@ -275,12 +275,12 @@ status_line(const struct exec_status *st, char out[STATUS_MAX])
 		!st->killed ? ""
 			: stays ? "; it was interrupted on request"
 				: "; it was killed on request, with all its children",
-		st->out_of_memory ? "; out_of_memory: the cell ran out of memory" : "",
-		st->out_of_processes ? "; out_of_processes: the cell had more processes than it may have" : "",
+		st->out_of_memory ? "; out_of_memory: the cell ran out of memory (cell.memory_mb)" : "",
+		st->out_of_processes ? "; out_of_processes: the cell had more processes than it may have (cell.processes)" : "",
 		st->out_of_disk ? "; out_of_disk: /home/agent, /run/work or /scratch reached what cell.disk_mb allows, remove files there" : "",
-		st->out_of_cpu ? "; cpu_time: it used all the processor time that one command may use" : "",
+		st->out_of_cpu ? "; cpu_time: it used all the processor time that one command may use (cell.cpu_ms)" : "",
 		limit != NULL && strcmp(limit, "file_size") == 0
-			? "; file_size: a file reached the size that one may have" : "",
+			? "; file_size: a file reached the size that one may have (cell.file_mb)" : "",
 		wall != NULL && strcmp(wall, "system_calls") == 0
 			? "; system_calls: SIGSYS, as every cell answers a system call of another architecture" : "",
 		st->shell_ended ? "; the session ended with it, the next command begins a new one" : "",
@@ -288,31 +288,76 @@ status_line(const struct exec_status *st, char out[STATUS_MAX])
 		st->kept_bytes < st->output_bytes ? "; the end of its output was not kept" : "");
 }
 
-/* Facts for a command that failed and whose output has the words of an error that a wall of the cell gives. Whether it was
- * one nobody can tell from outside, so it is not claimed. */
+/* Words of an error that a limit of the cell gives, the limit, and the key of the configuration that sets it. */
+enum limit_kind { LIMIT_PROCESSES, LIMIT_MEMORY, LIMIT_FILES, LIMIT_FILE_SIZE, LIMIT_TMP, LIMIT_COUNT };
+static const struct {
+	const char *words;
+	enum limit_kind kind;
+} limit_words[] = {
+	{ "Cannot fork", LIMIT_PROCESSES }, { "Resource temporarily unavailable", LIMIT_PROCESSES },
+	{ "can't start new thread", LIMIT_PROCESSES }, { "Cannot allocate memory", LIMIT_MEMORY },
+	{ "MemoryError", LIMIT_MEMORY }, { "out of memory", LIMIT_MEMORY }, { "Too many open files", LIMIT_FILES },
+	{ "File too large", LIMIT_FILE_SIZE }, { "File size limit exceeded", LIMIT_FILE_SIZE },
+	{ "No space left on device", LIMIT_TMP },
+};
+
+static bool
+has_words(struct str all, const char *words)
+{
+	return memmem(all.p, all.n, words, strlen(words)) != NULL;
+}
+
+static void
+add_limits(const struct cell_plan *p, struct str all, char line[STATUS_MAX])
+{
+	bool is_named[LIMIT_COUNT] = { false };
+	size_t n = strlen(line);
+
+	for (size_t i = 0; i < ARRAY_LEN(limit_words); i++)
+		is_named[limit_words[i].kind] = is_named[limit_words[i].kind] || has_words(all, limit_words[i].words);
+	if (is_named[LIMIT_PROCESSES])
+		n += (size_t)snprintf(line + n, STATUS_MAX - n, "; processes: this cell may have %lld (cell.processes)",
+			(long long)p->processes);
+	if (is_named[LIMIT_MEMORY] && n < STATUS_MAX)
+		n += (size_t)snprintf(line + n, STATUS_MAX - n, "; memory: this cell may have %lld MiB (cell.memory_mb)",
+			(long long)(p->memory_bytes / MIB));
+	if (is_named[LIMIT_FILES] && n < STATUS_MAX)
+		n += (size_t)snprintf(line + n, STATUS_MAX - n, "; open_files: a process may have %lld (cell.open_files)",
+			(long long)p->open_files);
+	if (is_named[LIMIT_FILE_SIZE] && n < STATUS_MAX)
+		n += (size_t)snprintf(line + n, STATUS_MAX - n, "; file_size: a file may have %lld MiB (cell.file_mb)",
+			(long long)(p->file_bytes / MIB));
+	if (is_named[LIMIT_TMP] && n < STATUS_MAX)
+		snprintf(line + n, STATUS_MAX - n, "; /tmp has %lld MiB (cell.tmp_mb)", (long long)(p->tmp_bytes / MIB));
+}
+
+/* Facts for a command that failed and whose output has the words of an error that a wall or a limit of the cell gives. Whether it
+ * was one nobody can tell from outside, so it is not claimed. */
 static void
 add_walls(const struct run *r, const struct exec_status *st, char line[STATUS_MAX])
 {
 	static const char *const words[] = { "Read-only file system", "Permission denied", "Operation not permitted",
-		("Function not " "implemented"), "Network is unreachable", "Could not resolve", "name resolution",
-		"No space left on device", "Too many open files", "Resource temporarily unavailable" };
+		("Function not " "implemented"), "Network is unreachable", "Could not resolve", "name resolution" };
 	const struct tool_env *env = r->c->env;
 	struct str all = joined(r->c->a, (struct str){ r->head, r->head_n },
 		r->total > (int64_t)r->head_n
 			? ring_from(r, MAX(r->total - (int64_t)r->ring_max, (int64_t)r->head_n)) : STR(""));
 	char writable[SANDBOX_TEXT_MAX];
 	bool is_named = false;
-	size_t n = strlen(line);
 
 	if ((st->signal == 0 && st->exit_code == 0) || !call_is_in_cell(r->c))
 		return;
+	if (limit_name(st) == NULL)
+		add_limits(&env->plan, all, line);
 	for (size_t i = 0; i < ARRAY_LEN(words) && !is_named; i++)
-		is_named = memmem(all.p, all.n, words[i], strlen(words[i])) != NULL;
+		is_named = has_words(all, words[i]);
+	size_t n = strlen(line);
 	if (is_named)
 		snprintf(line + n, STATUS_MAX - n,
-			"; this cell: mode %s, it can write: %s (/tmp has %lld MiB); %s; no setuid bits, no mounts, no tracing",
-			mode_name(env->mode), sandbox_writable(&env->plan, writable), (long long)(env->plan.tmp_bytes / MIB),
-			env->plan.has_proxy ? "network only through the proxy on 127.0.0.1:3128" : "no network but its own loopback");
+			"; this cell: mode %s, it can write: %s; %s; no setuid bits, no mounts, no tracing",
+			mode_name(env->mode), sandbox_writable(&env->plan, writable),
+			env->plan.has_proxy ? "network only through the proxy on 127.0.0.1:3128, as egress rules allow" :
+				"no network but its own loopback (egress.allow names hosts)");
 }
 
 static void
