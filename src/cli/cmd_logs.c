@@ -320,6 +320,20 @@ follow(struct reader *r, struct err *e)
 
 /* ---- options ---- */
 
+/* The beginning of a time as logs have it, from the day on: times are compared as text, so no other form will do. */
+static bool
+is_time(struct str s)
+{
+	static const char shape[] = "0000-00-00T00:00:00.000Z";
+
+	if (s.n < 10 || s.n >= sizeof(shape))
+		return false;
+	for (size_t i = 0; i < s.n; i++)
+		if (shape[i] == '0' ? s.p[i] < '0' || s.p[i] > '9' : s.p[i] != shape[i])
+			return false;
+	return true;
+}
+
 static int
 read_since(struct cli *c, struct filter *f, struct err *e)
 {
@@ -334,7 +348,7 @@ read_since(struct cli *c, struct filter *f, struct err *e)
 
 	if (s.n == 0)
 		return 0;
-	if (s.n >= 10 && s.n < CLOCK_TEXT_SIZE && s.p[4] == '-' && s.p[7] == '-') {
+	if (is_time(s)) {
 		f->since = arena_strdup(c->a, s);
 		return 0;
 	}

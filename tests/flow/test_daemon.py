@@ -524,7 +524,7 @@ class Logs(DaemonCase):
         self.assertEqual(self.log("--since", "10m"), [])
         p = self.ithaca("logs", "--tail", "2", check=0)
         self.assertEqual([line.split()[3] for line in p.stdout.splitlines()], ["four", "five"])
-        for args in (["--since", "yesterday"], ["--role", "nobody"], ["--tail", "-1"], ["--level", "loud"]):
+        for args in (["--since", "yesterday"], ["--since", "2026-11-26 10:00"], ["--since", "2026-11-2x"], ["--role", "nobody"], ["--tail", "-1"], ["--level", "loud"]):
             self.ithaca("logs", *args, check=2)
 
     def test_what_is_no_record_and_what_is_hostile(self):
@@ -712,6 +712,74 @@ class Workspaces(DaemonCase):
         self.config("workspace_root: %s\n" % root)
         self.start()
         self.assertEqual(sorted(os.listdir(os.path.join(root, "default"))), ["shared", "tmp", "vault"])
+
+
+class Others(DaemonCase):
+    """Two users: neither reaches the other's daemon, workspace or sockets."""
+
+    ASK = ("import socket, struct, sys\n"
+           "s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(sys.argv[1])\n"
+           "head = b'{\"v\":1,\"kind\":\"call\",\"id\":1,\"method\":\"' + sys.argv[2].encode() + b'\"}'\n"
+           "try:\n"
+           "    s.sendall(struct.pack('<II', 6 + len(head), len(head)) + head + b'{}')\n"
+           "    print(len(s.recv(100)))\n"
+           "except (BrokenPipeError, ConnectionResetError):\n"
+           "    print(0)\n")
+
+    def asked(self, name, method, **as_whom):
+        """How much an answer had: 0, the peer closed."""
+        p = subprocess.run(["/usr/bin/python3", "-c", self.ASK, os.path.join(self.home, "run", name), method], cwd="/", text=True,
+                           capture_output=True, timeout=DEADLINE, **as_whom)
+        self.assertEqual(p.returncode, 0, p.stderr)
+        return int(p.stdout)
+
+    @unittest.skipUnless(os.geteuid() == 0, "SKIP: only root can be somebody else")
+    def test_the_peer_of_each_socket_is_looked_at(self):
+        """With every directory and socket open to all, so that nothing but the look at the peer is left."""
+        self.start()
+        for path in (self.dir, self.home, os.path.join(self.home, "run")):
+            os.chmod(path, 0o755)
+        for name, method in (("control.sock", "status"), ("rpc.sock", "status.get")):
+            os.chmod(os.path.join(self.home, "run", name), 0o666)
+            self.assertGreater(self.asked(name, method), 0)
+            self.assertEqual(self.asked(name, method, user=65534, group=65534, extra_groups=[]), 0, name)
+        os.chmod(os.path.join(self.home, "run", "shelld.sock"), 0o666)
+        before = self.role("shelld")["pid"]
+        self.assertEqual(self.asked("shelld.sock", "x", user=65534, group=65534, extra_groups=[]), 0)
+        self.assertEqual(self.role("shelld")["pid"], before)
+        self.assertEqual({r["state"] for r in self.status()["roles"]}, {"up"})
+
+    def test_no_workspace_of_another(self):
+        other = os.path.join(self.dir, "other")
+        os.mkdir(other, 0o700)
+        env = {"ITHACA_HOME": other, "HOME": other}
+        self.ithaca("start", check=0, env=env)
+        theirs = os.path.join(other, "workspaces", "default")
+        for name in ("shared", "tmp", "vault"):
+            with open(os.path.join(theirs, name, "words"), "w") as f:
+                f.write("what the other one wrote")
+        up = "/".join([".."] * 12)
+        command = ("cat {0}/shared/words {0}/tmp/words {0}/vault/words {1}{0}/shared/words /proc/1/root{0}/shared/words "
+                   "/proc/self/root{0}/shared/words; ls -a {2}; ln -s {0}/shared l; cat l/words; rm -f l; python3 -c "
+                   "'import socket; socket.socket(socket.AF_UNIX).connect(\"{2}/run/rpc.sock\")' && echo connected; echo over").format(
+                       theirs, up, other)
+        calls = [{"call": {"tool": "exec", "args": {"command": command}}}] + [
+            {"call": {"tool": "read", "args": {"path": path}}}
+            for path in (theirs + "/shared/words", up + theirs + "/shared/words", "/scratch/../.." + theirs + "/tmp/words")]
+        self.script(offline([calls, [{"text": "{{result}}"}]]))
+        self.start()
+        for workspace in ([], ["--workspace", "user"]):
+            result = self.run_json("--new", *workspace, "go")
+            said = json.dumps(self.events(result["session"]))
+            self.assertIn("over", said)
+            self.assertNotIn("the other one wrote", said)
+            self.assertNotIn("connected\\n", said)
+        # The control: without a cell the same calls find it, since both are of one account.
+        result = self.run_json("--new", "--yes", "--mode", "danger_full_access", "go")
+        said = json.dumps(self.events(result["session"]))
+        self.assertGreater(said.count("the other one wrote"), 5)
+        self.assertIn("connected\\n", said)
+        self.ithaca("stop", check=0, env=env)
 
 
 class Service(DaemonCase):
