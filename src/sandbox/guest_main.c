@@ -116,6 +116,7 @@ main(int argc, char **argv)
 	if (vm_is_first()) {
 		static char dir[PLAN_PATH_MAX];
 		vm_split(dir);
+		no_cores(); /* again: there was no /proc before */
 		return listen_in(dir);
 	}
 	if (argc > 3 && strcmp(argv[1], "--share") == 0)
