@@ -398,8 +398,7 @@ write_last_call(struct json *j, const struct transcript *tr)
 
 	if (!transcript_last_usage(tr, &u, &cost))
 		return;
-	json_key(j, "last_call");
-	json_obj(j);
+	json_kv_obj(j, "last_call");
 	json_kv_int(j, "input_tokens", u.input_tokens);
 	json_kv_int(j, "cached_tokens", u.cached_tokens);
 	json_kv_int(j, "cache_write_tokens", u.cache_write_tokens);
@@ -424,8 +423,7 @@ write_context(const struct sketch *k, const char *session, struct json *j)
 	json_kv_int(j, "window_tokens", m->context_tokens);
 	json_kv_int(j, "output_tokens", k->m.q.max_output_tokens);
 	json_kv_int(j, "dropped_turns", (int64_t)k->m.dropped_turns);
-	json_key(j, "parts");
-	json_arr(j);
+	json_kv_arr(j, "parts");
 	system_rows(&l);
 	tool_rows(&l);
 	message_rows(&l);

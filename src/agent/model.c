@@ -90,8 +90,7 @@ call_finish_error(struct model_call *m, const struct err *e)
 	call_event_begin(m, &j, &b, 8 * KIB);
 	json_kv_str(&j, "model", run_model(m->r));
 	call_write_lost(m, &j);
-	json_key(&j, "error");
-	json_obj(&j);
+	json_kv_obj(&j, "error");
 	json_kv_err(&j, e);
 	json_obj_end(&j);
 	json_obj_end(&j);

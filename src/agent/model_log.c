@@ -143,8 +143,7 @@ call_log_retry(struct model_call *m, struct str model, const char *why, int64_t 
 	if (next.n > 0)
 		json_kv_str(&j, "next", next);
 	call_write_lost(m, &j);
-	json_key(&j, "error");
-	json_obj(&j);
+	json_kv_obj(&j, "error");
 	json_kv_err(&j, e);
 	json_obj_end(&j);
 	event_log_end(m, EVENT_MODEL_RETRY, &j, &b);
@@ -231,14 +230,12 @@ call_write_done(struct model_call *m, const struct model_answer *answer, struct 
 	call_event_begin(m, &j, b, EVENT_BODY_MAX / 2); /* what quotes it must fit into an event too */
 	json_kv_str(&j, "provider", m->info.provider);
 	json_kv_str(&j, "model", run_model(m->r));
-	json_key(&j, "blocks");
-	json_arr(&j);
+	json_kv_arr(&j, "blocks");
 	for (size_t i = 0; i < answer->n; i++)
 		write_block(m, &answer->parts[i], i, &j);
 	json_arr_end(&j);
 	json_kv_z(&j, "stop", model_stop_name(answer->stop));
-	json_key(&j, "usage");
-	json_obj(&j);
+	json_kv_obj(&j, "usage");
 	json_kv_int(&j, "input_tokens", answer->usage.input_tokens);
 	json_kv_int(&j, "output_tokens", answer->usage.output_tokens);
 	json_kv_int(&j, "cached_tokens", answer->usage.cached_tokens);

@@ -54,12 +54,10 @@ first_sentence(const char *text)
 static void
 small_arg(const struct field *f, struct json *j)
 {
-	json_key(j, f->name);
-	json_obj(j);
+	json_kv_obj(j, f->name);
 	json_kv_z(j, "type", f->type == FIELD_INT ? "integer" : f->type == FIELD_BOOL ? "boolean" : "string");
 	if (f->type == FIELD_ENUM) {
-		json_key(j, "enum");
-		json_arr(j);
+		json_kv_arr(j, "enum");
 		for (size_t i = 0; f->choices[i] != NULL; i++)
 			json_z(j, f->choices[i]);
 		json_arr_end(j);
@@ -75,13 +73,11 @@ small_schema(const struct field *args, struct json *j)
 {
 	json_obj(j);
 	json_kv_z(j, "type", "object");
-	json_key(j, "properties");
-	json_obj(j);
+	json_kv_obj(j, "properties");
 	for (const struct field *f = args; f->type != FIELD_END; f++)
 		small_arg(f, j);
 	json_obj_end(j);
-	json_key(j, "required");
-	json_arr(j);
+	json_kv_arr(j, "required");
 	for (const struct field *f = args; f->type != FIELD_END; f++)
 		if (f->flags & FIELD_REQUIRED)
 			json_z(j, f->name);

@@ -54,8 +54,7 @@ static void
 schema_table(const struct field *table, unsigned flags, struct json *j)
 {
 	json_kv_z(j, "type", "object");
-	json_key(j, "properties");
-	json_obj(j);
+	json_kv_obj(j, "properties");
 	bool has_required = false;
 	for (const struct field *f = table; f->type != FIELD_END; f++) {
 		has_required |= (f->flags & FIELD_REQUIRED) != 0;
@@ -64,8 +63,7 @@ schema_table(const struct field *table, unsigned flags, struct json *j)
 	}
 	json_obj_end(j);
 	if (has_required) {
-		json_key(j, "required");
-		json_arr(j);
+		json_kv_arr(j, "required");
 		for (const struct field *f = table; f->type != FIELD_END; f++) {
 			if (f->flags & FIELD_REQUIRED)
 				json_z(j, f->name);
@@ -106,8 +104,7 @@ static void
 schema_enum(const struct field *f, struct json *j)
 {
 	json_kv_z(j, "type", "string");
-	json_key(j, "enum");
-	json_arr(j);
+	json_kv_arr(j, "enum");
 	for (size_t i = 0; f->choices && f->choices[i]; i++)
 		json_z(j, f->choices[i]);
 	json_arr_end(j);
@@ -129,8 +126,7 @@ schema_string(const struct field *f, struct json *j)
 static void
 schema_secret(const struct field *f, struct json *j)
 {
-	json_key(j, "anyOf");
-	json_arr(j);
+	json_kv_arr(j, "anyOf");
 	json_obj(j);
 	schema_string(f, j);
 	json_obj_end(j);

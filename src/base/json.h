@@ -88,6 +88,21 @@ json_kv_node(struct json *j, const char *key, const struct node *n)
 	json_node(j, n);
 }
 
+/* The value is an object or a list that is written next, up to its end. */
+static inline void
+json_kv_obj(struct json *j, const char *key)
+{
+	json_key(j, key);
+	json_obj(j);
+}
+
+static inline void
+json_kv_arr(struct json *j, const char *key)
+{
+	json_key(j, key);
+	json_arr(j);
+}
+
 static inline void
 json_kv_raw(struct json *j, const char *key, struct str text)
 {

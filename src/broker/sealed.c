@@ -121,8 +121,7 @@ sealed_write(struct buf *out, const struct node *list, struct str without, const
 	json_init(&j, out);
 	json_obj(&j);
 	json_kv_int(&j, "v", 1);
-	json_key(&j, "secrets");
-	json_arr(&j);
+	json_kv_arr(&j, "secrets");
 	for (size_t i = 0; i < node_len(list); i++) {
 		if (str_eq(node_str(node_at(list, i), "name", STR("")), without))
 			continue;

@@ -218,8 +218,7 @@ vault_report(const struct vault *v, struct json *j)
 		json_kv_z(j, "why", v->no_master.msg);
 	if (v->bad_file.code != 0)
 		json_kv_z(j, "bad_file", v->bad_file.msg);
-	json_key(j, "secrets");
-	json_arr(j);
+	json_kv_arr(j, "secrets");
 	for (size_t i = 0; i < v->n; i++)
 		write_entry(&v->v[i], j);
 	json_arr_end(j);

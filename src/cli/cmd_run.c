@@ -147,8 +147,7 @@ read_task(struct cli *c, struct buf *text, struct err *e)
 static void
 write_files(const struct run *r, struct json *j)
 {
-	json_key(j, "attachments");
-	json_arr(j);
+	json_kv_arr(j, "attachments");
 	for (size_t i = 0; i < r->files_n; i++) {
 		json_obj(j);
 		json_kv_z(j, "blob", r->files[i].hash);

@@ -115,8 +115,7 @@ bind_record(struct cli *c, const struct node *wanted, struct seal_record *r, str
 static void
 write_list(struct json *j, const char *key, const struct str *v, size_t n)
 {
-	json_key(j, key);
-	json_arr(j);
+	json_kv_arr(j, key);
 	for (size_t i = 0; i < n; i++)
 		json_str(j, v[i]);
 	json_arr_end(j);

@@ -128,8 +128,7 @@ write_tier(struct cli *c, const char *tier, const char *home, const char *config
 		const struct node *cell = find_check(checks, "cell");
 		json_kv_str(j, "ok", node_str(cell, "ok", STR("fail")));
 		json_kv_str(j, "text", node_str(cell, "text", STR("nothing was said of its cells")));
-		json_key(j, "checks");
-		json_arr(j);
+		json_kv_arr(j, "checks");
 		for (size_t i = 0; i < ARRAY_LEN(told); i++) {
 			const struct node *one = find_check(checks, told[i]);
 			write_check(j, told[i], node_str(one, "ok", STR("fail")), node_str(one, "text", STR("nothing was said")));
@@ -146,8 +145,7 @@ write_tier(struct cli *c, const char *tier, const char *home, const char *config
 		if (text.n == 0)
 			text = str_of(arena_printf(c->a, "it ended with status %d", status));
 		json_kv_str(j, "text", text);
-		json_key(j, "checks");
-		json_arr(j);
+		json_kv_arr(j, "checks");
 		write_check(j, "tier", STR("fail"), text);
 		json_arr_end(j);
 	}

@@ -477,8 +477,7 @@ fold_json(const struct fold *f, struct json *j)
 	if (f->json_output.n > 0)
 		json_kv_raw(j, "output", buf_str(&f->json_output));
 	json_id(j, "model", f->model);
-	json_key(j, "usage");
-	json_obj(j);
+	json_kv_obj(j, "usage");
 	json_kv_int(j, "input_tokens", f->usage.input);
 	json_kv_int(j, "output_tokens", f->usage.output);
 	json_kv_int(j, "cached_tokens", f->usage.cached);
@@ -486,8 +485,7 @@ fold_json(const struct fold *f, struct json *j)
 	json_obj_end(j);
 	json_kv_int(j, "cost_microusd", f->cost_microusd);
 	json_kv_int(j, "steps", f->steps);
-	json_key(j, "effects");
-	json_arr(j);
+	json_kv_arr(j, "effects");
 	for (size_t i = 0; i < f->effects_n; i++) {
 		json_obj(j);
 		json_kv_z(j, "tool", f->effects[i].tool);
@@ -498,8 +496,7 @@ fold_json(const struct fold *f, struct json *j)
 	json_arr_end(j);
 	json_kv_int(j, "duration_ms", f->duration_ms);
 	if (f->error_code.n > 0) {
-		json_key(j, "error");
-		json_obj(j);
+		json_kv_obj(j, "error");
 		json_kv_str(j, "code", buf_str(&f->error_code));
 		json_kv_str(j, "message", buf_str(&f->error_msg));
 		json_obj_end(j);

@@ -319,8 +319,7 @@ out_error(const struct err *e)
 	buf_init(&b, 8 * ERR_MSG_MAX);
 	json_init(&j, &b);
 	json_obj(&j);
-	json_key(&j, "error");
-	json_obj(&j);
+	json_kv_obj(&j, "error");
 	json_kv_err(&j, e);
 	json_obj_end(&j);
 	json_obj_end(&j);

@@ -278,8 +278,7 @@ write_setting(struct json *j, const struct setting *s)
 		json_kv_node(j, "value", shown(s, s->value));
 		json_key(j, "origin");
 		write_origin(j, s->origin);
-		json_key(j, "items");
-		json_arr(j);
+		json_kv_arr(j, "items");
 		for (size_t i = 0; s->items != NULL && i < node_len(s->value); i++)
 			write_origin(j, s->items[i]);
 		json_arr_end(j);
@@ -295,8 +294,7 @@ config_envelope(const struct config *c, struct json *j)
 {
 	json_obj(j);
 	json_kv_int(j, "v", 1);
-	json_key(j, "keys");
-	json_arr(j);
+	json_kv_arr(j, "keys");
 	write_setting(j, &c->root);
 	json_arr_end(j);
 	json_obj_end(j);

@@ -210,14 +210,12 @@ answer(struct request *q)
 
 	json_obj(j);
 	json_kv_int(j, "call_cap_microusd", config_microusd(q->g->parts.config, "limits.call_cost_usd"));
-	json_key(j, "budgets");
-	json_arr(j);
+	json_kv_arr(j, "budgets");
 	write_days(q);
 	if (v != NULL)
 		write_session(q);
 	json_arr_end(j);
-	json_key(j, "calls");
-	json_arr(j);
+	json_kv_arr(j, "calls");
 	if (v != NULL)
 		json_raw(j, buf_str(&v->calls));
 	json_arr_end(j);

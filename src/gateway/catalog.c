@@ -99,8 +99,7 @@ write_model(struct show *s, const char *name, const struct model_info *m)
 		json_kv_int(j, "cache_write_microusd_per_mtok", m->cache_write_microusd_per_mtok);
 	}
 	if (m->long_tokens > 0) {
-		json_key(j, "long_prompts");
-		json_obj(j);
+		json_kv_obj(j, "long_prompts");
 		json_kv_int(j, "over_tokens", m->long_tokens);
 		json_kv_int(j, "input_percent", m->long_input_percent);
 		json_kv_int(j, "output_percent", m->long_output_percent);
@@ -158,8 +157,7 @@ write_catalog(struct json *j, const char *key, const struct catalog *c)
 	struct catalog_facts f;
 
 	catalog_facts(c, &f);
-	json_key(j, key);
-	json_obj(j);
+	json_kv_obj(j, key);
 	json_kv_int(j, "models", (int64_t)f.models);
 	json_kv_z(j, "sha256", f.digest);
 	if (c == NULL)
@@ -209,8 +207,7 @@ handle_catalog_show(struct request *q)
 	write_catalog(s.j, "snapshot", NULL);
 	if (fetched != NULL)
 		write_catalog(s.j, "fetched", fetched);
-	json_key(s.j, "models");
-	json_arr(s.j);
+	json_kv_arr(s.j, "models");
 	if (name.n > 0)
 		rc = show_named(&s, name, &e);
 	else
@@ -297,8 +294,7 @@ handle_catalog_verify(struct request *q)
 	write_catalog(v.j, "snapshot", NULL);
 	json_kv_z(v.j, "file", kept_path(q->a, q->g->parts.home));
 	verify_kept(&v);
-	json_key(v.j, "models");
-	json_arr(v.j);
+	json_kv_arr(v.j, "models");
 	verify_models(&v);
 	json_arr_end(v.j);
 	json_kv_bool(v.j, "ok", v.is_ok);

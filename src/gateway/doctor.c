@@ -326,8 +326,7 @@ write_checks(struct request *q)
 	struct json *j = reply_begin(q);
 
 	json_obj(j);
-	json_key(j, "checks");
-	json_arr(j);
+	json_kv_arr(j, "checks");
 	for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
 		struct finding f = { 0 };
 

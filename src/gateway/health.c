@@ -132,13 +132,11 @@ health_roles(struct health *h, const struct role_health *roles, size_t n)
 void
 health_write(const struct health *h, const struct role_health *roles, size_t n, struct json *j)
 {
-	json_key(j, "roles");
-	json_arr(j);
+	json_kv_arr(j, "roles");
 	for (size_t i = 0; i < n; i++)
 		role_health_write(&roles[i], j);
 	json_arr_end(j);
-	json_key(j, "degraded");
-	json_arr(j);
+	json_kv_arr(j, "degraded");
 	for (size_t i = 0; i < h->n; i++) {
 		json_obj(j);
 		json_kv_z(j, "code", h->v[i].code);

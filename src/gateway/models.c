@@ -11,8 +11,7 @@ write_vectors(struct json *j, const struct embed_answer *a)
 {
 	char number[32];
 
-	json_key(j, "vectors");
-	json_arr(j);
+	json_kv_arr(j, "vectors");
 	for (size_t i = 0; i < a->n; i++) {
 		json_arr(j);
 		for (size_t k = 0; k < a->dimensions; k++) {
@@ -39,8 +38,7 @@ on_vectors(void *arg, const struct embed_answer *a, const struct err *e)
 	json_obj(j);
 	json_kv_z(j, "model", a->model);
 	json_kv_int(j, "dimensions", (int64_t)a->dimensions);
-	json_key(j, "usage");
-	json_obj(j);
+	json_kv_obj(j, "usage");
 	json_kv_int(j, "input_tokens", a->input_tokens);
 	json_obj_end(j);
 	json_kv_int(j, "cost_microusd", a->cost_microusd);

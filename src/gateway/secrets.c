@@ -232,12 +232,10 @@ key_known(struct request *q)
 	json_obj(j);
 	json_kv_node(j, "key", node_get(keyring, "key"));
 	json_kv_node(j, "master", node_get(keyring, "master"));
-	json_key(j, "hosts");
-	json_arr(j);
+	json_kv_arr(j, "hosts");
 	write_wanted(q, node_str(q->params, "name", STR("")), j, &in_url);
 	json_arr_end(j);
-	json_key(j, "uses");
-	json_arr(j);
+	json_kv_arr(j, "uses");
 	json_z(j, "header");
 	if (in_url)
 		json_z(j, "url");
@@ -356,8 +354,7 @@ list_known(struct request *q)
 	}
 	j = reply_begin(q);
 	json_obj(j);
-	json_key(j, "secrets");
-	json_arr(j);
+	json_kv_arr(j, "secrets");
 	for (size_t i = 0; i < node_len(list); i++)
 		write_secret(j, node_at(list, i), keyring);
 	json_arr_end(j);

@@ -133,8 +133,7 @@ on_list(void *arg, const struct rows *rows, const struct err *e)
 	}
 	j = reply_begin(q);
 	json_obj(j);
-	json_key(j, "sessions");
-	json_arr(j);
+	json_kv_arr(j, "sessions");
 	for (size_t i = 0; i < rows_len(rows); i++) {
 		json_obj(j);
 		write_session(j, rows, i);
@@ -226,16 +225,14 @@ on_turns(void *arg, const struct rows *rows, const struct err *e)
 		reply_error(q, e);
 		return;
 	}
-	json_key(j, "turns");
-	json_arr(j);
+	json_kv_arr(j, "turns");
 	for (size_t i = 0; i < rows_len(rows); i++) {
 		json_obj(j);
 		write_turn_row(j, rows, i);
 		json_obj_end(j);
 	}
 	json_arr_end(j);
-	json_key(j, "attachments");
-	json_arr(j);
+	json_kv_arr(j, "attachments");
 	gather(q);
 }
 
@@ -382,8 +379,7 @@ read_events(struct request *q, const char *session)
 	q->own = rd;
 	j = reply_begin(q);
 	json_obj(j);
-	json_key(j, "events");
-	json_arr(j);
+	json_kv_arr(j, "events");
 	events_read(q->g->parts.events, session, rd->after, rd->limit, on_events, q);
 }
 

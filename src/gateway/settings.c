@@ -43,8 +43,7 @@ handle_config_list(struct request *q)
 	struct json *j = reply_begin(q);
 
 	json_obj(j);
-	json_key(j, "keys");
-	json_arr(j);
+	json_kv_arr(j, "keys");
 	config_each(q->g->parts.config, each_key, j);
 	json_arr_end(j);
 	json_obj_end(j);

@@ -178,8 +178,7 @@ handle_tool_list(struct request *q)
 	struct json *j = reply_begin(q);
 
 	json_obj(j);
-	json_key(j, "tools");
-	json_arr(j);
+	json_kv_arr(j, "tools");
 	for (size_t i = 0; i < registry_len(registry); i++) {
 		const struct tool *t = registry_at(registry, i);
 		const char *code = NULL, *reason = sandbox_withdrawn(q->g->parts.sandbox, t->effects & TOOL_EXECS, &code);

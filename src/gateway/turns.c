@@ -408,8 +408,7 @@ on_approvals(void *arg, const struct rows *rows, const struct err *e)
 	}
 	j = reply_begin(q);
 	json_obj(j);
-	json_key(j, "approvals");
-	json_arr(j);
+	json_kv_arr(j, "approvals");
 	for (size_t i = 0; i < rows_len(rows); i++)
 		write_approval(q, j, rows, i);
 	json_arr_end(j);

@@ -110,8 +110,7 @@ write_walls(struct request *q, const struct policy *p, const struct policy_reque
 	bool is_basic = plan.access != CELL_HOST && (strcmp(config_z(q->g->parts.config, "tier"), "process") == 0 ||
 		sandbox_facts(q->g->parts.sandbox)->level == CELL_BASIC);
 
-	json_key(j, "walls");
-	json_arr(j);
+	json_kv_arr(j, "walls");
 	if (plan.access == CELL_HOST || is_basic) {
 		write_wall(j, is_basic ? "basic" : "none", is_basic ?
 			"no tree of its own here: Landlock on the host's paths, where the workspace can be written as the mode says" :

@@ -355,8 +355,7 @@ oci_remove_labelled(const struct oci *g, const char *name, const char *value, st
 	buf_init(&escaped, FETCH_PATH_MAX);
 	json_init(&j, &filter);
 	json_obj(&j);
-	json_key(&j, "label");
-	json_arr(&j);
+	json_kv_arr(&j, "label");
 	json_z(&j, buf_z(&label));
 	json_arr_end(&j);
 	json_obj_end(&j);

@@ -120,19 +120,16 @@ policy_egress_write(const struct policy *p, const struct config *c, const char *
 	const struct node *services = config_get(c, "egress.services"), *hosts = config_get(c, "egress.hosts");
 
 	json_obj(j);
-	json_key(j, "allow");
-	json_arr(j);
+	json_kv_arr(j, "allow");
 	write_rules(p, config_get(c, "egress.allow"), true, j);
 	write_always(always, always_n, j);
 	json_arr_end(j);
-	json_key(j, "deny");
-	json_arr(j);
+	json_kv_arr(j, "deny");
 	write_rules(p, config_get(c, "egress.deny"), false, j);
 	json_arr_end(j);
 	if (node_len(hosts) > 0)
 		json_kv_node(j, "hosts", hosts);
-	json_key(j, "services");
-	json_arr(j);
+	json_kv_arr(j, "services");
 	for (size_t i = 0; i < node_len(services); i++)
 		json_str(j, services->map.pairs[i].key);
 	json_arr_end(j);

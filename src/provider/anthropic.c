@@ -25,8 +25,7 @@ static const struct stop_name stops[] = {
 static void
 write_cache_mark(struct json *j)
 {
-	json_key(j, "cache_control");
-	json_obj(j);
+	json_kv_obj(j, "cache_control");
 	json_kv_z(j, "type", "ephemeral");
 	json_obj_end(j);
 }
@@ -68,8 +67,7 @@ is_sendable(const struct model_request *r, const struct part *p)
 static void
 write_source(struct json *j, const struct part *p, bool is_text)
 {
-	json_key(j, "source");
-	json_obj(j);
+	json_kv_obj(j, "source");
 	json_kv_z(j, "type", is_text ? "text" : "base64");
 	json_kv_str(j, "media_type", is_text ? STR("text/plain") : media_mime(p));
 	json_key(j, "data");
@@ -153,8 +151,7 @@ write_message(struct json *j, const struct model_request *r, size_t from, size_t
 		return;
 	json_obj(j);
 	json_kv_z(j, "role", r->messages[from].role == MSG_USER ? "user" : "assistant");
-	json_key(j, "content");
-	json_arr(j);
+	json_kv_arr(j, "content");
 	for (int pass = 0; pass < 2; pass++) {
 		for (size_t m = from; m < to; m++) {
 			for (size_t i = 0; i < r->messages[m].n; i++) {
@@ -174,8 +171,7 @@ write_tools(struct json *j, const struct model_request *r)
 {
 	if (r->tools_n == 0)
 		return;
-	json_key(j, "tools");
-	json_arr(j);
+	json_kv_arr(j, "tools");
 	for (size_t i = 0; i < r->tools_n; i++) {
 		json_obj(j);
 		json_kv_z(j, "name", r->tools[i].name);
@@ -206,8 +202,7 @@ write_system(struct json *j, struct str system, struct str words)
 
 	if (!has_system && words.n == 0)
 		return;
-	json_key(j, "system");
-	json_arr(j);
+	json_kv_arr(j, "system");
 	if (has_system)
 		write_system_block(j, system, words.n == 0);
 	if (words.n > 0)
@@ -291,8 +286,7 @@ write_thinking(struct json *j, const struct model_request *r, int64_t max_tokens
 		return;
 	if (!is_off && !by_itself)
 		tokens = budget(r, max_tokens);
-	json_key(j, "thinking");
-	json_obj(j);
+	json_kv_obj(j, "thinking");
 	if (!is_off && by_itself) {
 		json_kv_z(j, "type", "adaptive");
 	} else if (tokens > 0) {
@@ -320,13 +314,11 @@ write_output_config(
 		*words = schema_words(r->schema, a);
 	if (!has_effort && closed.n == 0)
 		return;
-	json_key(j, "output_config");
-	json_obj(j);
+	json_kv_obj(j, "output_config");
 	if (has_effort)
 		json_kv_z(j, "effort", efforts[r->effort]);
 	if (closed.n > 0) {
-		json_key(j, "format");
-		json_obj(j);
+		json_kv_obj(j, "format");
 		json_kv_z(j, "type", "json_schema");
 		json_kv_raw(j, "schema", closed);
 		json_obj_end(j);
@@ -357,8 +349,7 @@ build(const struct model_request *r, struct http_request *out, struct arena *a, 
 	write_output_config(&j, r, &words, a);
 	write_tools(&j, r);
 	write_system(&j, r->system, words);
-	json_key(&j, "messages");
-	json_arr(&j);
+	json_kv_arr(&j, "messages");
 	for (size_t from = 0; from < r->messages_n; from = to) {
 		to = messages_run(r, from);
 		write_message(&j, r, from, to, to == r->messages_n, a);

@@ -329,8 +329,7 @@ write_cost(const struct catalog_row *r, struct json *j)
 {
 	char key[64];
 
-	json_key(j, "cost");
-	json_obj(j);
+	json_kv_obj(j, "cost");
 	write_price(j, "input", r->input);
 	write_price(j, "output", r->output);
 	if (r->has & HAS_CACHED)
@@ -340,8 +339,7 @@ write_cost(const struct catalog_row *r, struct json *j)
 	if (r->long_tokens > 0) {
 		(void)snprintf(
 			key, sizeof(key), "context_over_%" PRId64 "k", r->long_tokens / 1000);
-		json_key(j, key);
-		json_obj(j);
+		json_kv_obj(j, key);
 		write_price(
 			j, "input", (int64_t)((__int128)r->input * r->long_input_percent / 100));
 		write_price(
@@ -362,14 +360,12 @@ write_row(const struct catalog_row *r, struct json *j)
 	if (r->has & HAS_SCHEMA)
 		json_kv_bool(j, "structured_output", r->able & ABLE_SCHEMA);
 	if (r->has & HAS_MODALITIES) {
-		json_key(j, "modalities");
-		json_obj(j);
+		json_kv_obj(j, "modalities");
 		json_key(j, "input");
 		input_write_names(r->able, j);
 		json_obj_end(j);
 	}
-	json_key(j, "limit");
-	json_obj(j);
+	json_kv_obj(j, "limit");
 	json_kv_int(j, "context", r->context_tokens);
 	if (r->has & HAS_OUTPUT_MAX)
 		json_kv_int(j, "output", r->max_output_tokens);
@@ -389,10 +385,8 @@ rows_write(const struct catalog_row *rows, size_t n, struct json *j)
 	json_obj(j);
 	for (size_t i = 0; i < n; i++) {
 		if (i == 0 || strcmp(rows[i].vendor, rows[i - 1].vendor) != 0) {
-			json_key(j, rows[i].vendor);
-			json_obj(j);
-			json_key(j, "models");
-			json_obj(j);
+			json_kv_obj(j, rows[i].vendor);
+			json_kv_obj(j, "models");
 		}
 		json_key(j, rows[i].model);
 		write_row(&rows[i], j);

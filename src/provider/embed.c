@@ -39,8 +39,7 @@ begin(struct http_request *out, struct str path, struct json *j)
 static void
 write_texts(struct json *j, const struct embed_request *q)
 {
-	json_key(j, "input");
-	json_arr(j);
+	json_kv_arr(j, "input");
 	for (size_t i = 0; i < q->n; i++)
 		json_str(j, q->texts[i]);
 	json_arr_end(j);
@@ -104,15 +103,12 @@ embed_build_gemini(
 		return rc;
 	name = str_of(arena_printf(a, "models/%.*s", STR_FMT(q->model)));
 	begin(out, gemini_path(q->model, ":batchEmbedContents", a), &j);
-	json_key(&j, "requests");
-	json_arr(&j);
+	json_kv_arr(&j, "requests");
 	for (size_t i = 0; i < q->n; i++) {
 		json_obj(&j);
 		json_kv_str(&j, "model", name);
-		json_key(&j, "content");
-		json_obj(&j);
-		json_key(&j, "parts");
-		json_arr(&j);
+		json_kv_obj(&j, "content");
+		json_kv_arr(&j, "parts");
 		json_obj(&j);
 		json_kv_str(&j, "text", q->texts[i]);
 		json_obj_end(&j);

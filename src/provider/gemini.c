@@ -53,11 +53,9 @@ write_tools(struct json *j, const struct model_request *r)
 {
 	if (r->tools_n == 0)
 		return;
-	json_key(j, "tools");
-	json_arr(j);
+	json_kv_arr(j, "tools");
 	json_obj(j);
-	json_key(j, "functionDeclarations");
-	json_arr(j);
+	json_kv_arr(j, "functionDeclarations");
 	for (size_t i = 0; i < r->tools_n; i++) {
 		json_obj(j);
 		json_kv_z(j, "name", r->tools[i].name);
@@ -92,10 +90,8 @@ write_system(struct json *j, const struct model_request *r, struct arena *a)
 
 	if (str_trim(r->system).n == 0 && !in_words)
 		return;
-	json_key(j, "systemInstruction");
-	json_obj(j);
-	json_key(j, "parts");
-	json_arr(j);
+	json_kv_obj(j, "systemInstruction");
+	json_kv_arr(j, "parts");
 	if (str_trim(r->system).n > 0)
 		write_text_part(j, r->system);
 	if (in_words)
@@ -135,13 +131,11 @@ write_config(struct json *j, const struct model_request *r)
 {
 	if (!r->has_reasoning && r->max_output_tokens <= 0 && !has_schema_field(r))
 		return;
-	json_key(j, "generationConfig");
-	json_obj(j);
+	json_kv_obj(j, "generationConfig");
 	if (r->max_output_tokens > 0)
 		json_kv_int(j, "maxOutputTokens", r->max_output_tokens);
 	if (r->has_reasoning) {
-		json_key(j, "thinkingConfig");
-		json_obj(j);
+		json_kv_obj(j, "thinkingConfig");
 		json_kv_bool(j, "includeThoughts", r->effort != EFFORT_OFF);
 		write_effort(j, r);
 		json_obj_end(j);
@@ -174,13 +168,11 @@ write_result(struct json *j, const struct model_request *r, const struct part *p
 	struct str id = server_id(r, p);
 
 	json_obj(j);
-	json_key(j, "functionResponse");
-	json_obj(j);
+	json_kv_obj(j, "functionResponse");
 	if (id.n > 0)
 		json_kv_str(j, "id", id);
 	json_kv_str(j, "name", result_tool(r, p));
-	json_key(j, "response");
-	json_obj(j);
+	json_kv_obj(j, "response");
 	json_kv_str(j, p->is_error ? "error" : "output", result_text(p, a));
 	json_obj_end(j);
 	json_obj_end(j);
@@ -191,8 +183,7 @@ static void
 write_call(struct json *j, const struct part *p, bool is_own, bool is_first, struct arena *a)
 {
 	json_obj(j);
-	json_key(j, "functionCall");
-	json_obj(j);
+	json_kv_obj(j, "functionCall");
 	if (is_own && p->item_id.n > 0)
 		json_kv_str(j, "id", p->item_id);
 	json_kv_str(j, "name", p->tool);
@@ -213,8 +204,7 @@ write_media(struct json *j, const struct part *p, struct arena *a)
 		return;
 	}
 	json_obj(j);
-	json_key(j, "inlineData");
-	json_obj(j);
+	json_kv_obj(j, "inlineData");
 	json_kv_str(j, "mimeType", media_mime(p));
 	json_key(j, "data");
 	write_base64(j, p->data);
@@ -294,8 +284,7 @@ write_content(
 		return;
 	json_obj(j);
 	json_kv_z(j, "role", r->messages[from].role == MSG_USER ? "user" : "model");
-	json_key(j, "parts");
-	json_arr(j);
+	json_kv_arr(j, "parts");
 	for (int pass = 0; pass < 2; pass++) {
 		for (size_t m = from; m < to; m++) {
 			for (size_t i = 0; i < r->messages[m].n; i++) {
@@ -328,8 +317,7 @@ build(const struct model_request *r, struct http_request *out, struct arena *a, 
 	write_system(&j, r, a);
 	write_tools(&j, r);
 	write_config(&j, r);
-	json_key(&j, "contents");
-	json_arr(&j);
+	json_kv_arr(&j, "contents");
 	for (size_t from = 0; from < r->messages_n; from = to) {
 		to = messages_run(r, from);
 		write_content(&j, r, from, to, a);

@@ -34,13 +34,11 @@ write_tools(struct json *j, const struct model_request *r)
 {
 	if (r->tools_n == 0)
 		return;
-	json_key(j, "tools");
-	json_arr(j);
+	json_kv_arr(j, "tools");
 	for (size_t i = 0; i < r->tools_n; i++) {
 		json_obj(j);
 		json_kv_z(j, "type", "function");
-		json_key(j, "function");
-		json_obj(j);
+		json_kv_obj(j, "function");
 		json_kv_z(j, "name", r->tools[i].name);
 		json_kv_z(j, "description", r->tools[i].text);
 		json_kv_raw(j, "parameters", r->tools[i].schema);
@@ -80,21 +78,18 @@ write_media(struct json *j, const struct part *p, struct arena *a)
 	json_obj(j);
 	if (media_is(p, MEDIA_IMAGE)) {
 		json_kv_z(j, "type", "image_url");
-		json_key(j, "image_url");
-		json_obj(j);
+		json_kv_obj(j, "image_url");
 		json_key(j, "url");
 		write_data_url(j, p);
 	} else if (media_is(p, MEDIA_PDF)) {
 		json_kv_z(j, "type", "file");
-		json_key(j, "file");
-		json_obj(j);
+		json_kv_obj(j, "file");
 		json_kv_str(j, "filename", media_name(p));
 		json_key(j, "file_data");
 		write_data_url(j, p);
 	} else {
 		json_kv_z(j, "type", "input_audio");
-		json_key(j, "input_audio");
-		json_obj(j);
+		json_kv_obj(j, "input_audio");
 		json_key(j, "data");
 		write_base64(j, p->data);
 		json_kv_z(j, "format", audio);
@@ -195,8 +190,7 @@ write_call(struct json *j, const struct part *p, struct arena *a)
 	json_obj(j);
 	json_kv_str(j, "id", p->call_id);
 	json_kv_z(j, "type", "function");
-	json_key(j, "function");
-	json_obj(j);
+	json_kv_obj(j, "function");
 	json_kv_str(j, "name", p->tool);
 	json_kv_str(j, "arguments", call_args(p->args, a));
 	json_obj_end(j);
@@ -252,8 +246,7 @@ write_assistant(struct json *j, const struct model_request *r, size_t from, size
 	else
 		json_null(j);
 	if (calls > 0) {
-		json_key(j, "tool_calls");
-		json_arr(j);
+		json_kv_arr(j, "tool_calls");
 		for (size_t m = from; m < to; m++)
 			for (size_t i = 0; i < r->messages[m].n; i++)
 				if (r->messages[m].parts[i].type == PART_CALL)
@@ -293,8 +286,7 @@ write_options(struct json *j, const struct model_request *r)
 	const char *effort = openai_effort(r);
 
 	json_kv_bool(j, "stream", true);
-	json_key(j, "stream_options");
-	json_obj(j);
+	json_kv_obj(j, "stream_options");
 	json_kv_bool(j, "include_usage", true);
 	json_obj_end(j);
 	/* OpenAI's reasoning models refuse the old name; servers that imitate the API often know
@@ -308,11 +300,9 @@ write_options(struct json *j, const struct model_request *r)
 		json_kv_str(j, "prompt_cache_key", r->cache_key);
 	if (r->schema.n == 0)
 		return;
-	json_key(j, "response_format");
-	json_obj(j);
+	json_kv_obj(j, "response_format");
 	json_kv_z(j, "type", "json_schema");
-	json_key(j, "json_schema");
-	json_obj(j);
+	json_kv_obj(j, "json_schema");
 	json_kv_z(j, "name", SCHEMA_NAME);
 	json_kv_bool(j, "strict", schema_is_strict(r->schema));
 	json_kv_raw(j, "schema", r->schema);
@@ -335,8 +325,7 @@ build(const struct model_request *r, struct http_request *out, struct arena *a, 
 	json_kv_str(&j, "model", r->model);
 	write_options(&j, r);
 	write_tools(&j, r);
-	json_key(&j, "messages");
-	json_arr(&j);
+	json_kv_arr(&j, "messages");
 	write_messages(&j, r, a);
 	json_arr_end(&j);
 	json_obj_end(&j);

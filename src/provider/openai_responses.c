@@ -15,8 +15,7 @@ write_tools(struct json *j, const struct model_request *r)
 {
 	if (r->tools_n == 0)
 		return;
-	json_key(j, "tools");
-	json_arr(j);
+	json_kv_arr(j, "tools");
 	for (size_t i = 0; i < r->tools_n; i++) {
 		json_obj(j);
 		json_kv_z(j, "type", "function");
@@ -89,8 +88,7 @@ write_user(struct json *j, const struct model_request *r, size_t from, size_t to
 	json_obj(j);
 	json_kv_z(j, "type", "message");
 	json_kv_z(j, "role", "user");
-	json_key(j, "content");
-	json_arr(j);
+	json_kv_arr(j, "content");
 	for (size_t m = from; m < to; m++) {
 		for (size_t i = 0; i < r->messages[m].n; i++) {
 			const struct part *p = &r->messages[m].parts[i];
@@ -116,8 +114,7 @@ write_reasoning(struct json *j, const struct part *p)
 	json_kv_z(j, "type", "reasoning");
 	if (p->item_id.n > 0)
 		json_kv_str(j, "id", p->item_id);
-	json_key(j, "summary");
-	json_arr(j);
+	json_kv_arr(j, "summary");
 	if (p->text.n > 0)
 		write_text_part(j, "summary_text", p->text);
 	json_arr_end(j);
@@ -133,8 +130,7 @@ write_item_content(struct json *j, struct str text)
 	json_obj(j);
 	json_kv_z(j, "type", "output_text");
 	json_kv_str(j, "text", text);
-	json_key(j, "annotations");
-	json_arr(j);
+	json_kv_arr(j, "annotations");
 	json_arr_end(j);
 	json_obj_end(j);
 	json_arr_end(j);
@@ -204,12 +200,10 @@ write_reasoning_options(struct json *j, const struct model_request *r)
 
 	if (!r->has_reasoning)
 		return;
-	json_key(j, "include");
-	json_arr(j);
+	json_kv_arr(j, "include");
 	json_z(j, "reasoning.encrypted_content");
 	json_arr_end(j);
-	json_key(j, "reasoning");
-	json_obj(j);
+	json_kv_obj(j, "reasoning");
 	if (effort)
 		json_kv_z(j, "effort", effort);
 	json_kv_z(j, "summary", "auto");
@@ -225,10 +219,8 @@ write_options(struct json *j, const struct model_request *r)
 	if (r->max_output_tokens > 0)
 		json_kv_int(j, "max_output_tokens", r->max_output_tokens);
 	if (r->schema.n > 0) {
-		json_key(j, "text");
-		json_obj(j);
-		json_key(j, "format");
-		json_obj(j);
+		json_kv_obj(j, "text");
+		json_kv_obj(j, "format");
 		json_kv_z(j, "type", "json_schema");
 		json_kv_z(j, "name", SCHEMA_NAME);
 		json_kv_bool(j, "strict", schema_is_strict(r->schema));
@@ -258,8 +250,7 @@ build(const struct model_request *r, struct http_request *out, struct arena *a, 
 	json_kv_str(&j, "model", r->model);
 	write_options(&j, r);
 	write_tools(&j, r);
-	json_key(&j, "input");
-	json_arr(&j);
+	json_kv_arr(&j, "input");
 	for (size_t from = 0; from < r->messages_n; from = to) {
 		to = messages_run(r, from);
 		if (r->messages[from].role == MSG_USER)

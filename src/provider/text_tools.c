@@ -110,12 +110,10 @@ write_object(struct json *j, const char *key, struct str value)
 {
 	json_obj(j);
 	json_kv_z(j, "type", "object");
-	json_key(j, "properties");
-	json_obj(j);
+	json_kv_obj(j, "properties");
 	json_kv_raw(j, key, value);
 	json_obj_end(j);
-	json_key(j, "required");
-	json_arr(j);
+	json_kv_arr(j, "required");
 	json_z(j, key);
 	json_arr_end(j);
 	json_kv_bool(j, "additionalProperties", false);
@@ -127,16 +125,13 @@ write_call_schema(struct json *j, const struct tool_schema *t)
 {
 	json_obj(j);
 	json_kv_z(j, "type", "object");
-	json_key(j, "properties");
-	json_obj(j);
-	json_key(j, "name");
-	json_obj(j);
+	json_kv_obj(j, "properties");
+	json_kv_obj(j, "name");
 	json_kv_z(j, "const", t->name);
 	json_obj_end(j);
 	json_kv_raw(j, "arguments", t->schema);
 	json_obj_end(j);
-	json_key(j, "required");
-	json_arr(j);
+	json_kv_arr(j, "required");
 	json_z(j, "name");
 	json_z(j, "arguments");
 	json_arr_end(j);
@@ -156,10 +151,8 @@ calls_schema(const struct model_request *r, struct arena *a)
 	json_obj(&j);
 	json_kv_z(&j, "type", "array");
 	json_kv_int(&j, "minItems", 1);
-	json_key(&j, "items");
-	json_obj(&j);
-	json_key(&j, "oneOf");
-	json_arr(&j);
+	json_kv_obj(&j, "items");
+	json_kv_arr(&j, "oneOf");
 	for (size_t i = 0; i < r->tools_n; i++)
 		write_call_schema(&j, &r->tools[i]);
 	json_arr_end(&j);
@@ -180,8 +173,7 @@ text_call_schema(const struct model_request *r, struct arena *a)
 	buf_init(&b, REQUEST_BODY_MAX);
 	json_init(&j, &b);
 	json_obj(&j);
-	json_key(&j, "oneOf");
-	json_arr(&j);
+	json_kv_arr(&j, "oneOf");
 	write_object(&j, "answer", r->schema.n > 0 ? r->schema : STR("{\"type\":\"string\"}"));
 	write_object(&j, "tool_calls", calls_schema(r, a));
 	json_arr_end(&j);
@@ -208,8 +200,7 @@ add_call_list(struct json *j, const struct message *m, struct arena *a)
 	size_t n = 0;
 
 	json_obj(j);
-	json_key(j, "tool_calls");
-	json_arr(j);
+	json_kv_arr(j, "tool_calls");
 	for (size_t i = 0; i < m->n; i++) {
 		if (m->parts[i].type != PART_CALL)
 			continue;

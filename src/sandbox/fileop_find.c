@@ -114,8 +114,7 @@ op_glob(struct fileop *c, struct err *e)
 	AUTO_CLOSE int fd = path_open_dir(NULL, path, e);
 	if (fd < 0)
 		return fd;
-	json_key(c->j, "paths");
-	json_arr(c->j);
+	json_kv_arr(c->j, "paths");
 	if ((rc = walk_tree(fd, c->a, glob_visit, &f, &f.why, e)) != 0)
 		return rc;
 	json_arr_end(c->j);
@@ -368,8 +367,7 @@ grep_run(struct grep *g, const char *path, struct err *e)
 	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
 		return err_set(e, ERR_INVALID, ERR_TO_MODEL, "%s is %s, not a file or a directory",
 			path_shown(path, shown), kind_text(st.st_mode));
-	json_key(g->f.c->j, "matches");
-	json_arr(g->f.c->j);
+	json_kv_arr(g->f.c->j, "matches");
 	if (S_ISDIR(st.st_mode))
 		rc = walk_tree(fd, g->f.c->a, grep_visit, g, &g->f.why, e);
 	else

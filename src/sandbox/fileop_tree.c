@@ -244,8 +244,7 @@ op_list(struct fileop *c, struct err *e)
 	AUTO_CLOSE int fd = path_open_dir(node_z(c->params, "below", NULL), path, e);
 	if (fd < 0)
 		return fd;
-	json_key(c->j, "entries");
-	json_arr(c->j);
+	json_kv_arr(c->j, "entries");
 	if ((rc = walk_tree(fd, c->a, list_visit, &l, &l.why, e)) != 0)
 		return rc;
 	json_arr_end(c->j);

@@ -363,8 +363,7 @@ send_ready(struct shelld *d, bool is_adopted)
 {
 	struct json *j = wire_begin(d->runner, WIRE_READY, 0);
 	json_kv_bool(j, "adopted", is_adopted);
-	json_key(j, "facts");
-	json_obj(j);
+	json_kv_obj(j, "facts");
 	facts_write(j, &d->facts);
 	json_obj_end(j);
 	(void)wire_end(d->runner, STR(""), -1);

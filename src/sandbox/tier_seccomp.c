@@ -45,11 +45,9 @@ tier_seccomp(struct buf *b)
 	json_obj(&j);
 	json_kv_z(&j, "defaultAction", "SCMP_ACT_ERRNO");
 	json_kv_int(&j, "defaultErrnoRet", 38); /* ENOSYS, as in cells */
-	json_key(&j, "syscalls");
-	json_arr(&j);
+	json_kv_arr(&j, "syscalls");
 	json_obj(&j);
-	json_key(&j, "names");
-	json_arr(&j);
+	json_kv_arr(&j, "names");
 	for (size_t i = 0; i < ARRAY_LEN(of_cells); i++) {
 		if (!is_before(of_cells, i, of_cells[i]))
 			json_z(&j, of_cells[i]);

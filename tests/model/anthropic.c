@@ -26,8 +26,7 @@ block_start(struct render *w, const char *type)
 	w->block = type;
 	j = event_begin(w, "content_block_start");
 	json_kv_int(j, "index", w->blocks++);
-	json_key(j, "content_block");
-	json_obj(j);
+	json_kv_obj(j, "content_block");
 	json_kv_z(j, "type", type);
 	return j;
 }
@@ -45,8 +44,7 @@ block_delta(struct render *w, const char *type, const char *key, struct str valu
 	struct json *j = event_begin(w, "content_block_delta");
 
 	json_kv_int(j, "index", w->blocks - 1);
-	json_key(j, "delta");
-	json_obj(j);
+	json_kv_obj(j, "delta");
 	json_kv_z(j, "type", type);
 	json_kv_str(j, key, value);
 	json_obj_end(j);
@@ -58,8 +56,7 @@ usage(struct render *w, struct json *j, int64_t output)
 {
 	int64_t cached = usage_of(w, "cached"), written = usage_of(w, "written");
 
-	json_key(j, "usage");
-	json_obj(j);
+	json_kv_obj(j, "usage");
 	json_kv_int(j, "input_tokens", usage_of(w, "input") - cached - written);
 	json_kv_int(j, "cache_creation_input_tokens", written);
 	json_kv_int(j, "cache_read_input_tokens", cached);
@@ -73,15 +70,13 @@ start(struct render *w)
 	struct json *j = event_begin(w, "message_start");
 	char id[40];
 
-	json_key(j, "message");
-	json_obj(j);
+	json_kv_obj(j, "message");
 	snprintf(id, sizeof(id), "msg_%llu", (unsigned long long)w->r->seq);
 	json_kv_z(j, "id", id);
 	json_kv_z(j, "type", "message");
 	json_kv_z(j, "role", "assistant");
 	json_kv_str(j, "model", w->r->model);
-	json_key(j, "content");
-	json_arr(j);
+	json_kv_arr(j, "content");
 	json_arr_end(j);
 	json_kv_z(j, "stop_reason", NULL);
 	json_kv_z(j, "stop_sequence", NULL);
@@ -144,8 +139,7 @@ call(struct render *w, const struct call *c)
 
 	json_kv_str(j, "id", c->id);
 	json_kv_str(j, "name", c->tool);
-	json_key(j, "input");
-	json_obj(j);
+	json_kv_obj(j, "input");
 	json_obj_end(j);
 	block_started(w);
 	while (piece_next(&rest, &pieces, &piece))
@@ -159,8 +153,7 @@ finished(struct render *w, struct str reason, bool is_done)
 
 	block_stop(w);
 	j = event_begin(w, "message_delta");
-	json_key(j, "delta");
-	json_obj(j);
+	json_kv_obj(j, "delta");
 	json_kv_str(j, "stop_reason", reason);
 	json_kv_z(j, "stop_sequence", NULL);
 	json_obj_end(j);
@@ -177,8 +170,7 @@ error(struct json *j, const struct render *w, const struct node *error, int stat
 {
 	if (status)
 		json_kv_z(j, "type", "error");
-	json_key(j, "error");
-	json_obj(j);
+	json_kv_obj(j, "error");
 	json_kv_str(j, "message", node_str(error, "message", STR("scripted error")));
 	json_kv_str(j, "type", node_str(error, "type", STR("api_error")));
 	json_obj_end(j);

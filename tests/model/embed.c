@@ -129,8 +129,7 @@ write_openai(struct json *j, const struct request *r, int64_t dims)
 	int64_t tokens = 0;
 
 	json_kv_z(j, "object", "list");
-	json_key(j, "data");
-	json_arr(j);
+	json_kv_arr(j, "data");
 	for (size_t i = 0; i < inputs(input); i++) {
 		tokens += (int64_t)(input_at(input, i).n + 3) / 4;
 		json_obj(j);
@@ -142,8 +141,7 @@ write_openai(struct json *j, const struct request *r, int64_t dims)
 	}
 	json_arr_end(j);
 	json_kv_str(j, "model", r->model);
-	json_key(j, "usage");
-	json_obj(j);
+	json_kv_obj(j, "usage");
 	json_kv_int(j, "prompt_tokens", tokens);
 	json_kv_int(j, "total_tokens", tokens);
 	json_obj_end(j);
@@ -156,8 +154,7 @@ write_ollama(struct json *j, const struct request *r, int64_t dims)
 	int64_t tokens = 0;
 
 	json_kv_str(j, "model", r->model);
-	json_key(j, "embeddings");
-	json_arr(j);
+	json_kv_arr(j, "embeddings");
 	for (size_t i = 0; i < inputs(input); i++) {
 		tokens += (int64_t)(input_at(input, i).n + 3) / 4;
 		write_vector(j, input_at(input, i), dims, false);
@@ -182,8 +179,7 @@ write_batch(struct json *j, const struct request *r, int64_t dims)
 {
 	const struct node *requests = node_get(r->json, "requests");
 
-	json_key(j, "embeddings");
-	json_arr(j);
+	json_kv_arr(j, "embeddings");
 	for (size_t i = 0; i < node_len(requests); i++) {
 		json_obj(j);
 		write_gemini(j, node_at(requests, i), dims);
@@ -215,8 +211,7 @@ render_embeddings(const struct request *r, int64_t dims, struct answer *a)
 	} else if (r->api == API_EMBED_GEMINI_BATCH) {
 		write_batch(&j, r, dims);
 	} else {
-		json_key(&j, "embedding");
-		json_obj(&j);
+		json_kv_obj(&j, "embedding");
 		write_gemini(&j, r->json, dims);
 		json_obj_end(&j);
 	}

@@ -39,8 +39,7 @@ usage(struct render *w, struct json *j, bool is_last)
 		thoughts = is_last ? usage_of(w, "reasoning") : 0;
 	int64_t cached = usage_of(w, "cached");
 
-	json_key(j, "usageMetadata");
-	json_obj(j);
+	json_kv_obj(j, "usageMetadata");
 	json_kv_int(j, "promptTokenCount", in);
 	if (cached)
 		json_kv_int(j, "cachedContentTokenCount", cached);
@@ -70,13 +69,10 @@ parts_send(struct render *w, struct str parts, struct str finish, struct str mes
 {
 	struct json *j = event_begin(w, NULL);
 
-	json_key(j, "candidates");
-	json_arr(j);
+	json_kv_arr(j, "candidates");
 	json_obj(j);
-	json_key(j, "content");
-	json_obj(j);
-	json_key(j, "parts");
-	json_arr(j);
+	json_kv_obj(j, "content");
+	json_kv_arr(j, "parts");
 	if (parts.n)
 		json_raw(j, parts);
 	json_arr_end(j);
@@ -188,8 +184,7 @@ call(struct render *w, const struct call *c)
 		buf_add_char(&w->items, ',');
 	json_init(&j, &w->items);
 	json_obj(&j);
-	json_key(&j, "functionCall");
-	json_obj(&j);
+	json_kv_obj(&j, "functionCall");
 	if (c->has_id)
 		json_kv_str(&j, "id", c->id);
 	json_kv_str(&j, "name", c->tool);
@@ -205,8 +200,7 @@ blocked(struct render *w, struct str reason)
 {
 	struct json *j = event_begin(w, NULL);
 
-	json_key(j, "promptFeedback");
-	json_obj(j);
+	json_kv_obj(j, "promptFeedback");
 	json_kv_str(j, "blockReason", reason);
 	json_obj_end(j);
 	tail(w, j, false);
@@ -248,13 +242,11 @@ error(struct json *j, const struct render *w, const struct node *error, int stat
 	struct str type = node_str(error, "type", STR(""));
 	bool is_own = type.n && type.p[0] >= 'A' && type.p[0] <= 'Z';
 
-	json_key(j, "error");
-	json_obj(j);
+	json_kv_obj(j, "error");
 	json_kv_int(j, "code", code);
 	json_kv_str(j, "message", node_str(error, "message", STR("scripted error")));
 	json_kv_str(j, "status", is_own ? type : str_of(code_name(code)));
-	json_key(j, "details");
-	json_arr(j);
+	json_kv_arr(j, "details");
 	retry_info(j, error);
 	json_arr_end(j);
 	json_obj_end(j);

@@ -76,8 +76,7 @@ log_headers(struct json *j, struct str headers)
 {
 	struct str l;
 
-	json_key(j, "headers");
-	json_obj(j);
+	json_kv_obj(j, "headers");
 	while (str_next(&headers, '\n', &l)) {
 		ptrdiff_t colon = str_find_char(l, ':');
 

@@ -17,12 +17,10 @@ delta_begin(struct render *w)
 	json_kv_z(j, "object", "chat.completion.chunk");
 	json_kv_int(j, "created", 1700000000);
 	json_kv_str(j, "model", w->r->model);
-	json_key(j, "choices");
-	json_arr(j);
+	json_kv_arr(j, "choices");
 	json_obj(j);
 	json_kv_int(j, "index", 0);
-	json_key(j, "delta");
-	json_obj(j);
+	json_kv_obj(j, "delta");
 	return j;
 }
 
@@ -82,8 +80,7 @@ call_begin(struct render *w, const struct call *c)
 {
 	struct json *j = delta_begin(w);
 
-	json_key(j, "tool_calls");
-	json_arr(j);
+	json_kv_arr(j, "tool_calls");
 	json_obj(j);
 	if (c->has_index)
 		json_kv_int(j, "index", w->calls);
@@ -108,15 +105,13 @@ call(struct render *w, const struct call *c)
 
 	json_kv_str(j, "id", c->id);
 	json_kv_z(j, "type", "function");
-	json_key(j, "function");
-	json_obj(j);
+	json_kv_obj(j, "function");
 	json_kv_str(j, "name", c->tool);
 	json_kv_z(j, "arguments", "");
 	call_end(w);
 	while (piece_next(&rest, &pieces, &piece)) {
 		j = call_begin(w, c);
-		json_key(j, "function");
-		json_obj(j);
+		json_kv_obj(j, "function");
 		json_kv_str(j, "arguments", piece);
 		call_end(w);
 	}
@@ -134,21 +129,17 @@ usage(struct render *w)
 	json_kv_z(j, "object", "chat.completion.chunk");
 	json_kv_int(j, "created", 1700000000);
 	json_kv_str(j, "model", w->r->model);
-	json_key(j, "choices");
-	json_arr(j);
+	json_kv_arr(j, "choices");
 	json_arr_end(j);
-	json_key(j, "usage");
-	json_obj(j);
+	json_kv_obj(j, "usage");
 	json_kv_int(j, "prompt_tokens", in);
 	json_kv_int(j, "completion_tokens", out);
 	json_kv_int(j, "total_tokens", in + out);
-	json_key(j, "prompt_tokens_details");
-	json_obj(j);
+	json_kv_obj(j, "prompt_tokens_details");
 	json_kv_int(j, "cached_tokens", usage_of(w, "cached"));
 	json_kv_int(j, "cache_write_tokens", usage_of(w, "written"));
 	json_obj_end(j);
-	json_key(j, "completion_tokens_details");
-	json_obj(j);
+	json_kv_obj(j, "completion_tokens_details");
 	json_kv_int(j, "reasoning_tokens", usage_of(w, "reasoning"));
 	json_obj_end(j);
 	json_obj_end(j);
@@ -175,8 +166,7 @@ error(struct json *j, const struct render *w, const struct node *error, int stat
 {
 	struct str code = node_str(error, "code", STR(""));
 
-	json_key(j, "error");
-	json_obj(j);
+	json_kv_obj(j, "error");
 	json_kv_str(j, "message", node_str(error, "message", STR("scripted error")));
 	json_kv_str(j, "type", node_str(error, "type", STR("api_error")));
 	json_kv_z(j, "param", NULL);

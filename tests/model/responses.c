@@ -45,17 +45,14 @@ kv_usage(struct render *w, struct json *j)
 {
 	int64_t in = usage_of(w, "input"), out = usage_of(w, "output");
 
-	json_key(j, "usage");
-	json_obj(j);
+	json_kv_obj(j, "usage");
 	json_kv_int(j, "input_tokens", in);
-	json_key(j, "input_tokens_details");
-	json_obj(j);
+	json_kv_obj(j, "input_tokens_details");
 	json_kv_int(j, "cached_tokens", usage_of(w, "cached"));
 	json_kv_int(j, "cache_write_tokens", usage_of(w, "written"));
 	json_obj_end(j);
 	json_kv_int(j, "output_tokens", out);
-	json_key(j, "output_tokens_details");
-	json_obj(j);
+	json_kv_obj(j, "output_tokens_details");
 	json_kv_int(j, "reasoning_tokens", usage_of(w, "reasoning"));
 	json_obj_end(j);
 	json_kv_int(j, "total_tokens", in + out);
@@ -71,8 +68,7 @@ ev_response(struct render *w, const char *name, const char *status, struct str w
 	char id[40];
 
 	snprintf(id, sizeof(id), "resp_%llu", (unsigned long long)w->r->seq);
-	json_key(j, "response");
-	json_obj(j);
+	json_kv_obj(j, "response");
 	json_kv_z(j, "id", id);
 	json_kv_z(j, "object", "response");
 	json_kv_int(j, "created_at", 1700000000);
@@ -147,8 +143,7 @@ item_write(struct render *w, struct json *j, const struct item *it)
 		json_kv_str(j, "name", it->call->tool);
 	} else if (str_is(str_of(it->type), "reasoning")) {
 		json_kv_z(j, "type", "reasoning");
-		json_key(j, "summary");
-		json_arr(j);
+		json_kv_arr(j, "summary");
 		if (it->is_done && text.n) {
 			json_obj(j);
 			json_kv_z(j, "type", "summary_text");
@@ -162,8 +157,7 @@ item_write(struct render *w, struct json *j, const struct item *it)
 		json_kv_z(j, "type", MESSAGE);
 		json_kv_z(j, "status", it->is_done ? "completed" : "in_progress");
 		json_kv_z(j, "role", "assistant");
-		json_key(j, "content");
-		json_arr(j);
+		json_kv_arr(j, "content");
 		if (it->is_done) {
 			json_obj(j);
 			json_kv_z(j, "type",
@@ -218,8 +212,7 @@ part_event(struct render *w, const char *name, struct str text)
 	struct json *j = ev_item(w, name, "msg");
 
 	json_kv_int(j, "content_index", 0);
-	json_key(j, "part");
-	json_obj(j);
+	json_kv_obj(j, "part");
 	json_kv_z(j, "type", is_refusal ? "refusal" : "output_text");
 	json_kv_str(j, is_refusal ? "refusal" : "text", text);
 	if (!is_refusal)
@@ -299,8 +292,7 @@ summary_part(struct render *w, const char *name, struct str text)
 {
 	struct json *j = summary_event(w, name);
 
-	json_key(j, "part");
-	json_obj(j);
+	json_kv_obj(j, "part");
 	json_kv_z(j, "type", "summary_text");
 	json_kv_str(j, "text", text);
 	json_obj_end(j);

@@ -336,8 +336,7 @@ writer(void **state)
 	json_obj(&j);
 	json_kv_str(&j, "s", STR("a\"\\\n\x01\xff\xc3\xa9/"));
 	json_kv_int(&j, "min", INT64_MIN);
-	json_key(&j, "l");
-	json_arr(&j);
+	json_kv_arr(&j, "l");
 	json_uint(&j, UINT64_MAX);
 	json_double(&j, 0.1);
 	json_double(&j, NAN);
