@@ -121,6 +121,19 @@ buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 }
 
 int
+buf_add_quoted(struct buf *b, struct str s)
+{
+	buf_add_char(b, '\'');
+	for (size_t i = 0; i < s.n; i++) {
+		if (s.p[i] == '\'')
+			buf_add_z(b, "'\\''");
+		else
+			buf_add_char(b, s.p[i]);
+	}
+	return buf_add_char(b, '\'');
+}
+
+int
 buf_printf(struct buf *b, const char *fmt, ...)
 {
 	va_list ap;

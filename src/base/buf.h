@@ -21,6 +21,8 @@ int buf_add(struct buf *b, const void *p, size_t n);
 int buf_add_str(struct buf *b, struct str s);
 int buf_add_z(struct buf *b, const char *z);
 int buf_add_char(struct buf *b, char c);
+/* s as one word of a shell, between single quotes. */
+int buf_add_quoted(struct buf *b, struct str s);
 int buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 int buf_vprintf(struct buf *b, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
 /* Room for n more bytes at the end, or NULL past the maximum; then buf_added. */

@@ -139,6 +139,16 @@ utf8_cut(struct str s, size_t max)
 	return is_continuation(s.p[n]) ? max : n;
 }
 
+void
+utf8_copy(char *out, size_t size, struct str s)
+{
+	size_t n = utf8_cut(s, size - 1);
+
+	if (n > 0)
+		memcpy(out, s.p, n);
+	out[n] = '\0';
+}
+
 size_t
 utf8_start(struct str s, size_t from)
 {

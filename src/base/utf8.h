@@ -12,6 +12,8 @@ size_t utf8_decode(const char *p, size_t n, uint32_t *cp);
 size_t utf8_encode(uint32_t cp, char out[4]); /* 0 for an invalid code point */
 /* Largest n <= max so that s[0..n) ends on a character boundary. */
 size_t utf8_cut(struct str s, size_t max);
+/* Into an array of size bytes, at least 1: as much of s as fits, cut like that, and a NUL. */
+void utf8_copy(char *out, size_t size, struct str s);
 /* As utf8_cut from the other end: smallest offset >= from that starts a character. */
 size_t utf8_start(struct str s, size_t from);
 /* Bytes at the end of s that begin a character which is not complete yet (0..3): for streams. */

@@ -37,16 +37,6 @@ fold_fini(struct fold *f)
 }
 
 static void
-copy_text(char *out, size_t size, struct str s)
-{
-	size_t n = utf8_cut(s, size - 1);
-
-	if (n > 0)
-		memcpy(out, s.p, n);
-	out[n] = '\0';
-}
-
-static void
 buf_set(struct buf *b, struct str s)
 {
 	buf_reset(b);
@@ -239,11 +229,11 @@ effect_add(struct fold *f, const struct node *body)
 	f->effects = vec_grow(f->effects, &f->effects_cap, f->effects_n + 1, sizeof(*f->effects));
 	x = &f->effects[f->effects_n++];
 	*x = (struct fold_effect){ 0 };
-	copy_text(x->id, sizeof(x->id), node_str(body, "effect", STR("")));
-	copy_text(x->tool, sizeof(x->tool), node_str(body, "tool", STR("?")));
+	utf8_copy(x->id, sizeof(x->id), node_str(body, "effect", STR("")));
+	utf8_copy(x->tool, sizeof(x->tool), node_str(body, "tool", STR("?")));
 	buf_init(&b, MODEL_ARGS_MAX);
 	call_summary(&b, node_get(body, "args"));
-	copy_text(x->summary, sizeof(x->summary), buf_str(&b));
+	utf8_copy(x->summary, sizeof(x->summary), buf_str(&b));
 	buf_fini(&b);
 	return x;
 }
@@ -268,7 +258,7 @@ on_effect_outcome(struct fold *f, const struct node *body, size_t *kept)
 	if (!x)
 		return FOLD_NEW;
 	x->is_error = node_bool(body, "is_error", false);
-	copy_text(x->status, sizeof(x->status), node_str(body, "state", STR("unknown")));
+	utf8_copy(x->status, sizeof(x->status), node_str(body, "state", STR("unknown")));
 	x->ms = node_int(body, "ms", 0);
 	return FOLD_NEW;
 }
@@ -283,9 +273,9 @@ on_approval_requested(struct fold *f, const struct node *body, size_t *kept)
 	f->approvals = vec_grow(f->approvals, &f->approvals_cap, f->approvals_n + 1,
 		sizeof(*f->approvals));
 	p = &f->approvals[f->approvals_n++];
-	copy_text(p->id, sizeof(p->id), node_str(body, "id", STR("")));
-	copy_text(p->tool, sizeof(p->tool), node_str(body, "tool", STR("?")));
-	copy_text(p->summary, sizeof(p->summary), node_str(body, "summary", STR("")));
+	utf8_copy(p->id, sizeof(p->id), node_str(body, "id", STR("")));
+	utf8_copy(p->tool, sizeof(p->tool), node_str(body, "tool", STR("?")));
+	utf8_copy(p->summary, sizeof(p->summary), node_str(body, "summary", STR("")));
 	p->may_always = node_str(body, "always", STR("")).n > 0;
 	return FOLD_NEW;
 }
@@ -311,7 +301,7 @@ on_approval_resolved(struct fold *f, const struct node *body, size_t *kept)
 static enum fold_news
 on_turn_started(struct fold *f, const struct node *body, size_t *kept)
 {
-	copy_text(f->model, sizeof(f->model), node_str(body, "model", STR("")));
+	utf8_copy(f->model, sizeof(f->model), node_str(body, "model", STR("")));
 	return FOLD_NEW;
 }
 
@@ -343,7 +333,7 @@ take_effects(struct fold *f, const struct node *list)
 
 		if (!x)
 			return;
-		copy_text(x->status, sizeof(x->status), node_str(node_at(list, i), "status", STR("unknown")));
+		utf8_copy(x->status, sizeof(x->status), node_str(node_at(list, i), "status", STR("unknown")));
 		x->ms = node_int(node_at(list, i), "ms", 0);
 	}
 }
@@ -358,7 +348,7 @@ on_turn_finished(struct fold *f, const struct node *body, size_t *kept)
 	if (turn_status_parse(node_str(body, "status", STR("failed")), &f->status) != 0)
 		f->status = TURN_FAILED;
 	if (model.n > 0)
-		copy_text(f->model, sizeof(f->model), model);
+		utf8_copy(f->model, sizeof(f->model), model);
 	buf_set(&f->answer, node_str(body, "text", STR("")));
 	if (node_get(body, "output")) {
 		struct json j;
@@ -455,7 +445,7 @@ fold_exit(const struct fold *f)
 	if (f->status != TURN_FAILED || f->error_code.n == 0)
 		return turn_status_exit(f->status);
 	/* A turn that failed for a missing key or a wrong model is a mistake in the configuration. */
-	copy_text(code, sizeof(code), buf_str(&f->error_code));
+	utf8_copy(code, sizeof(code), buf_str(&f->error_code));
 	status = err_exit_status(err_from_name(code));
 	return status == 2 ? 2 : 1;
 }

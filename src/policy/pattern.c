@@ -283,18 +283,10 @@ quote_word(struct buf *b, struct str s)
 
 	for (size_t i = 0; i < s.n && is_plain; i++)
 		is_plain = strchr("*\\'\" \t\n;&|<>()$`", s.p[i]) == NULL;
-	if (is_plain) {
+	if (is_plain)
 		buf_add_str(b, s);
-		return;
-	}
-	buf_add_char(b, '\'');
-	for (size_t i = 0; i < s.n; i++) {
-		if (s.p[i] == '\'')
-			buf_add_z(b, "'\\''");
-		else
-			buf_add_char(b, s.p[i]);
-	}
-	buf_add_char(b, '\'');
+	else
+		buf_add_quoted(b, s);
 }
 
 void

@@ -114,17 +114,6 @@ policy_free(struct policy *p)
 	free(p);
 }
 
-/* Copies s, cut on a character boundary. */
-static void
-cut(char *out, size_t size, struct str s)
-{
-	size_t n = utf8_cut(s, size - 1);
-
-	if (n > 0)
-		memcpy(out, s.p, n);
-	out[n] = '\0';
-}
-
 static void say(struct verdict *out, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 static void
@@ -137,7 +126,7 @@ say(struct verdict *out, const char *fmt, ...)
 	va_start(ap, fmt);
 	buf_vprintf(&b, fmt, ap);
 	va_end(ap);
-	cut(out->reason, sizeof(out->reason), buf_str(&b));
+	utf8_copy(out->reason, sizeof(out->reason), buf_str(&b));
 	buf_fini(&b);
 }
 
@@ -145,8 +134,8 @@ static void
 set_rule(struct verdict *out, enum decision d, const struct rule *rule)
 {
 	out->decision = d;
-	cut(out->rule, sizeof(out->rule), rule->text);
-	cut(out->origin, sizeof(out->origin), rule->origin);
+	utf8_copy(out->rule, sizeof(out->rule), rule->text);
+	utf8_copy(out->origin, sizeof(out->origin), rule->origin);
 }
 
 static void

@@ -174,7 +174,7 @@ tell_bad(struct reader *rd, const char *vendor, struct str model, const char *wh
 {
 	char name[128];
 
-	(void)snprintf(name, sizeof(name), "%.*s", (int)utf8_cut(model, sizeof(name) - 1), model.p);
+	utf8_copy(name, sizeof(name), model);
 	if (rd->on_bad)
 		rd->on_bad(rd->arg, vendor, name, why);
 }

@@ -345,19 +345,6 @@ tool_of(const struct op *op, const struct model_request *r)
 	return op->kind == OP_COUNT && !has_tool(r, "exec") ? "read" : tools[op->kind];
 }
 
-static void
-shell_quote(struct buf *b, struct str s)
-{
-	buf_add_char(b, '\'');
-	for (size_t i = 0; i < s.n; i++) {
-		if (s.p[i] == '\'')
-			buf_add_z(b, "'\\''");
-		else
-			buf_add_char(b, s.p[i]);
-	}
-	buf_add_char(b, '\'');
-}
-
 /* The option of wc for what is to be counted. */
 static char
 count_flag(const struct op *op)
@@ -395,7 +382,7 @@ write_args(struct json *j, const struct op *op, const char *tool)
 		buf_init(&cmd, 2 * USER_TEXT_MAX);
 		if (op->kind == OP_COUNT) {
 			buf_printf(&cmd, "wc -%c -- ", count_flag(op));
-			shell_quote(&cmd, op->subject);
+			buf_add_quoted(&cmd, op->subject);
 		} else {
 			buf_add_str(&cmd, op->subject);
 		}

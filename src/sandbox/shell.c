@@ -82,19 +82,6 @@ on_input(void *arg, int events)
 }
 
 static void
-add_quoted(struct buf *b, struct str text)
-{
-	buf_add_char(b, '\'');
-	for (size_t i = 0; i < text.n; i++) {
-		if (text.p[i] == '\'')
-			buf_add_z(b, "'\\''");
-		else
-			buf_add_char(b, text.p[i]);
-	}
-	buf_add_char(b, '\'');
-}
-
-static void
 add_mark(struct shell *s)
 {
 	buf_printf(&s->input, "command printf '\\036%%s%%s:%%s%%s:%%d:%%s\\036' '%.16s' '%s' '%.16s' '%s' \"$?\" \"$PWD\" >/dev/tty\n",
@@ -524,11 +511,11 @@ shell_run(struct job *j, struct str name, struct str command, struct str env, co
 	}
 	if (has_cwd) {
 		buf_add_z(&s->input, "cd ");
-		add_quoted(&s->input, str_of(cwd));
+		buf_add_quoted(&s->input, str_of(cwd));
 		buf_add_z(&s->input, " && ");
 	}
 	buf_add_z(&s->input, "eval ");
-	add_quoted(&s->input, command);
+	buf_add_quoted(&s->input, command);
 	buf_add_z(&s->input, " </dev/tty\n");
 	add_mark(s);
 	if (s->input.overflow) { /* cannot be: the shell read all of the last command */

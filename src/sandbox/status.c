@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * The words that both ends of the link use for plans, states and facts: one table each, written and read here only. */
+#include "base/utf8.h"
 #include "sandbox/internal.h"
 
 static const char *const state_names[] = {
@@ -163,17 +164,15 @@ facts_read(const struct node *n, struct sandbox_facts *f)
 {
 	int level = find(level_names, ARRAY_LEN(level_names), node_str(n, "level", STR("")));
 	int limits = find(limit_names, ARRAY_LEN(limit_names), node_str(n, "limits", STR("")));
-	struct str reason = node_str(n, "reason", STR("")), tier = node_str(n, "tier", STR("cell"));
-	struct str around = node_str(n, "around", STR("")), lacks = node_str(n, "around_lacks", STR(""));
 	if (level < 0 || limits < 0)
 		return -1;
 	*f = (struct sandbox_facts){ .level = (enum cell_level)level, .limits = (enum limit_level)limits,
 		.landlock_abi = (int)node_int(n, "landlock_abi", 0),
 		.cgroup_version = (int)node_int(n, "cgroup_version", 0), .files_only = node_bool(n, "files_only", false) };
-	memcpy(f->reason, reason.p, MIN(reason.n, sizeof(f->reason) - 1));
-	memcpy(f->tier, tier.p, MIN(tier.n, sizeof(f->tier) - 1));
-	memcpy(f->around, around.p, MIN(around.n, sizeof(f->around) - 1));
-	memcpy(f->around_lacks, lacks.p, MIN(lacks.n, sizeof(f->around_lacks) - 1));
+	utf8_copy(f->reason, sizeof(f->reason), node_str(n, "reason", STR("")));
+	utf8_copy(f->tier, sizeof(f->tier), node_str(n, "tier", STR("cell")));
+	utf8_copy(f->around, sizeof(f->around), node_str(n, "around", STR("")));
+	utf8_copy(f->around_lacks, sizeof(f->around_lacks), node_str(n, "around_lacks", STR("")));
 	return 0;
 }
 

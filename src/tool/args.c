@@ -10,28 +10,13 @@ static struct str
 find_object(struct str s)
 {
 	ptrdiff_t from = str_find_char(s, '{');
-	bool in_string = false;
-	int depth = 0;
+	struct str object = from < 0 ? STR("") : str_sub(s, (size_t)from, s.n);
+	size_t n = json_span(object);
+	struct str rest = str_sub(object, n, object.n);
 
-	if (from < 0)
-		return s;
-	for (size_t i = (size_t)from; i < s.n; i++) {
-		char c = s.p[i];
-		if (in_string) {
-			i += c == '\\';
-			in_string = c != '"';
-		} else if (c == '"') {
-			in_string = true;
-		} else if (c == '{') {
-			depth++;
-		} else if (c == '}' && --depth == 0) {
-			struct str rest = str_sub(s, i + 1, s.n);
-			if (str_find_char(rest, '{') >= 0 || str_find_char(rest, '}') >= 0)
-				return s; /* two objects: which one was meant? */
-			return str_sub(s, (size_t)from, i + 1 - (size_t)from);
-		}
-	}
-	return s;
+	if (n == 0 || str_find_char(rest, '{') >= 0 || str_find_char(rest, '}') >= 0)
+		return s; /* none, or two objects: which one was meant? */
+	return str_sub(object, 0, n);
 }
 
 /* Parses to a map: as it is, then around it, then mended; an object inside a string is opened once.

@@ -189,6 +189,38 @@ utf8_cutting(void **state)
 	assert_int_equal(utf8_incomplete(STR("\xed\xa0")), 0);
 	/* Text that is no UTF-8 at all is still cut near the maximum. */
 	assert_int_equal(utf8_cut(STR("\x80\x80\x80\x80\x80\x80"), 5), 5);
+	for (size_t size = 1; size <= s.n + 1; size++) {
+		char text[16] = "...............";
+		utf8_copy(text, size, s);
+		assert_int_equal(strlen(text), cut[size - 1]);
+		assert_memory_equal(text, s.p, cut[size - 1]);
+		assert_int_equal(text[size], '.');
+	}
+	char none[2] = "x";
+	utf8_copy(none, 1, (struct str){ NULL, 0 });
+	assert_string_equal(none, "");
+}
+
+static void
+quoted_words(void **state)
+{
+	static const char *const rows[][2] = {
+		{ "", "''" },
+		{ "a b", "'a b'" },
+		{ "it's", "'it'\\''s'" },
+		{ "'", "''\\'''" },
+		{ "$(x) \\ \"y\"\n", "'$(x) \\ \"y\"\n'" },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct buf b;
+		buf_init(&b, strlen(rows[i][1]));
+		assert_int_equal(buf_add_quoted(&b, str_of(rows[i][0])), 0);
+		assert_string_equal(buf_z(&b), rows[i][1]);
+		buf_fini(&b);
+		buf_init(&b, strlen(rows[i][1]) - 1);
+		assert_int_equal(buf_add_quoted(&b, str_of(rows[i][0])), ERR_LIMIT);
+		buf_fini(&b);
+	}
 }
 
 static void
@@ -246,6 +278,7 @@ main(void)
 		cmocka_unit_test(utf8_sequences),
 		cmocka_unit_test(utf8_round_trip),
 		cmocka_unit_test(utf8_cutting),
+		cmocka_unit_test(quoted_words),
 		cmocka_unit_test(terminal_text),
 		cmocka_unit_test(columns),
 	};
