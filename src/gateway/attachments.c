@@ -37,10 +37,8 @@ look_ends(struct request *q, const struct err *e)
 		*l->out = l->at > 0 ? arena_str(q->a, buf_str(&l->b)) : STR("");
 	buf_fini(&l->b);
 	q->own = l->own;
-	if (e != NULL) {
-		reply_error(q, e);
+	if (reply_failed(q, e))
 		return;
-	}
 	l->then(q);
 }
 

@@ -108,10 +108,8 @@ reply_blob(struct request *q, const char *hash, size_t size)
 {
 	struct json *j = reply_begin(q);
 
-	json_obj(j);
 	json_kv_z(j, "blob", hash);
 	json_kv_int(j, "size", (int64_t)size);
-	json_obj_end(j);
 	reply_end(q);
 }
 

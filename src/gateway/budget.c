@@ -208,7 +208,6 @@ answer(struct request *q)
 	struct survey *v = q->own;
 	struct json *j = reply_begin(q);
 
-	json_obj(j);
 	json_kv_int(j, "call_cap_microusd", config_microusd(q->g->parts.config, "limits.call_cost_usd"));
 	json_kv_arr(j, "budgets");
 	write_days(q);
@@ -220,7 +219,6 @@ answer(struct request *q)
 		json_raw(j, buf_str(&v->calls));
 	json_arr_end(j);
 	json_kv_bool(j, "more", v != NULL && v->is_cut);
-	json_obj_end(j);
 	if (v != NULL)
 		survey_free(v);
 	reply_end(q);

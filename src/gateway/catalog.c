@@ -203,7 +203,6 @@ handle_catalog_show(struct request *q)
 	int rc = 0;
 
 	s.j = reply_begin(q);
-	json_obj(s.j);
 	write_catalog(s.j, "snapshot", NULL);
 	if (fetched != NULL)
 		write_catalog(s.j, "fetched", fetched);
@@ -220,7 +219,6 @@ handle_catalog_show(struct request *q)
 		return;
 	}
 	json_arr_end(s.j);
-	json_obj_end(s.j);
 	reply_end(q);
 }
 
@@ -290,7 +288,6 @@ handle_catalog_verify(struct request *q)
 	struct verify v = { .q = q, .is_ok = true };
 
 	v.j = reply_begin(q);
-	json_obj(v.j);
 	write_catalog(v.j, "snapshot", NULL);
 	json_kv_z(v.j, "file", kept_path(q->a, q->g->parts.home));
 	verify_kept(&v);
@@ -298,7 +295,6 @@ handle_catalog_verify(struct request *q)
 	verify_models(&v);
 	json_arr_end(v.j);
 	json_kv_bool(v.j, "ok", v.is_ok);
-	json_obj_end(v.j);
 	reply_end(q);
 }
 
@@ -420,7 +416,6 @@ reply_fetched(struct catalog_fetch *f, struct skipped *skipped, struct catalog *
 	bool is_dry = node_bool(q->params, "dry_run", false);
 	struct json *j = reply_begin(q);
 
-	json_obj(j);
 	json_kv_z(j, "url", f->url);
 	json_kv_int(j, "bytes", (int64_t)f->body.n);
 	json_kv_bool(j, "written", !is_dry);
@@ -431,7 +426,6 @@ reply_fetched(struct catalog_fetch *f, struct skipped *skipped, struct catalog *
 	json_arr_end(&skipped->j);
 	json_kv_raw(j, "skipped", buf_str(&skipped->b));
 	json_kv_int(j, "skipped_models", (int64_t)skipped->n);
-	json_obj_end(j);
 	fetch_free(f);
 	if (is_dry)
 		catalog_free(c);

@@ -325,7 +325,6 @@ write_checks(struct request *q)
 {
 	struct json *j = reply_begin(q);
 
-	json_obj(j);
 	json_kv_arr(j, "checks");
 	for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
 		struct finding f = { 0 };
@@ -341,7 +340,6 @@ write_checks(struct request *q)
 		json_obj_end(j);
 	}
 	json_arr_end(j);
-	json_obj_end(j);
 	reply_end(q);
 }
 

@@ -57,7 +57,10 @@ extern const handler_fn handlers[API_METHOD_COUNT];
 /* rpc.c: each of these ends the request. */
 void reply_error(struct request *q, const struct err *e);
 void reply_text(struct request *q, struct str json);
-/* For handlers that write their result at once: begin gives the writer, end sends it. */
+/* Answers with e, if there is one, and says whether there was. */
+bool reply_failed(struct request *q, const struct err *e);
+void reply_done(struct request *q, const struct err *e); /* with e, or with {} where that is NULL */
+/* For handlers that write their result: begin opens the object and gives its writer, end closes and sends it. */
 struct json *reply_begin(struct request *q);
 void reply_end(struct request *q);
 /* Makes the stream of bytes that belongs to this call; while the handler runs for the first time, and q->client is there. */

@@ -30,12 +30,9 @@ on_vectors(void *arg, const struct embed_answer *a, const struct err *e)
 	struct request *q = arg;
 	struct json *j;
 
-	if (e != NULL) {
-		reply_error(q, e);
+	if (reply_failed(q, e))
 		return;
-	}
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_z(j, "model", a->model);
 	json_kv_int(j, "dimensions", (int64_t)a->dimensions);
 	json_kv_obj(j, "usage");
@@ -43,7 +40,6 @@ on_vectors(void *arg, const struct embed_answer *a, const struct err *e)
 	json_obj_end(j);
 	json_kv_int(j, "cost_microusd", a->cost_microusd);
 	write_vectors(j, a);
-	json_obj_end(j);
 	reply_end(q);
 }
 

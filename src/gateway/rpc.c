@@ -84,11 +84,27 @@ reply_text(struct request *q, struct str json)
 	request_free(q);
 }
 
+bool
+reply_failed(struct request *q, const struct err *e)
+{
+	if (e != NULL)
+		reply_error(q, e);
+	return e != NULL;
+}
+
+void
+reply_done(struct request *q, const struct err *e)
+{
+	if (!reply_failed(q, e))
+		reply_text(q, STR("{}"));
+}
+
 struct json *
 reply_begin(struct request *q)
 {
 	buf_init(&q->out, WIRE_TAIL_MAX + 1);
 	json_init(&q->j, &q->out);
+	json_obj(&q->j);
 	return &q->j;
 }
 
@@ -97,6 +113,7 @@ reply_end(struct request *q)
 {
 	struct err e;
 
+	json_obj_end(&q->j);
 	if (!q->out.overflow) {
 		reply_text(q, buf_str(&q->out));
 		return;
@@ -225,9 +242,7 @@ reply_subscribe(struct request *q, const char *session, uint64_t after)
 	if (c->is_paused)
 		events_pause(s->events);
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_int(j, "sub", (int64_t)s->sub);
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -245,7 +260,7 @@ reply_unsubscribe(struct request *q, uint64_t sub)
 		return;
 	}
 	feed_free(s);
-	reply_text(q, STR("{}"));
+	reply_done(q, NULL);
 }
 
 /* ---- calls ---- */

@@ -229,7 +229,6 @@ key_known(struct request *q)
 		return;
 	}
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_node(j, "key", node_get(keyring, "key"));
 	json_kv_node(j, "master", node_get(keyring, "master"));
 	json_kv_arr(j, "hosts");
@@ -240,7 +239,6 @@ key_known(struct request *q)
 	if (in_url)
 		json_z(j, "url");
 	json_arr_end(j);
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -270,14 +268,12 @@ answer_state(struct request *q)
 	struct json *j = reply_begin(q);
 
 	s = keyring != NULL ? sealed_find(node_get(keyring, "secrets"), name) : NULL;
-	json_obj(j);
 	json_kv_str(j, "name", name);
 	json_kv_str(j, "state", node_str(s, "state", STR("unknown")));
 	if (node_str(s, "why", STR("")).n > 0)
 		json_kv_node(j, "why", node_get(s, "why"));
 	json_kv_node(j, "hosts", node_get(q->params, "hosts"));
 	json_kv_node(j, "uses", node_get(q->params, "uses"));
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -353,12 +349,10 @@ list_known(struct request *q)
 		return;
 	}
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_arr(j, "secrets");
 	for (size_t i = 0; i < node_len(list); i++)
 		write_secret(j, node_at(list, i), keyring);
 	json_arr_end(j);
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -384,9 +378,7 @@ handle_secret_remove(struct request *q)
 		return;
 	}
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_str(j, "name", name);
-	json_obj_end(j);
 	reply_end(q);
 }
 

@@ -84,14 +84,10 @@ on_created(void *arg, const char *session, const char *turn, uint64_t seq, const
 	struct request *q = arg;
 	struct json *j;
 
-	if (e != NULL) {
-		reply_error(q, e);
+	if (reply_failed(q, e))
 		return;
-	}
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_z(j, "session", session);
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -127,12 +123,9 @@ on_list(void *arg, const struct rows *rows, const struct err *e)
 	struct request *q = arg;
 	struct json *j;
 
-	if (e != NULL) {
-		reply_error(q, e);
+	if (reply_failed(q, e))
 		return;
-	}
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_arr(j, "sessions");
 	for (size_t i = 0; i < rows_len(rows); i++) {
 		json_obj(j);
@@ -140,7 +133,6 @@ on_list(void *arg, const struct rows *rows, const struct err *e)
 		json_obj_end(j);
 	}
 	json_arr_end(j);
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -198,10 +190,8 @@ on_messages(void *arg, const struct rows *rows, const struct err *e)
 	struct request *q = arg;
 	struct gathering *g = q->own;
 
-	if (e != NULL) {
-		reply_error(q, e);
+	if (reply_failed(q, e))
 		return;
-	}
 	for (size_t i = 0; i < rows_len(rows); i++) {
 		g->after = rows_int(rows, i, 0);
 		write_attachments(q, rows_str(rows, i, 1), rows_str(rows, i, 2));
@@ -211,7 +201,6 @@ on_messages(void *arg, const struct rows *rows, const struct err *e)
 		return;
 	}
 	json_arr_end(&q->j);
-	json_obj_end(&q->j);
 	reply_end(q);
 }
 
@@ -221,10 +210,8 @@ on_turns(void *arg, const struct rows *rows, const struct err *e)
 	struct request *q = arg;
 	struct json *j = &q->j;
 
-	if (e != NULL) {
-		reply_error(q, e);
+	if (reply_failed(q, e))
 		return;
-	}
 	json_kv_arr(j, "turns");
 	for (size_t i = 0; i < rows_len(rows); i++) {
 		json_obj(j);
@@ -248,12 +235,9 @@ on_get(void *arg, const struct rows *rows, const struct err *e)
 		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "the session was deleted meanwhile");
 		e = &le;
 	}
-	if (e != NULL) {
-		reply_error(q, e);
+	if (reply_failed(q, e))
 		return;
-	}
 	j = reply_begin(q);
-	json_obj(j);
 	write_session(j, rows, 0);
 	param = V_TEXT(rows_str(rows, 0, 0));
 	store_query(q->g->parts.store, STMT_TURN_LIST, &param, 1, on_turns, q);
@@ -279,14 +263,9 @@ handle_session_get(struct request *q)
 /* ---- rename, delete ---- */
 
 static void
-on_written(void *arg, const struct err *e)
+on_renamed(void *arg, const struct err *e)
 {
-	struct request *q = arg;
-
-	if (e != NULL)
-		reply_error(q, e);
-	else
-		reply_text(q, STR("{}"));
+	reply_done(arg, e);
 }
 
 static void
@@ -295,7 +274,7 @@ rename_session(struct request *q, const char *session)
 	struct batch *b = batch_new();
 
 	BATCH(b, STMT_SESSION_RENAME, V_Z(session), V_TEXT(node_str(q->params, "name", STR(""))));
-	store_commit(q->g->parts.store, b, on_written, q);
+	store_commit(q->g->parts.store, b, on_renamed, q);
 }
 
 void
@@ -307,7 +286,7 @@ handle_session_rename(struct request *q)
 static void
 on_deleted(void *arg, const char *session, const char *turn, uint64_t seq, const struct err *e)
 {
-	on_written(arg, e);
+	reply_done(arg, e);
 }
 
 static void
@@ -340,10 +319,8 @@ on_events(void *arg, const struct event *evs, size_t n, bool more, const struct 
 	struct reading *rd = q->own;
 	struct json *j = &q->j;
 
-	if (e != NULL) {
-		reply_error(q, e);
+	if (reply_failed(q, e))
 		return;
-	}
 	for (size_t i = 0; i < n; i++) {
 		/* As many as one message holds; the first one always fits. */
 		if (rd->n > 0 && j->b->n + evs[i].body.n + ENVELOPE_MAX > WIRE_TAIL_MAX) {
@@ -360,7 +337,6 @@ on_events(void *arg, const struct event *evs, size_t n, bool more, const struct 
 	}
 	json_arr_end(j);
 	json_kv_bool(j, "more", more || rd->is_full);
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -378,7 +354,6 @@ read_events(struct request *q, const char *session)
 	}
 	q->own = rd;
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_arr(j, "events");
 	events_read(q->g->parts.events, session, rd->after, rd->limit, on_events, q);
 }

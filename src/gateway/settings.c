@@ -16,25 +16,21 @@
 static void
 write_key(struct json *j, const char *dotted, const struct node *value, struct config_origin origin)
 {
-	json_obj(j);
 	json_kv_z(j, "key", dotted);
-	json_key(j, "value");
-	if (value != NULL)
-		json_node(j, value);
-	else
-		json_null(j);
+	json_kv_node(j, "value", value);
 	json_kv_z(j, "layer", config_layer_name(origin.layer));
 	if (origin.file != NULL) {
 		json_kv_z(j, "file", origin.file);
 		json_kv_int(j, "line", origin.line);
 	}
-	json_obj_end(j);
 }
 
 static void
 each_key(void *arg, const char *dotted, const struct node *value, struct config_origin origin)
 {
+	json_obj(arg);
 	write_key(arg, dotted, value, origin);
+	json_obj_end(arg);
 }
 
 void
@@ -42,11 +38,9 @@ handle_config_list(struct request *q)
 {
 	struct json *j = reply_begin(q);
 
-	json_obj(j);
 	json_kv_arr(j, "keys");
 	config_each(q->g->parts.config, each_key, j);
 	json_arr_end(j);
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -172,10 +166,8 @@ handle_config_set(struct request *q)
 	}
 	buf_fini(&out);
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_z(j, "file", path);
 	json_kv_bool(j, "restart", !q->g->parts.is_private); /* a private one is replaced by the next command */
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -184,10 +176,8 @@ handle_config_schema(struct request *q)
 {
 	struct json *j = reply_begin(q);
 
-	json_obj(j);
 	json_key(j, "schema");
 	field_schema(config_keys, j);
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -203,9 +193,7 @@ handle_config_validate(struct request *q)
 		return;
 	}
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_z(j, "file", file);
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -217,9 +205,7 @@ handle_config_default(struct request *q)
 
 	buf_init(&b, CONFIG_TEXT_MAX);
 	config_default_file(&b);
-	json_obj(j);
 	json_kv_str(j, "text", buf_str(&b));
-	json_obj_end(j);
 	buf_fini(&b);
 	reply_end(q);
 }

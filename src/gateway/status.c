@@ -153,7 +153,6 @@ handle_status_get(struct request *q)
 	look_at_catalog(g);
 	look(g, &h);
 	engine_counts(gp->engine, &sessions, &turns);
-	json_obj(j);
 	json_kv_z(j, "version", ITHACA_VERSION);
 	json_kv_bool(j, "private", g->is_private);
 	json_kv_z(j, "home", gp->home);
@@ -165,7 +164,6 @@ handle_status_get(struct request *q)
 	json_kv_int(j, "sessions", (int64_t)sessions);
 	json_kv_int(j, "turns", (int64_t)turns);
 	health_write(&h, g->roles, g->roles_n, j);
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -177,7 +175,6 @@ handle_tool_list(struct request *q)
 	const struct registry *registry = q->g->parts.registry;
 	struct json *j = reply_begin(q);
 
-	json_obj(j);
 	json_kv_arr(j, "tools");
 	for (size_t i = 0; i < registry_len(registry); i++) {
 		const struct tool *t = registry_at(registry, i);
@@ -197,6 +194,5 @@ handle_tool_list(struct request *q)
 		json_obj_end(j);
 	}
 	json_arr_end(j);
-	json_obj_end(j);
 	reply_end(q);
 }

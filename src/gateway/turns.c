@@ -121,17 +121,13 @@ on_submitted(void *arg, const char *session, const char *turn, uint64_t seq, con
 	struct request *q = arg;
 	struct json *j;
 
-	if (e != NULL) {
-		reply_error(q, e);
+	if (reply_failed(q, e))
 		return;
-	}
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_z(j, "session", session);
 	json_kv_z(j, "turn", turn);
 	json_kv_int(j, "seq", seq > 0 ? (int64_t)seq - 1 : 0);
 	write_notice(q, j);
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -305,12 +301,9 @@ on_turn_first(void *arg, const struct rows *rows, const struct err *e)
 	struct request *q = arg;
 	struct json *j = &q->j;
 
-	if (e != NULL) {
-		reply_error(q, e);
+	if (reply_failed(q, e))
 		return;
-	}
 	json_kv_int(j, "seq", MAX(rows_int(rows, 0, 0) - 1, 0));
-	json_obj_end(j);
 	reply_end(q);
 }
 
@@ -327,7 +320,6 @@ on_turn(void *arg, const struct rows *rows, const struct err *e)
 		return;
 	}
 	j = reply_begin(q);
-	json_obj(j);
 	write_turn_row(j, rows, 0);
 	params[0] = V_TEXT(rows_str(rows, 0, 1));
 	params[1] = V_TEXT(rows_str(rows, 0, 0));
@@ -345,12 +337,7 @@ handle_turn_get(struct request *q)
 static void
 on_wished(void *arg, const char *session, const char *turn, uint64_t seq, const struct err *e)
 {
-	struct request *q = arg;
-
-	if (e != NULL)
-		reply_error(q, e);
-	else
-		reply_text(q, STR("{}"));
+	reply_done(arg, e);
 }
 
 static void
@@ -402,17 +389,13 @@ on_approvals(void *arg, const struct rows *rows, const struct err *e)
 	struct request *q = arg;
 	struct json *j;
 
-	if (e != NULL) {
-		reply_error(q, e);
+	if (reply_failed(q, e))
 		return;
-	}
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_arr(j, "approvals");
 	for (size_t i = 0; i < rows_len(rows); i++)
 		write_approval(q, j, rows, i);
 	json_arr_end(j);
-	json_obj_end(j);
 	reply_end(q);
 }
 

@@ -145,7 +145,6 @@ handle_policy_why(struct request *q)
 	buf_init(&b, 1 * MIB);
 	policy_explain(p, &r, &b);
 	j = reply_begin(q);
-	json_obj(j);
 	json_kv_z(j, "decision", decision_name(v.decision));
 	json_kv_z(j, "rule", v.rule);
 	json_kv_z(j, "origin", v.origin);
@@ -153,7 +152,6 @@ handle_policy_why(struct request *q)
 	json_kv_str(j, "text", buf_str(&b));
 	write_walls(q, p, &r, j);
 	write_withdrawn(q, r.mode, j);
-	json_obj_end(j);
 	buf_fini(&b);
 	policy_free(p);
 	reply_end(q);
