@@ -160,6 +160,15 @@ arena_str(struct arena *a, struct str s)
 	return (struct str){ arena_strdup(a, s), s.n };
 }
 
+struct str
+arena_take(struct arena *a, struct buf *b)
+{
+	struct str s = arena_str(a, buf_str(b));
+
+	buf_fini(b);
+	return s;
+}
+
 char *
 arena_printf(struct arena *a, const char *fmt, ...)
 {

@@ -4,7 +4,7 @@
 #ifndef BASE_ARENA_H
 #define BASE_ARENA_H
 
-#include "base/str.h"
+#include "base/buf.h"
 
 struct arena;
 
@@ -16,6 +16,7 @@ void *arena_alloc(struct arena *a, size_t size) MUST_USE; /* zeroed, aligned for
 void *arena_try(struct arena *a, size_t size) MUST_USE; /* zeroed, or NULL past the maximum */
 char *arena_strdup(struct arena *a, struct str s) MUST_USE; /* NUL-terminated */
 struct str arena_str(struct arena *a, struct str s); /* copy, also NUL-terminated */
+struct str arena_take(struct arena *a, struct buf *b); /* such a copy of what is in b, which is freed */
 char *arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3) MUST_USE;
 size_t arena_used(const struct arena *a);
 

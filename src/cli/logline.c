@@ -31,8 +31,7 @@ take_value(struct str *rest, struct arena *a, struct str *out)
 		i += rest->p[i] == '\\' && i + 1 < rest->n;
 		(void)buf_add_char(&b, rest->p[i++]);
 	}
-	*out = arena_str(a, buf_str(&b));
-	buf_fini(&b);
+	*out = arena_take(a, &b);
 	if (i >= rest->n)
 		return -1;
 	*rest = str_sub(*rest, i + 1, rest->n);

@@ -266,8 +266,7 @@ set_text(struct edit *d, struct str value, struct buf *result)
 		return rc;
 	buf_init(&text, CONFIG_TEXT_MAX);
 	write_value(&text, d->value);
-	d->value_text = arena_str(d->a, buf_str(&text));
-	buf_fini(&text);
+	d->value_text = arena_take(d->a, &text);
 	rc = d->span.found == d->n ? replace(d, result) : add(d, result);
 	return rc != 0 ? rc : verify(d, old, buf_str(result));
 }

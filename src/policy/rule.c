@@ -164,8 +164,7 @@ words_compile(struct str pattern, struct arena *a, struct rule *out, struct err 
 		}
 		buf_init(&b, 2 * RULE_TEXT_MAX);
 		rc = word_compile(out->text, pattern, &i, &b, e);
-		out->parts[out->n++] = arena_str(a, buf_str(&b));
-		buf_fini(&b);
+		out->parts[out->n++] = arena_take(a, &b);
 	}
 	if (rc == 0 && str_ends(out->parts[0], ":*") && out->n == 1)
 		return rule_error(e, out->text, "the program's name is followed by a space (write Exec(ls *))");

@@ -330,18 +330,15 @@ static int
 build(const struct model_request *r, struct http_request *out, struct arena *a, struct err *e)
 {
 	struct json j;
+	int rc = build_begin(&r, out, &j, a, e);
 	struct str words = STR("");
 	int64_t max_tokens = r->max_output_tokens > 0 ? r->max_output_tokens : DEFAULT_MAX_TOKENS;
 	size_t to;
 
-	if (r->messages_n == 0)
-		return err_set(e, ERR_INVALID, ERR_TO_LOG, "a request without messages");
-	r = request_prepare(r, a);
+	if (rc != 0)
+		return rc;
 	out->path = STR("/messages");
-	out->headers = STR("content-type: application/json\naccept: "
-			   "text/event-stream\nanthropic-version: 2023-06-01\n");
-	json_init(&j, out->body);
-	json_obj(&j);
+	out->headers = STR(STREAM_HEADERS "anthropic-version: 2023-06-01\n");
 	json_kv_str(&j, "model", r->model);
 	json_kv_bool(&j, "stream", true);
 	json_kv_int(&j, "max_tokens", max_tokens);
@@ -355,8 +352,7 @@ build(const struct model_request *r, struct http_request *out, struct arena *a, 
 		write_message(&j, r, from, to, to == r->messages_n, a);
 	}
 	json_arr_end(&j);
-	json_obj_end(&j);
-	return build_end(out, e);
+	return build_end(out, &j, e);
 }
 
 /* ---- answer ---- */

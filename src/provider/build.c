@@ -37,7 +37,6 @@ call_args(struct str args, struct arena *a)
 {
 	struct buf b;
 	struct json j;
-	struct str out;
 
 	if (is_object(args))
 		return args;
@@ -46,9 +45,7 @@ call_args(struct str args, struct arena *a)
 	json_obj(&j);
 	json_kv_str(&j, RAW_ARGS_KEY, args);
 	json_obj_end(&j);
-	out = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return out;
+	return arena_take(a, &b);
 }
 
 bool
@@ -124,8 +121,22 @@ model_generation(struct str model, const char *prefix)
 }
 
 int
-build_end(const struct http_request *out, struct err *e)
+build_begin(const struct model_request **r, struct http_request *out, struct json *j, struct arena *a,
+	struct err *e)
 {
+	if ((*r)->messages_n == 0)
+		return err_set(e, ERR_INVALID, ERR_TO_LOG, "a request without messages");
+	*r = request_prepare(*r, a);
+	out->headers = STR(STREAM_HEADERS);
+	json_init(j, out->body);
+	json_obj(j);
+	return 0;
+}
+
+int
+build_end(const struct http_request *out, struct json *j, struct err *e)
+{
+	json_obj_end(j);
 	if (out->body->overflow)
 		return err_set(e, ERR_LIMIT, ERR_TO_USER,
 			"the request is larger than %zu bytes (start a new session)",
@@ -149,7 +160,6 @@ struct str
 result_text(const struct part *p, struct arena *a)
 {
 	struct buf b;
-	struct str out;
 
 	if (p->text.n == 0)
 		return p->is_error ? STR("error: the tool failed without a message")
@@ -159,9 +169,7 @@ result_text(const struct part *p, struct arena *a)
 	buf_init(&b, REQUEST_BODY_MAX);
 	buf_add_z(&b, "error: ");
 	buf_add_str(&b, p->text);
-	out = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return out;
+	return arena_take(a, &b);
 }
 
 /* ---- error bodies ---- */

@@ -60,8 +60,7 @@ embed_build_openai(
 	json_kv_z(&j, "encoding_format", "float");
 	if (q->dimensions > 0)
 		json_kv_int(&j, "dimensions", q->dimensions);
-	json_obj_end(&j);
-	return build_end(out, e);
+	return build_end(out, &j, e);
 }
 
 int
@@ -79,8 +78,7 @@ embed_build_ollama(
 	json_kv_bool(&j, "truncate", true);
 	if (q->dimensions > 0)
 		json_kv_int(&j, "dimensions", q->dimensions);
-	json_obj_end(&j);
-	return build_end(out, e);
+	return build_end(out, &j, e);
 }
 
 /* Later models refuse a task. */
@@ -122,8 +120,7 @@ embed_build_gemini(
 		json_obj_end(&j);
 	}
 	json_arr_end(&j);
-	json_obj_end(&j);
-	return build_end(out, e);
+	return build_end(out, &j, e);
 }
 
 /* ---- answers ---- */

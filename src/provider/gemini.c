@@ -29,7 +29,6 @@ struct str
 gemini_path(struct str model, const char *verb, struct arena *a)
 {
 	struct buf b;
-	struct str out;
 
 	buf_init(&b, 3 * model.n + 100);
 	buf_add_z(&b, "/models/");
@@ -43,9 +42,7 @@ gemini_path(struct str model, const char *verb, struct arena *a)
 			buf_printf(&b, "%%%02X", c);
 	}
 	buf_add_z(&b, verb);
-	out = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return out;
+	return arena_take(a, &b);
 }
 
 static void
@@ -305,15 +302,12 @@ static int
 build(const struct model_request *r, struct http_request *out, struct arena *a, struct err *e)
 {
 	struct json j;
+	int rc = build_begin(&r, out, &j, a, e);
 	size_t to;
 
-	if (r->messages_n == 0)
-		return err_set(e, ERR_INVALID, ERR_TO_LOG, "a request without messages");
-	r = request_prepare(r, a);
+	if (rc != 0)
+		return rc;
 	out->path = gemini_path(r->model, ":streamGenerateContent?alt=sse", a);
-	out->headers = STR("content-type: application/json\naccept: text/event-stream\n");
-	json_init(&j, out->body);
-	json_obj(&j);
 	write_system(&j, r, a);
 	write_tools(&j, r);
 	write_config(&j, r);
@@ -323,8 +317,7 @@ build(const struct model_request *r, struct http_request *out, struct arena *a, 
 		write_content(&j, r, from, to, a);
 	}
 	json_arr_end(&j);
-	json_obj_end(&j);
-	return build_end(out, e);
+	return build_end(out, &j, e);
 }
 
 /* ---- answer ---- */

@@ -106,7 +106,12 @@ struct str schema_words(struct str schema, struct arena *a); /* for the system t
 const struct model_request *request_prepare(const struct model_request *r, struct arena *a);
 /* JSON Schema of an answer in TOOLS_SCHEMA: {"answer"} or {"tool_calls"}. */
 struct str text_call_schema(const struct model_request *r, struct arena *a);
-int build_end(const struct http_request *out, struct err *e) MUST_USE;
+/* The body is one object: begin opens it, end closes it. begin also gives the request as it is to be sent, and the headers
+ * of an answer that is a stream. */
+#define STREAM_HEADERS "content-type: application/json\naccept: text/event-stream\n"
+int build_begin(const struct model_request **r, struct http_request *out, struct json *j, struct arena *a,
+	struct err *e) MUST_USE;
+int build_end(const struct http_request *out, struct json *j, struct err *e) MUST_USE;
 /* media.c: attachments */
 bool media_is(const struct part *p, enum media_class class); /* false too for a type that nobody knows */
 /* Always safe inside JSON. */

@@ -92,7 +92,7 @@ write_data_url(struct json *j, const struct part *p)
 struct str
 media_text(const struct part *p, struct arena *a)
 {
-	struct str name = media_name(p), mime = media_mime(p), out;
+	struct str name = media_name(p), mime = media_mime(p);
 	struct buf b;
 
 	buf_init(&b, REQUEST_BODY_MAX);
@@ -105,7 +105,5 @@ media_text(const struct part *p, struct arena *a)
 			"take such files.)",
 			STR_FMT(name), STR_FMT(mime), p->data.n);
 	}
-	out = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return out;
+	return arena_take(a, &b);
 }

@@ -473,7 +473,6 @@ expand(struct str text, const struct offline_view *v, struct arena *a)
 	static const char *const names[] = { "{{user}}", "{{result}}" };
 	struct str values[] = { v->user, v->result ? v->result->text : STR("") };
 	struct buf b;
-	struct str out;
 	ptrdiff_t at;
 
 	if (str_find(text, STR("{{")) < 0)
@@ -492,9 +491,7 @@ expand(struct str text, const struct offline_view *v, struct arena *a)
 		text = str_sub(text, skip, text.n);
 	}
 	buf_add_str(&b, text);
-	out = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return out;
+	return arena_take(a, &b);
 }
 
 static struct str
@@ -502,7 +499,6 @@ args_text(const struct node *args, struct arena *a)
 {
 	struct buf b;
 	struct json j;
-	struct str out;
 
 	if (!args || args->type == NODE_NULL)
 		return STR("{}");
@@ -511,9 +507,7 @@ args_text(const struct node *args, struct arena *a)
 	buf_init(&b, MODEL_ARGS_MAX);
 	json_init(&j, &b);
 	json_node(&j, args);
-	out = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return out;
+	return arena_take(a, &b);
 }
 
 static int

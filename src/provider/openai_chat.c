@@ -314,22 +314,18 @@ static int
 build(const struct model_request *r, struct http_request *out, struct arena *a, struct err *e)
 {
 	struct json j;
+	int rc = build_begin(&r, out, &j, a, e);
 
-	if (r->messages_n == 0)
-		return err_set(e, ERR_INVALID, ERR_TO_LOG, "a request without messages");
-	r = request_prepare(r, a);
+	if (rc != 0)
+		return rc;
 	out->path = STR("/chat/completions");
-	out->headers = STR("content-type: application/json\naccept: text/event-stream\n");
-	json_init(&j, out->body);
-	json_obj(&j);
 	json_kv_str(&j, "model", r->model);
 	write_options(&j, r);
 	write_tools(&j, r);
 	json_kv_arr(&j, "messages");
 	write_messages(&j, r, a);
 	json_arr_end(&j);
-	json_obj_end(&j);
-	return build_end(out, e);
+	return build_end(out, &j, e);
 }
 
 /* ---- answer ---- */

@@ -86,7 +86,6 @@ static struct str
 describe(const struct model_request *r, struct arena *a)
 {
 	struct buf b;
-	struct str out;
 
 	buf_init(&b, REQUEST_BODY_MAX);
 	buf_add_str(&b, r->system);
@@ -98,9 +97,7 @@ describe(const struct model_request *r, struct arena *a)
 		buf_add_z(&b, how_text);
 	for (size_t i = 0; i < r->tools_n; i++)
 		add_tool(&b, &r->tools[i]);
-	out = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return out;
+	return arena_take(a, &b);
 }
 
 /* ---- schema of an answer ---- */
@@ -144,7 +141,6 @@ calls_schema(const struct model_request *r, struct arena *a)
 {
 	struct buf b;
 	struct json j;
-	struct str out;
 
 	buf_init(&b, REQUEST_BODY_MAX);
 	json_init(&j, &b);
@@ -158,9 +154,7 @@ calls_schema(const struct model_request *r, struct arena *a)
 	json_arr_end(&j);
 	json_obj_end(&j);
 	json_obj_end(&j);
-	out = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return out;
+	return arena_take(a, &b);
 }
 
 struct str
@@ -168,7 +162,6 @@ text_call_schema(const struct model_request *r, struct arena *a)
 {
 	struct buf b;
 	struct json j;
-	struct str out;
 
 	buf_init(&b, REQUEST_BODY_MAX);
 	json_init(&j, &b);
@@ -178,9 +171,7 @@ text_call_schema(const struct model_request *r, struct arena *a)
 	write_object(&j, "tool_calls", calls_schema(r, a));
 	json_arr_end(&j);
 	json_obj_end(&j);
-	out = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return out;
+	return arena_take(a, &b);
 }
 
 /* ---- conversation ---- */

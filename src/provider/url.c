@@ -126,7 +126,6 @@ provider_base_url(const struct provider_api *api, struct str url, struct arena *
 	ptrdiff_t query = str_find_char(url, '?');
 	bool had_endpoint;
 	struct buf b;
-	struct str out;
 
 	url = without_slash(str_trim(url));
 	/* A query can only be that of a copied endpoint (?alt=sse); any other stays, to be refused
@@ -146,7 +145,5 @@ provider_base_url(const struct provider_api *api, struct str url, struct arena *
 	buf_init(&b, url.n + 16);
 	buf_add_str(&b, url);
 	buf_add_z(&b, api->version);
-	out = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return out;
+	return arena_take(a, &b);
 }

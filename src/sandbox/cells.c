@@ -625,8 +625,7 @@ cell_get(struct shelld *d, struct str key, const struct node *plan, struct cell 
 		break;
 	}
 	c = cell_new(d, key);
-	c->plan_text = arena_str(c->arena, buf_str(&text));
-	buf_fini(&text);
+	c->plan_text = arena_take(c->arena, &text);
 	if (make_room(d, e) != 0 || plan_read(node_copy(c->arena, plan != NULL ? plan : &node_null), &c->plan, e) != 0 ||
 		choose_kind(d, &c->plan, &c->kind, e) != 0 || cell_start(c, e) != 0) {
 		arena_free(c->arena);

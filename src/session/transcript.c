@@ -494,9 +494,7 @@ cut_middle(struct str s, size_t most, struct arena *a)
 	buf_add_str(&b, str_sub(s, 0, head));
 	buf_printf(&b, "\n[%zu bytes left out to fit the context window]\n", tail - head);
 	buf_add_str(&b, str_sub(s, tail, s.n));
-	s = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return s;
+	return arena_take(a, &b);
 }
 
 /* How long a result of this entry may be. */

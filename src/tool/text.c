@@ -151,7 +151,5 @@ text_note(struct arena *a, struct str text, const char *fmt, ...)
 	buf_vprintf(&b, fmt, ap);
 	va_end(ap);
 	buf_add_char(&b, ']');
-	struct str s = arena_str(a, buf_str(&b));
-	buf_fini(&b);
-	return s;
+	return arena_take(a, &b);
 }
