@@ -310,11 +310,8 @@ args_parse(const struct field *table, int argc, char *const *argv, struct arena 
 	const struct node **out, struct err *e)
 {
 	struct line l = { .table = table, .a = a, .e = e, .argv = argv, .argc = argc };
-	size_t rows = 0;
-	while (table[rows].type != FIELD_END)
-		rows++;
 	l.operand = next_operand(table);
-	l.pairs = arena_alloc(a, rows * sizeof(*l.pairs));
+	l.pairs = arena_alloc(a, field_count(table) * sizeof(*l.pairs));
 	bool only_operands = false;
 	while (l.at < argc) {
 		struct str word = str_of(argv[l.at++]);

@@ -69,8 +69,8 @@ fail(const struct check *c, const struct place *at, uint32_t line, const char *f
 	return rc;
 }
 
-static size_t
-table_length(const struct field *table)
+size_t
+field_count(const struct field *table)
 {
 	size_t n = 0;
 	while (table[n].type != FIELD_END)
@@ -111,7 +111,7 @@ unknown_key(const struct check *c, const struct place *up, const struct field *t
 	const struct node_pair *pair)
 {
 	struct place at = { .up = up, .name = pair->key };
-	size_t n = table_length(table);
+	size_t n = field_count(table);
 	AUTO_FREE const char **names = calloc(n + 1, sizeof(*names));
 	for (size_t i = 0; names && i < n; i++)
 		names[i] = table[i].name;
@@ -476,7 +476,7 @@ static void
 fill_table(const struct field *table, const struct node *map, struct arena *a, struct node *out)
 {
 	size_t have = node_len(map), n = 0;
-	struct node_pair *pairs = arena_alloc(a, (have + table_length(table)) * sizeof(*pairs));
+	struct node_pair *pairs = arena_alloc(a, (have + field_count(table)) * sizeof(*pairs));
 	for (size_t i = 0; i < have; i++) {
 		const struct node_pair *from = &map->map.pairs[i];
 		const struct field *f = field_find(table, from->key);

@@ -61,6 +61,7 @@ const struct node *field_defaults(const struct field *table, const struct node *
 
 /* The name in {secret: NAME}, empty when n is no such reference. Borrowed. */
 struct str field_secret_name(const struct node *n);
+size_t field_count(const struct field *table); /* rows before the end */
 const struct field *field_find(const struct field *table, struct str name);
 /* Micro-dollars from a checked FIELD_MONEY value; rounds up a part below one micro-dollar. 0 or -1. */
 int field_money(const struct node *value, int64_t *microusd) MUST_USE;

@@ -83,7 +83,6 @@ print_result(struct cli *c, const struct node *result, struct err *e)
 {
 	const struct command *cmd = c->command;
 	struct buf out;
-	int rc;
 
 	if (c->json)
 		return out_node(result, true, e);
@@ -96,9 +95,7 @@ print_result(struct cli *c, const struct node *result, struct err *e)
 		print_row(result, cmd->columns, &out);
 	else if (cmd->done)
 		buf_printf(&out, "%s\n", cmd->done);
-	rc = out_text(buf_str(&out), e);
-	buf_fini(&out);
-	return rc;
+	return out_take(&out, e);
 }
 
 int
@@ -135,9 +132,7 @@ resolve(struct cli *c, const char *decision, const char *done, struct err *e)
 		return out_node(result, true, e);
 	buf_init(&out, 4 * KIB);
 	buf_printf(&out, "%s\n", done);
-	rc = out_text(buf_str(&out), e);
-	buf_fini(&out);
-	return rc;
+	return out_take(&out, e);
 }
 
 int
@@ -198,8 +193,7 @@ cmd_doctor(struct cli *c, struct err *e)
 	} else {
 		buf_init(&out, JSON_TEXT_MAX);
 		print_checks(checks, &out);
-		rc = out_text(buf_str(&out), e);
-		buf_fini(&out);
+		rc = out_take(&out, e);
 	}
 	return rc != 0 ? rc : exit;
 }

@@ -260,8 +260,7 @@ cmd_catalog_verify(struct cli *c, struct err *e)
 	} else {
 		buf_init(&out, JSON_TEXT_MAX);
 		print_verified(result, &out);
-		rc = out_text(buf_str(&out), e);
-		buf_fini(&out);
+		rc = out_take(&out, e);
 	}
 	return rc != 0 ? rc : node_bool(result, "ok", false) ? 0 : 1;
 }

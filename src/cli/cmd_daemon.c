@@ -31,14 +31,11 @@ static int
 print_line(const char *text, struct err *e)
 {
 	struct buf b;
-	int rc;
 
 	buf_init(&b, 64 * KIB);
 	term_clean(&b, str_of(text), false);
 	buf_add_char(&b, '\n');
-	rc = out_text(buf_str(&b), e);
-	buf_fini(&b);
-	return rc;
+	return out_take(&b, e);
 }
 
 static int64_t
@@ -90,7 +87,6 @@ show_status(struct cli *c, const struct node *status, struct err *e)
 {
 	struct buf out;
 	struct json j;
-	int rc;
 
 	buf_init(&out, JSON_TEXT_MAX);
 	if (c->json) {
@@ -106,9 +102,7 @@ show_status(struct cli *c, const struct node *status, struct err *e)
 	} else {
 		print_status(status, &out);
 	}
-	rc = out_text(buf_str(&out), e);
-	buf_fini(&out);
-	return rc;
+	return out_take(&out, e);
 }
 
 static int
@@ -129,8 +123,7 @@ status_none(struct cli *c, struct err *e)
 		buf_printf(&out, "no runtime is running for %s (`ithaca start`; a command that needs one starts its own)", c->home);
 	}
 	buf_add_char(&out, '\n');
-	rc = out_text(buf_str(&out), e);
-	buf_fini(&out);
+	rc = out_take(&out, e);
 	return rc != 0 ? rc : 1;
 }
 
@@ -201,7 +194,6 @@ say_running(struct cli *c, const struct node *status, struct err *e)
 {
 	const struct node *degraded = node_get(status, "degraded");
 	struct buf b;
-	int rc;
 
 	warn_process(status);
 	if (c->json)
@@ -213,9 +205,7 @@ say_running(struct cli *c, const struct node *status, struct err *e)
 
 		buf_printf(&b, "degraded: %s: %s (%s)\n", node_z(d, "code", ""), node_z(d, "text", ""), node_z(d, "fix", ""));
 	}
-	rc = out_text(buf_str(&b), e);
-	buf_fini(&b);
-	return rc;
+	return out_take(&b, e);
 }
 
 static int

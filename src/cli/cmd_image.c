@@ -140,9 +140,7 @@ cmd_image_build(struct cli *c, struct err *e)
 	} else {
 		buf_printf(&out, "%s is made; tier container uses it when container.image is empty\n", name);
 	}
-	int rc = out_text(buf_str(&out), e);
-	buf_fini(&out);
-	return rc;
+	return out_take(&out, e);
 }
 
 int

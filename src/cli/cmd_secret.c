@@ -211,7 +211,5 @@ cmd_secret_set(struct cli *c, struct err *e)
 		return out_node(result, true, e);
 	buf_init(&out, 16 * KIB);
 	print_bound(&r, node_len(node_get(wanted, "hosts")) > 0, &out);
-	rc = out_text(buf_str(&out), e);
-	buf_fini(&out);
-	return rc;
+	return out_take(&out, e);
 }

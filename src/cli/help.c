@@ -95,20 +95,10 @@ command_find(char *const *argv, size_t argc, size_t *used, struct err *e)
 	return NULL;
 }
 
-static size_t
-count(const struct field *f)
-{
-	size_t n = 0;
-
-	while (f[n].type != FIELD_END)
-		n++;
-	return n;
-}
-
 const struct field *
 command_fields(struct arena *a, const struct command *cmd)
 {
-	size_t own = count(cmd->options), global = count(global_options);
+	size_t own = field_count(cmd->options), global = field_count(global_options);
 	struct field *all = arena_alloc(a, (own + global + 1) * sizeof(*all));
 
 	memcpy(all, cmd->options, own * sizeof(*all));
@@ -199,27 +189,31 @@ help_command(struct arena *a, const struct command *cmd, struct buf *b)
 }
 
 int
+help_print(struct cli *c, const struct command *cmd, struct err *e)
+{
+	struct buf b;
+
+	buf_init(&b, 1 * MIB);
+	if (cmd)
+		help_command(c->a, cmd, &b);
+	else
+		help_all(&b);
+	return out_take(&b, e);
+}
+
+int
 cmd_help(struct cli *c, struct err *e)
 {
 	const struct node *words = node_get(c->options, "command");
 	const struct command *cmd = NULL;
 	char *argv[4];
 	size_t n = 0, used;
-	struct buf b;
-	int rc;
 
 	for (size_t i = 0; i < node_len(words) && n < ARRAY_LEN(argv); i++)
 		argv[n++] = arena_strdup(c->a, node_at(words, i)->s);
 	if (n > 0 && !(cmd = command_find(argv, n, &used, e)))
 		return e->code;
-	buf_init(&b, 1 * MIB);
-	if (cmd)
-		help_command(c->a, cmd, &b);
-	else
-		help_all(&b);
-	rc = out_text(buf_str(&b), e);
-	buf_fini(&b);
-	return rc;
+	return help_print(c, cmd, e);
 }
 
 /* ---- the man page ---- */
@@ -343,14 +337,11 @@ int
 cmd_docs(struct cli *c, struct err *e)
 {
 	struct buf b;
-	int rc;
 
 	buf_init(&b, 4 * MIB);
 	if (strcmp(node_z(c->options, "document", ""), "man") == 0)
 		docs_man(c->a, &b);
 	else
 		docs_markdown(c->a, &b);
-	rc = out_text(buf_str(&b), e);
-	buf_fini(&b);
-	return rc;
+	return out_take(&b, e);
 }

@@ -96,6 +96,7 @@ void print_context(const struct node *result, struct buf *out);
 int out_flush(int fd, struct buf *b, struct err *e);
 /* Exit status 0, or an error when standard output could not be written. */
 int out_text(struct str text, struct err *e);
+int out_take(struct buf *b, struct err *e); /* as out_text; b is freed */
 int out_node(const struct node *n, bool is_json, struct err *e);
 void print_table(const struct node *list, const struct column *columns, struct buf *out);
 void print_row(const struct node *row, const struct column *columns, struct buf *out);
@@ -110,6 +111,7 @@ void report(const struct err *e);
 
 void help_all(struct buf *b);
 void help_command(struct arena *a, const struct command *cmd, struct buf *b);
+int help_print(struct cli *c, const struct command *cmd, struct err *e); /* NULL: of all */
 void docs_man(struct arena *a, struct buf *b);
 void docs_markdown(struct arena *a, struct buf *b);
 int docs_completion(struct arena *a, struct str shell, struct buf *b, struct err *e);

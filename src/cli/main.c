@@ -252,22 +252,6 @@ parse(struct cli *c, int argc, char **argv, int at, size_t used, struct err *e)
 }
 
 static int
-print_help(struct cli *c, const struct command *cmd, struct err *e)
-{
-	struct buf b;
-	int rc;
-
-	buf_init(&b, 1 * MIB);
-	if (cmd)
-		help_command(c->a, cmd, &b);
-	else
-		help_all(&b);
-	rc = out_text(buf_str(&b), e);
-	buf_fini(&b);
-	return rc;
-}
-
-static int
 dispatch(struct cli *c, int argc, char **argv, struct err *e)
 {
 	int at = command_at(argc, argv);
@@ -280,17 +264,17 @@ dispatch(struct cli *c, int argc, char **argv, struct err *e)
 	if (at == argc && argc > 1 && !help)
 		return no_command(c, argc, argv, e);
 	if (at == argc) {
-		int rc = print_help(c, NULL, e);
+		int rc = help_print(c, NULL, e);
 
 		return rc != 0 || help ? rc : err_exit_status(ERR_USAGE);
 	}
 	c->command = command_find(argv + at, (size_t)(argc - at), &used, e);
 	if (!c->command && help)
-		return print_help(c, NULL, e);
+		return help_print(c, NULL, e);
 	if (!c->command)
 		return e->code;
 	if (help)
-		return print_help(c, c->command, e);
+		return help_print(c, c->command, e);
 	if (parse(c, argc, argv, at, used, e) != 0)
 		return c->command->run == cmd_run && has_word(argc, argv, "--json") ? cmd_run_refuse(c, e) : e->code;
 	return c->command->run(c, e);

@@ -36,11 +36,19 @@ out_text(struct str text, struct err *e)
 }
 
 int
+out_take(struct buf *b, struct err *e)
+{
+	int rc = out_text(buf_str(b), e);
+
+	buf_fini(b);
+	return rc;
+}
+
+int
 out_node(const struct node *n, bool is_json, struct err *e)
 {
 	struct buf b;
 	struct json j;
-	int rc;
 
 	buf_init(&b, 2 * JSON_TEXT_MAX);
 	if (is_json) {
@@ -50,9 +58,7 @@ out_node(const struct node *n, bool is_json, struct err *e)
 		json_pretty(&b, n);
 	}
 	buf_add_char(&b, '\n');
-	rc = out_text(buf_str(&b), e);
-	buf_fini(&b);
-	return rc;
+	return out_take(&b, e);
 }
 
 static void
