@@ -94,16 +94,20 @@ job_free(struct job *j)
 }
 
 bool
-job_goes_on(struct job *j)
+job_goes_on(struct job *j, const struct err *e)
 {
 	struct blobs *b = j->b;
 
 	j->steps--;
 	b->busy--;
-	if (!j->is_answered)
+	if (j->is_answered) {
+		job_free(j);
+		blobs_release(b);
+	} else if (e == NULL) {
 		return true;
-	job_free(j);
-	blobs_release(b);
+	} else {
+		job_end(j, e);
+	}
 	return false;
 }
 
@@ -175,8 +179,8 @@ on_put(void *arg, const struct err *e)
 {
 	struct put *p = arg;
 
-	if (job_goes_on(&p->job))
-		job_end(&p->job, e);
+	if (job_goes_on(&p->job, e))
+		job_end(&p->job, NULL);
 }
 
 static bool
@@ -211,12 +215,8 @@ put_stored(void *arg)
 	struct batch *batch;
 	char upload[UPLOAD_SIZE];
 
-	if (!job_goes_on(&p->job))
+	if (!job_goes_on(&p->job, p->e.code != 0 ? &p->e : NULL))
 		return;
-	if (p->e.code != 0) {
-		job_end(&p->job, &p->e);
-		return;
-	}
 	batch = batch_new();
 	BATCH(batch, STMT_BLOB_PUT, V_Z(p->hash), V_INT((int64_t)p->n),
 		p->n <= BLOB_ROW_MAX ? V_BYTES(((struct str){ p->bytes, p->n })) : V_NULL,

@@ -30,10 +30,10 @@ struct blobs {
 void job_add(struct blobs *b, struct job *j);
 /* The job is over; the next one starts. e NULL: it worked. */
 void job_end(struct job *j, const struct err *e);
-/* Each step of a job: before it is started, and first thing in its callback. false: the job is
- * gone. */
+/* Each step of a job: before it is started, and first thing in its callback, with what the step came to. false: the job
+ * is gone. */
 void job_waits(struct job *j);
-bool job_goes_on(struct job *j);
+bool job_goes_on(struct job *j, const struct err *e);
 
 char *blob_file(const struct blobs *b, const char *hash); /* heap */
 void orphans_start(struct blobs *b);

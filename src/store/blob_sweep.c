@@ -69,12 +69,8 @@ on_removed(void *arg, const struct err *e)
 {
 	struct sweep *s = arg;
 
-	if (!job_goes_on(&s->job))
+	if (!job_goes_on(&s->job, e != NULL && e->code == ERR_CONFLICT ? NULL : e)) /* conflict: it is needed again, and stays */
 		return;
-	if (e != NULL && e->code != ERR_CONFLICT) { /* conflict: it is needed again, and stays */
-		job_end(&s->job, e);
-		return;
-	}
 	if (e == NULL && s->found[s->at].is_file)
 		remove_file(s);
 	s->at++;
@@ -109,12 +105,8 @@ on_unused(void *arg, const struct rows *rows, const struct err *e)
 {
 	struct sweep *s = arg;
 
-	if (!job_goes_on(&s->job))
+	if (!job_goes_on(&s->job, e))
 		return;
-	if (e != NULL) {
-		job_end(&s->job, e);
-		return;
-	}
 	for (size_t i = 0; i < rows_len(rows); i++)
 		found_add(s, rows_str(rows, i, 0), rows_int(rows, i, 1) > BLOB_ROW_MAX);
 	unused_next(s);
@@ -189,12 +181,8 @@ on_row(void *arg, const struct rows *rows, const struct err *e)
 {
 	struct sweep *s = arg;
 
-	if (!job_goes_on(&s->job))
+	if (!job_goes_on(&s->job, e))
 		return;
-	if (e != NULL) {
-		job_end(&s->job, e);
-		return;
-	}
 	if (rows_len(rows) == 0)
 		remove_file(s);
 	s->at++;
@@ -206,7 +194,7 @@ on_listed(void *arg)
 {
 	struct sweep *s = arg;
 
-	if (job_goes_on(&s->job))
+	if (job_goes_on(&s->job, NULL))
 		orphan_next(s);
 }
 
