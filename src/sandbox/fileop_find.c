@@ -111,15 +111,7 @@ op_glob(struct fileop *c, struct err *e)
 			e, ERR_INVALID, ERR_TO_MODEL, "pattern is empty (for example **/*.c)");
 	if ((rc = find_init(&f, c, path, pattern, false, e)) != 0)
 		return rc;
-	AUTO_CLOSE int fd = path_open_dir(NULL, path, e);
-	if (fd < 0)
-		return fd;
-	json_kv_arr(c->j, "paths");
-	if ((rc = walk_tree(fd, c->a, glob_visit, &f, &f.why, e)) != 0)
-		return rc;
-	json_arr_end(c->j);
-	json_truncated(c->j, f.why);
-	return 0;
+	return list_tree(c, path_open_dir(NULL, path, e), "paths", glob_visit, &f, &f.why, e);
 }
 
 /* ---- grep ---- */

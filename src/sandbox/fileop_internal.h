@@ -134,5 +134,9 @@ enum walk_next { WALK_ON, WALK_SKIP /* do not enter this directory */, WALK_STOP
 typedef enum walk_next (*walk_fn)(void *arg, const struct walk_entry *w);
 int walk_tree(
 	int dir, struct arena *a, walk_fn fn, void *arg, const char **why, struct err *e) MUST_USE;
+/* The answer of an operation: what fn writes of a tree as a list, and whether it is cut. dir is closed; where it could not be
+ * opened it is the error. */
+int list_tree(struct fileop *c, int dir, const char *key, walk_fn fn, void *arg, const char **why,
+	struct err *e) MUST_USE;
 
 #endif

@@ -230,6 +230,22 @@ json_truncated(struct json *j, const char *why)
 }
 
 int
+list_tree(struct fileop *c, int dir, const char *key, walk_fn fn, void *arg, const char **why, struct err *e)
+{
+	AUTO_CLOSE int fd = dir;
+
+	if (fd < 0)
+		return fd;
+	json_kv_arr(c->j, key);
+	int rc = walk_tree(fd, c->a, fn, arg, why, e);
+	if (rc != 0)
+		return rc;
+	json_arr_end(c->j);
+	json_truncated(c->j, *why);
+	return 0;
+}
+
+int
 op_list(struct fileop *c, struct err *e)
 {
 	struct list l = { .c = c,
@@ -241,15 +257,7 @@ op_list(struct fileop *c, struct err *e)
 
 	if (rc != 0)
 		return rc;
-	AUTO_CLOSE int fd = path_open_dir(node_z(c->params, "below", NULL), path, e);
-	if (fd < 0)
-		return fd;
-	json_kv_arr(c->j, "entries");
-	if ((rc = walk_tree(fd, c->a, list_visit, &l, &l.why, e)) != 0)
-		return rc;
-	json_arr_end(c->j);
-	json_truncated(c->j, l.why);
-	return 0;
+	return list_tree(c, path_open_dir(node_z(c->params, "below", NULL), path, e), "entries", list_visit, &l, &l.why, e);
 }
 
 /* ---- delete ---- */
