@@ -43,7 +43,7 @@ try_plan(struct str in)
 	if (json_parse(a, in, &n, &e) == 0) {
 		if (plan_read(n, &p, &e) == 0 && (p.shared[0] != '/' || p.state[0] != '/'))
 			abort();
-		(void)!status_read(n, &st);
+		(void)!exec_status_read(n, &st);
 	}
 	arena_free(a);
 }

@@ -173,7 +173,7 @@ on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 			call_status(c, &st);
 		return 0;
 	case WIRE_EXEC_STATUS:
-		if (status_read(m->head, &st) != 0)
+		if (exec_status_read(m->head, &st) != 0)
 			return err_set(e, ERR_PROTO, ERR_TO_LOG, "exec.status with an unknown state");
 		if (c != NULL)
 			call_status(c, &st);

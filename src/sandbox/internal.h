@@ -53,7 +53,6 @@ int access_parse(struct str s) MUST_USE; /* enum cell_access or -1 */
 const char *access_name(enum cell_access access);
 const char *level_name(enum cell_level level);
 void status_write(struct json *j, const struct exec_status *st); /* keys of an open object */
-int status_read(const struct node *n, struct exec_status *st) MUST_USE;
 void around_find(struct sandbox_facts *f); /* by f->tier, which is set */
 void facts_write(struct json *j, const struct sandbox_facts *f);
 int facts_read(const struct node *n, struct sandbox_facts *f) MUST_USE;

@@ -151,6 +151,8 @@ struct exec_status {
 	int64_t memory_bytes; /* largest resident set of one process */
 	int64_t written_bytes; /* to files on disks */
 };
+/* From the head of an answer; 0, or -1 when that has no state. */
+int exec_status_read(const struct node *head, struct exec_status *st) MUST_USE;
 struct exec_handler {
 	/* Live output, in order. ch: 1 standard output, 2 standard error. offset: of these bytes in the whole output; after
 	 * a resume output starts again at 0. */
@@ -188,7 +190,7 @@ typedef void (*sandbox_reply_fn)(void *arg, const struct node *head, struct str 
 /* Kept output of an exec: n bytes from offset. Head: {offset, kept_bytes, is_end}. */
 int sandbox_spool(struct sandbox *sb, const char *cell, const char *effect, int64_t offset, int64_t n,
 	sandbox_reply_fn fn, void *arg, struct err *e) MUST_USE;
-/* State of a background job. Head: {state, exit, signal, timed_out, killed, ms, output_bytes, kept_bytes}. */
+/* State of a background job. Head: what exec_status_read reads. */
 int sandbox_job(struct sandbox *sb, const char *cell, const char *effect, sandbox_reply_fn fn, void *arg,
 	struct err *e) MUST_USE;
 int sandbox_job_kill(struct sandbox *sb, const char *cell, const char *effect, sandbox_reply_fn fn, void *arg,

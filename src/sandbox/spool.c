@@ -241,7 +241,7 @@ status_load(const struct spool *s, const char *effect, struct exec_status *st)
 	if (r == 0)
 		r = json_parse(a, last, &n, NULL);
 	if (r == 0)
-		r = status_read(n, st);
+		r = exec_status_read(n, st);
 	arena_free(a);
 	buf_fini(&b);
 	return r;

@@ -113,7 +113,7 @@ status_write(struct json *j, const struct exec_status *st)
 }
 
 int
-status_read(const struct node *n, struct exec_status *st)
+exec_status_read(const struct node *n, struct exec_status *st)
 {
 	int state = find(state_names, ARRAY_LEN(state_names), node_str(n, "state", STR("")));
 	if (state < 0)

@@ -589,24 +589,15 @@ output_start(struct tool_call *c, struct err *e)
 static void
 job_line(const struct node *head, char *out, size_t n)
 {
-	struct exec_status st = { .exit_code = (int)node_int(head, "exit", 0),
-		.signal = (int)node_int(head, "signal", 0),
-		.timed_out = node_bool(head, "timed_out", false),
-		.killed = node_bool(head, "killed", false),
-		.out_of_memory = node_bool(head, "out_of_memory", false),
-		.out_of_processes = node_bool(head, "out_of_processes", false),
-		.out_of_disk = node_bool(head, "out_of_disk", false),
-		.duration_ms = node_int(head, "ms", 0),
-		.output_bytes = node_int(head, "output_bytes", 0),
-		.kept_bytes = node_int(head, "kept_bytes", 0) };
-	const char *state = node_z(head, "state", "");
+	struct exec_status st = { .state = EXEC_UNKNOWN };
 	char line[STATUS_MAX], span[32];
 
-	if (strcmp(state, "done") == 0) {
+	(void)!exec_status_read(head, &st);
+	if (st.state == EXEC_DONE) {
 		status_line(&st, line);
 		snprintf(out, n, "job ended: %s", line);
 	} else {
-		snprintf(out, n, "job is %s, %s", state, span_text(st.duration_ms, span));
+		snprintf(out, n, "job is %s, %s", node_z(head, "state", ""), span_text(st.duration_ms, span));
 	}
 }
 

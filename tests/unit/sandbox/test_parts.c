@@ -190,9 +190,9 @@ test_status(void **state)
 	json_obj(&j);
 	status_write(&j, &st);
 	json_obj_end(&j);
-	assert_int_equal(status_read(parse(a, buf_z(&b)), &got), 0);
+	assert_int_equal(exec_status_read(parse(a, buf_z(&b)), &got), 0);
 	assert_memory_equal(&st, &got, sizeof(st));
-	assert_int_equal(status_read(parse(a, "{\"state\":\"perhaps\"}"), &got), -1);
+	assert_int_equal(exec_status_read(parse(a, "{\"state\":\"perhaps\"}"), &got), -1);
 	buf_fini(&b);
 	arena_free(a);
 }

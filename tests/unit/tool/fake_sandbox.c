@@ -101,10 +101,10 @@ run_find(struct sandbox *sb, const char *effect)
 	return NULL;
 }
 
-void
-fake_forget_end(struct sandbox *sb, const char *effect)
+struct exec_status *
+fake_status(struct sandbox *sb, const char *effect)
 {
-	run_find(sb, effect)->st.state = EXEC_UNKNOWN;
+	return &run_find(sb, effect)->st;
 }
 
 static struct pending *
@@ -349,10 +349,10 @@ do_job(struct sandbox *sb, struct pending *p)
 				.duration_ms = 5 };
 		buf_printf(&head,
 			"{\"state\":\"done\",\"exit\":%d,\"signal\":%d,\"killed\":%s,\"ms\":%lld,"
-			"\"output_bytes\":%zu,"
+			"\"out_of_cpu\":%s,\"output_bytes\":%zu,"
 			"\"kept_bytes\":%zu}",
 			run->st.exit_code, run->st.signal, run->st.killed ? "true" : "false",
-			(long long)run->st.duration_ms, run->out.n, run->out.n);
+			(long long)run->st.duration_ms, run->st.out_of_cpu ? "true" : "false", run->out.n, run->out.n);
 		reply_json(p, &head, STR(""));
 	}
 	buf_fini(&head);

@@ -20,8 +20,8 @@ void fake_free(struct sandbox *sb);
 void fake_pump(struct sandbox *sb);                     /* until nothing is pending */
 void fake_fault(struct sandbox *sb, enum fake_fault f); /* of the next request */
 int fake_started(const struct sandbox *sb);             /* commands that really ran */
-/* What shelld would say of a command of this key after it lost its own memory of it. */
-void fake_forget_end(struct sandbox *sb, const char *effect);
+/* What shelld says of the command of this key. */
+struct exec_status *fake_status(struct sandbox *sb, const char *effect);
 const struct exec_request *fake_last_exec(const struct sandbox *sb);
 
 #endif

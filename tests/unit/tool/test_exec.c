@@ -225,7 +225,7 @@ test_recover(void **state)
 	assert_string_equal(fix_get(f, "ran"), "x\n");
 	assert_int_equal(fake_started(f->sb), 1);
 
-	fake_forget_end(f->sb, f->effect);
+	fake_status(f->sb, f->effect)->state = EXEC_UNKNOWN;
 	fix_recover(f);
 	assert_int_equal(f->r.state, EFFECT_UNKNOWN);
 	assert_true(f->r.is_error);
@@ -263,6 +263,9 @@ test_jobs(void **state)
 	assert_int_equal(node_int(node_get(f->facts, "job"), "exit", -1), 0);
 	text = fix_run(f, "job", "{\"id\":\"effect-1\",\"offset\":8}");
 	assert_int_equal(strncmp(text, "[job ended: ", 12), 0);
+	assert_null(strstr(text, "cpu_time"));
+	fake_status(f->sb, "effect-1")->out_of_cpu = true;
+	assert_has(fix_run(f, "job", "{\"id\":\"effect-1\"}"), "cpu_time: it used all the processor time");
 	assert_has(fix_run(f, "job", "{\"id\":\"effect-1\",\"action\":\"kill\"}"),
 		"killed on request");
 	assert_has(fix_run(f, "job", "{\"id\":\"none\"}"), "no command has the id none");
