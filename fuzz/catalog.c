@@ -1,19 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * A model catalog as a server may send it: what is taken has sane numbers and plain names, the file
  * that is kept of it reads back with the same digest, and nothing else reads as such a file. */
-#include <stdlib.h>
-
 #include "base/limits.h"
 #include "provider/catalog.h"
+#include "check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 static void
 check_rows(const struct catalog *c)

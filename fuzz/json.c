@@ -1,19 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * JSON: no input may crash the parser, and what it takes must survive each writer: plain and
  * indented text read back as the same tree, canonical text is its own canonical form. */
-#include <stdlib.h>
-
 #include "base/json.h"
 #include "base/limits.h"
+#include "check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 static const struct node *
 again(struct arena *a, struct buf *b)

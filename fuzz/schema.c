@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * A schema and a value, separated by a NUL: whatever they are, the check ends, a refusal has words,
  * what is not valid has a reason, and a schema that is negated says the opposite. */
-#include <stdlib.h>
-
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/schema.h"
 #include "base/utf8.h"
+#include "check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 static const struct node *
 negated(struct arena *a, struct str text)

@@ -7,15 +7,9 @@
 #include "base/path.h"
 #include "base/secret.h"
 #include "base/utf8.h"
+#include "check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 static void
 check_cuts(struct str s)

@@ -1,19 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * YAML: no input may crash the reader, and what it takes reads back as the same tree from YAML and
  * from JSON. */
-#include <stdlib.h>
-
 #include "base/json.h"
 #include "base/limits.h"
+#include "check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

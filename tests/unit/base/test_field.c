@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * Field tables: what is checked and how it is said, defaults, money, text to value, everything
  * derived from a table, and command lines. */
-#include "test.h"
+#include "tree.h"
 
 #include <stdlib.h>
 
 #include "base/args.h"
-#include "base/limits.h"
 
 static const char *const modes[] = { "read_only", "workspace_write", NULL };
 static const struct field a_name = { .type = FIELD_STR, .min = 1, .max = 8 };
@@ -79,44 +78,6 @@ static const struct field fields[] = {
 	{ .name = "task", .type = FIELD_STR, .flags = FIELD_POSITIONAL, .text = "The task." },
 	{ .type = FIELD_END },
 };
-
-static struct arena *a;
-
-static int
-setup(void **state)
-{
-	a = arena_new(MIB);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	arena_free(a);
-	return 0;
-}
-
-static const struct node *
-yaml(const char *text)
-{
-	const struct node *n = NULL;
-	struct err e = { 0 };
-	if (yaml_parse(a, "c.yaml", str_of(text), &n, &e) != 0)
-		fail_msg("%s: %s", text, e.msg);
-	return n;
-}
-
-static void
-assert_json(const struct node *n, const char *want)
-{
-	struct buf b;
-	struct json j;
-	buf_init(&b, MIB);
-	json_init(&j, &b);
-	json_node(&j, n);
-	assert_string_equal(buf_z(&b), want);
-	buf_fini(&b);
-}
 
 static void
 accepted(void **state)

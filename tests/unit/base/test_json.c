@@ -1,41 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * The JSON parser against RFC 8259 and against json-c on random valid documents, the writers, and
  * RFC 8785. */
-#include "test.h"
+#include "tree.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/json.h"
-#include "base/limits.h"
 #include "json_c.h"
-
-static struct arena *a;
-
-static int
-setup(void **state)
-{
-	a = arena_new(64 * MIB);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	arena_free(a);
-	return 0;
-}
-
-static const struct node *
-parsed(const char *text)
-{
-	const struct node *n = NULL;
-	struct err e = { 0 };
-	if (json_parse(a, str_of(text), &n, &e) != 0)
-		fail_msg("%s: %s", text, e.msg);
-	return n;
-}
 
 static void
 values(void **state)

@@ -1,41 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * The JSON Schema validator: tables of values that match and that do not, of faults in words, of
  * schemas that are refused, and what it spends at most. */
-#include "test.h"
+#include "tree.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/limits.h"
 #include "base/mem.h"
 #include "base/schema.h"
-
-static struct arena *a;
-
-static int
-setup(void **state)
-{
-	a = arena_new(256 * MIB);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	arena_free(a);
-	return 0;
-}
-
-static const struct node *
-parsed(const char *text)
-{
-	const struct node *n = NULL;
-	struct err e = { 0 };
-
-	if (json_parse(a, str_of(text), &n, &e) != 0)
-		fail_msg("%.200s: %s", text, e.msg);
-	return n;
-}
 
 static const struct schema *
 compiled(const char *text)

@@ -1,49 +1,15 @@
 /* SPDX-License-Identifier: MIT
  * YAML in and out: the core schema, what is refused and how it is said, aliases and their limits,
  * and that what is written reads back as the same tree. */
-#include "test.h"
+#include "tree.h"
 
 #include <stdlib.h>
 
-#include "base/json.h"
-#include "base/limits.h"
-
-static struct arena *a;
-
-static int
-setup(void **state)
-{
-	a = arena_new(64 * MIB);
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	arena_free(a);
-	return 0;
-}
-
-static const struct node *
-parsed(const char *text)
-{
-	const struct node *n = NULL;
-	struct err e = { 0 };
-	if (yaml_parse(a, "t.yaml", str_of(text), &n, &e) != 0)
-		fail_msg("%s: %s", text, e.msg);
-	return n;
-}
 
 static void
-assert_means(const char *yaml, const char *json)
+assert_means(const char *text, const char *json)
 {
-	struct buf b;
-	struct json j;
-	buf_init(&b, MIB);
-	json_init(&j, &b);
-	json_node(&j, parsed(yaml));
-	assert_string_equal(buf_z(&b), json);
-	buf_fini(&b);
+	assert_json(yaml(text), json);
 }
 
 static void
@@ -76,7 +42,7 @@ core_schema(void **state)
 static void
 lines(void **state)
 {
-	const struct node *n = parsed("# x\na: 1\nb:\n  - c\n  - d: |\n      text\n    e: 5\n");
+	const struct node *n = yaml("# x\na: 1\nb:\n  - c\n  - d: |\n      text\n    e: 5\n");
 	assert_int_equal(n->line, 2);
 	assert_int_equal(node_get(n, "b")->line, 4);
 	assert_int_equal(node_at(node_get(n, "b"), 1)->line, 5);
@@ -328,7 +294,7 @@ trees_survive(void **state)
 	assert_round_trip(n);
 	buf_init(&b, 1000);
 	assert_int_equal(
-		yaml_write(&b, parsed("{a: {b: [1, two]}, text: \"x\\ny\\n\", mode: \"yes\"}")), 0);
+		yaml_write(&b, yaml("{a: {b: [1, two]}, text: \"x\\ny\\n\", mode: \"yes\"}")), 0);
 	assert_string_equal(
 		buf_z(&b), "a:\n  b:\n  - 1\n  - two\ntext: |\n  x\n  y\nmode: \"yes\"\n");
 	buf_fini(&b);
