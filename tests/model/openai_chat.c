@@ -5,9 +5,9 @@
 
 #include <stdio.h>
 
-/* Begins a chunk up to and into choices[0].delta. */
+/* Begins a chunk up to and into choices. */
 static struct json *
-delta_begin(struct render *w)
+chunk_begin(struct render *w)
 {
 	struct json *j = event_begin(w, NULL);
 	char id[40];
@@ -18,6 +18,15 @@ delta_begin(struct render *w)
 	json_kv_int(j, "created", 1700000000);
 	json_kv_str(j, "model", w->r->model);
 	json_kv_arr(j, "choices");
+	return j;
+}
+
+/* ... up to and into choices[0].delta. */
+static struct json *
+delta_begin(struct render *w)
+{
+	struct json *j = chunk_begin(w);
+
 	json_obj(j);
 	json_kv_int(j, "index", 0);
 	json_kv_obj(j, "delta");
@@ -120,16 +129,9 @@ call(struct render *w, const struct call *c)
 static void
 usage(struct render *w)
 {
-	struct json *j = event_begin(w, NULL);
+	struct json *j = chunk_begin(w);
 	int64_t in = usage_of(w, "input"), out = usage_of(w, "output");
-	char id[40];
 
-	snprintf(id, sizeof(id), "chatcmpl-%llu", (unsigned long long)w->r->seq);
-	json_kv_z(j, "id", id);
-	json_kv_z(j, "object", "chat.completion.chunk");
-	json_kv_int(j, "created", 1700000000);
-	json_kv_str(j, "model", w->r->model);
-	json_kv_arr(j, "choices");
 	json_arr_end(j);
 	json_kv_obj(j, "usage");
 	json_kv_int(j, "prompt_tokens", in);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Feeds a recorded stream to a parser, cut at every byte position, and compares what comes out as
- * one line of text. */
+ * one line of text; and what tests of request bodies share. */
 #ifndef TESTS_STREAMS_H
 #define TESTS_STREAMS_H
 
@@ -14,6 +14,19 @@
 
 #include "base/limits.h"
 #include "provider/provider.h"
+
+#define S(z) { z, sizeof(z) - 1 } /* STR in a table */
+
+/* For the prompt cache: a body, but for its last bytes, is how the next one begins. Frees both. */
+static inline void
+expect_prefix(struct buf *body, size_t last, struct buf *next)
+{
+	buf_truncate(body, body->n - last);
+	if (!str_starts(buf_str(next), buf_z(body)))
+		fail_msg("%s\ndoes not begin\n%s", buf_z(body), buf_z(next));
+	buf_fini(body);
+	buf_fini(next);
+}
 
 struct outcome {
 	struct buf deltas, answer;
