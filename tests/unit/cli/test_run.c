@@ -454,40 +454,26 @@ test_a_file_that_is_refused(void **state)
 	fake_close(&k);
 }
 
+/* The message is lost on its way, or its answer is: it is stored once. */
 static void
-test_lost_message(void **state)
+test_lost(void **state)
 {
-	struct fake k;
-	struct outcome o;
+	for (int message = 0; message < 2; message++) {
+		struct fake k;
+		struct outcome o;
 
-	fake_open(&k);
-	k.lose_message = true;
-	o = run_against(&k, OUTPUT_JSON);
-	assert_int_equal(o.exit, 0);
-	assert_string_equal(o.out, whole);
-	assert_int_equal(k.turns, 2);
-	assert_int_equal(k.stored, 1);
-	assert_int_equal(k.gets, 1);
-	outcome_free(&o);
-	fake_close(&k);
-}
-
-static void
-test_lost_answer(void **state)
-{
-	struct fake k;
-	struct outcome o;
-
-	fake_open(&k);
-	k.lose_answer = true;
-	o = run_against(&k, OUTPUT_JSON);
-	assert_int_equal(o.exit, 0);
-	assert_string_equal(o.out, whole);
-	assert_int_equal(k.turns, 1);
-	assert_int_equal(k.stored, 1);
-	assert_int_equal(k.gets, 1);
-	outcome_free(&o);
-	fake_close(&k);
+		fake_open(&k);
+		k.lose_message = message;
+		k.lose_answer = !message;
+		o = run_against(&k, OUTPUT_JSON);
+		assert_int_equal(o.exit, 0);
+		assert_string_equal(o.out, whole);
+		assert_int_equal(k.turns, message ? 2 : 1);
+		assert_int_equal(k.stored, 1);
+		assert_int_equal(k.gets, 1);
+		outcome_free(&o);
+		fake_close(&k);
+	}
 }
 
 static void
@@ -902,8 +888,7 @@ main(int argc, char **argv)
 		cmocka_unit_test(test_cut_anywhere),
 		cmocka_unit_test(test_files_go_first),
 		cmocka_unit_test(test_a_file_that_is_refused),
-		cmocka_unit_test(test_lost_message),
-		cmocka_unit_test(test_lost_answer),
+		cmocka_unit_test(test_lost),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_stream),
 		cmocka_unit_test(test_approval_needed),
