@@ -25,17 +25,6 @@ end(struct rig *r)
 }
 
 static void
-expect(struct rig *r, const char *command, const char *out)
-{
-	struct outcome o;
-	rig_sh(r, command, &o);
-	if (o.e.code != 0)
-		fail_msg("%s: %s", command, o.e.msg);
-	assert_string_equal(buf_z(&o.out), out);
-	outcome_fini(&o);
-}
-
-static void
 test_works(void **state)
 {
 	struct rig *r = begin();
@@ -46,13 +35,13 @@ test_works(void **state)
 	rig_peer(r);
 	assert_string_equal(sandbox_facts(r->sb)->tier, tier->name);
 	assert_int_equal(sandbox_facts(r->sb)->level, CELL_FULL);
-	expect(r, "echo from inside > file; cat file; id -u; pwd", "from inside\n1000\n/shared\n");
+	rig_expect(r, "echo from inside > file; cat file; id -u; pwd", "from inside\n1000\n/shared\n");
 	snprintf(path, sizeof(path), "%s/file", r->shared);
 	assert_int_equal(access(path, F_OK), 0); /* the same directory */
-	expect(r, "git --version >/dev/null && python3 -c 'print(6 * 7)' && ls /usr/bin/env", "42\n/usr/bin/env\n");
+	rig_expect(r, "git --version >/dev/null && python3 -c 'print(6 * 7)' && ls /usr/bin/env", "42\n/usr/bin/env\n");
 	/* A runtime that comes back. */
 	rig_peer(r);
-	expect(r, "cat file", "from inside\n");
+	rig_expect(r, "cat file", "from inside\n");
 	/* What nobody mounted is refused with a reason, not shown empty. */
 	struct exec_request q = rig_request(r, "elsewhere", "true");
 	struct cell_plan plan = r->plan;
@@ -90,7 +79,7 @@ test_lost(void **state)
 	rig_spawn(r);
 	rig_peer(r);
 	first = r->tier;
-	expect(r, "echo one", "one\n");
+	rig_expect(r, "echo one", "one\n");
 	struct outcome o;
 	struct exec_request q = rig_request(r, "long", "echo begun; sleep 100");
 	rig_begin(r, &q, &o);
@@ -120,7 +109,7 @@ test_lost(void **state)
 	while (!r->is_ready)
 		rig_wait(r);
 	rig_peer(r);
-	expect(r, "echo two", "two\n");
+	rig_expect(r, "echo two", "two\n");
 	end(r);
 }
 
@@ -170,7 +159,7 @@ test_machine_lost(void **state)
 
 	rig_spawn(r);
 	rig_peer(r);
-	expect(r, "grep -c . /proc/self/cgroup; uname -n", "1\ncell\n");
+	rig_expect(r, "grep -c . /proc/self/cgroup; uname -n", "1\ncell\n");
 	assert_int_equal(sandbox_facts(r->sb)->limits, LIMITS_CGROUP); /* its own kernel has them, whoever we are */
 	struct rlimit file_size;
 	assert_int_equal(prlimit(r->tier.machine, RLIMIT_FSIZE, NULL, &file_size), 0);

@@ -495,6 +495,18 @@ rig_sh(struct rig *r, const char *command, struct outcome *o)
 	rig_run(r, &q, o);
 }
 
+/* Compares what a command writes to its standard output. */
+static inline void
+rig_expect(struct rig *r, const char *command, const char *output)
+{
+	struct outcome o;
+	rig_sh(r, command, &o);
+	if (o.e.code != 0)
+		fail_msg("%s: %s", command, o.e.msg);
+	assert_string_equal(buf_z(&o.out), output);
+	outcome_fini(&o);
+}
+
 /* Runs a command for a run and compares all that it said. */
 static inline void
 rig_expect_in(struct rig *r, const char *run, const char *command, const char *output)
@@ -577,6 +589,27 @@ answer_fini(struct answer *x)
 {
 	arena_free(x->a);
 	buf_fini(&x->tail);
+}
+
+/* A file below /proc of a process, as text; false when there is nothing. */
+static inline bool
+rig_read_proc(pid_t pid, const char *name, char *out, size_t size)
+{
+	char path[96];
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, out, size - 1);
+	out[n > 0 ? n : 0] = '\0';
+	return n > 0;
+}
+
+/* 0: it has ended. */
+static inline pid_t
+rig_parent_of(pid_t pid)
+{
+	char text[512];
+	const char *end = rig_read_proc(pid, "stat", text, sizeof(text)) ? strrchr(text, ')') : NULL;
+	return end != NULL ? (pid_t)strtol(end + 4, NULL, 10) : 0;
 }
 
 #endif

@@ -14,17 +14,6 @@ setup_empty(void **state)
 }
 
 static void
-expect(struct rig *r, const char *command, const char *output)
-{
-	struct outcome o;
-	rig_sh(r, command, &o);
-	if (o.e.code != 0)
-		fail_msg("%s: %s", command, o.e.msg);
-	assert_string_equal(buf_z(&o.out), output);
-	outcome_fini(&o);
-}
-
-static void
 test_facts(void **state)
 {
 	struct rig *r = *state;
@@ -39,11 +28,11 @@ static void
 test_plans(void **state)
 {
 	struct rig *r = *state;
-	expect(r, "echo kept > /tmp/x", "");
-	expect(r, "cat /tmp/x", "kept\n");
+	rig_expect(r, "echo kept > /tmp/x", "");
+	rig_expect(r, "cat /tmp/x", "kept\n");
 	r->plan.tmp_bytes = 32 * MIB;
-	expect(r, "cat /tmp/x 2>&1 || true", "cat: /tmp/x: No such file or directory\n");
-	expect(r, "df -k /tmp | awk 'NR == 2 { print $2 }'", "32768\n");
+	rig_expect(r, "cat /tmp/x 2>&1 || true", "cat: /tmp/x: No such file or directory\n");
+	rig_expect(r, "df -k /tmp | awk 'NR == 2 { print $2 }'", "32768\n");
 }
 
 static void
@@ -88,17 +77,17 @@ test_keys(void **state)
 	plans[9].cpu_ms = 5000;
 	for (size_t i = 0; i < ARRAY_LEN(plans); i++) {
 		r->plan = first;
-		expect(r, "for d in /tmp /dev/shm ~ ~/.cache /run/work/tmp; do echo mine > $d/x; done; cat /tmp/x", "mine\n");
+		rig_expect(r, "for d in /tmp /dev/shm ~ ~/.cache /run/work/tmp; do echo mine > $d/x; done; cat /tmp/x", "mine\n");
 		r->plan = plans[i];
-		expect(r, "ls /tmp /dev/shm; cat ~/x ~/.cache/x /run/work/tmp/x", "/dev/shm:\n\n/tmp:\nmine\nmine\nmine\n");
+		rig_expect(r, "ls /tmp /dev/shm; cat ~/x ~/.cache/x /run/work/tmp/x", "/dev/shm:\n\n/tmp:\nmine\nmine\nmine\n");
 	}
 	r->plan = first;
-	expect(r, "for d in /tmp /dev/shm ~ ~/.cache /run/work/tmp; do echo mine > $d/x; done", "");
+	rig_expect(r, "for d in /tmp /dev/shm ~ ~/.cache /run/work/tmp; do echo mine > $d/x; done", "");
 	r->plan.state = other;
 	expect_in(r, "cell-2", "cat /tmp/x /dev/shm/x ~/x ~/.cache/x /run/work/tmp/x 2>/dev/null; find / -name x -type f 2>/dev/null | grep -v ^/usr; echo none",
 		"none\n");
 	r->plan = first;
-	expect(r, "cat /tmp/x ~/x", "mine\nmine\n"); /* beside it the first one went on */
+	rig_expect(r, "cat /tmp/x ~/x", "mine\nmine\n"); /* beside it the first one went on */
 }
 
 /* A workspace that is replaced is the new one for the next command, while one that runs goes on in the old; where there is none it is
@@ -117,7 +106,7 @@ test_workspace_replaced(void **state)
 	r->plan.shared = work;
 	struct exec_request q = rig_request(r, id.z, "echo ready; read line; cat of-old");
 	q.input = true;
-	expect(r, "echo old > of-old; echo kept > ~/kept", "");
+	rig_expect(r, "echo old > of-old; echo kept > ~/kept", "");
 	rig_begin(r, &q, &o);
 	o.stop_after = 1;
 	rig_wait(r);
@@ -128,14 +117,14 @@ test_workspace_replaced(void **state)
 	assert_non_null(strstr(x.e.msg, work));
 	outcome_fini(&x);
 	assert_int_equal(mkdir(work, 0755), 0);
-	expect(r, "ls; echo new > of-new; cat ~/kept", "kept\n");
+	rig_expect(r, "ls; echo new > of-new; cat ~/kept", "kept\n");
 	exec_call_input(o.call, STR("go\n"));
 	rig_finish(&o);
 	assert_string_equal(buf_z(&o.out), "ready\nold\n");
 	outcome_fini(&o);
 	rig_remove(work);
 	assert_int_equal(rename(old, work), 0);
-	expect(r, "ls; cat of-old", "of-old\nold\n");
+	rig_expect(r, "ls; cat of-old", "of-old\nold\n");
 	r->plan.shared = r->shared;
 }
 
@@ -159,7 +148,7 @@ test_walls(void **state)
 			snprintf(path, sizeof(path), "%s/w", cell_places[i].path);
 			const char *wall = sandbox_wall(&r->plan, path, true, text);
 			snprintf(command, sizeof(command), "( : > %s && rm %s ) 2>/dev/null && echo written || echo refused", path, path);
-			expect(r, command, wall == NULL ? "written\n" : "refused\n");
+			rig_expect(r, command, wall == NULL ? "written\n" : "refused\n");
 			assert_null(sandbox_wall(&r->plan, path, false, text));
 		}
 		for (size_t i = 0; i < ARRAY_LEN(others); i++) {
@@ -167,7 +156,7 @@ test_walls(void **state)
 			assert_non_null(sandbox_wall(&r->plan, path_clean(a, others[i]), true, text));
 			arena_free(a);
 			snprintf(command, sizeof(command), "( : > %s ) 2>/dev/null && echo written || echo refused", others[i]);
-			expect(r, command, "refused\n");
+			rig_expect(r, command, "refused\n");
 		}
 	}
 	assert_string_equal(sandbox_wall(&r->plan, "/root/x", false, text), "outside");
@@ -185,12 +174,12 @@ static void
 test_read_only(void **state)
 {
 	struct rig *r = *state;
-	expect(r, "echo seen > /shared/file", "");
+	rig_expect(r, "echo seen > /shared/file", "");
 	r->plan.access = CELL_READ_ONLY;
-	expect(r, "cat file; touch new 2>&1; touch file 2>&1; echo x > file; mkdir d 2>/dev/null || echo no",
+	rig_expect(r, "cat file; touch new 2>&1; touch file 2>&1; echo x > file; mkdir d 2>/dev/null || echo no",
 		"seen\ntouch: cannot touch 'new': Read-only file system\n"
 		"touch: cannot touch 'file': Read-only file system\nno\n");
-	expect(r, "touch /tmp/a ~/a /run/work/tmp/a && echo other places", "other places\n");
+	rig_expect(r, "touch /tmp/a ~/a /run/work/tmp/a && echo other places", "other places\n");
 }
 
 static void
@@ -199,7 +188,7 @@ test_places(void **state)
 	struct rig *r = *state;
 	char path[RIG_PATH + 32];
 
-	expect(r, "pwd; ls /run/work; echo h > ~/h; echo w > /run/work/outbox/w; ls / | grep -v lib.*[0-9] | tr '\\n' ' '",
+	rig_expect(r, "pwd; ls /run/work; echo h > ~/h; echo w > /run/work/outbox/w; ls / | grep -v lib.*[0-9] | tr '\\n' ' '",
 		/* without the directories of other word sizes, which not every system has */
 		"/shared\ninbox\noutbox\ntmp\nwork\napp bin dev etc home lib proc run sbin scratch shared tmp usr var ");
 	snprintf(path, sizeof(path), "%s/data/h", r->state);
@@ -208,7 +197,7 @@ test_places(void **state)
 	assert_int_equal(access(path, F_OK), 0);
 	r->plan.scratch = r->shared;
 	r->plan.app = r->shared;
-	expect(r, "touch /scratch/s && ls /app; touch /app/x 2>/dev/null || echo app is read-only", "s\napp is read-only\n");
+	rig_expect(r, "touch /scratch/s && ls /app; touch /app/x 2>/dev/null || echo app is read-only", "s\napp is read-only\n");
 }
 
 /* The cache is a directory of its own, in the home. What a command puts where a directory of the cell should be leads the next
@@ -219,16 +208,16 @@ test_state(void **state)
 	struct rig *r = *state;
 	char path[RIG_PATH + 32];
 
-	expect(r, "echo c > ~/.cache/c && echo $XDG_CACHE_HOME; rm -rf ~/.cache 2>/dev/null; mv ~/.cache ~/x 2>/dev/null || echo stays",
+	rig_expect(r, "echo c > ~/.cache/c && echo $XDG_CACHE_HOME; rm -rf ~/.cache 2>/dev/null; mv ~/.cache ~/x 2>/dev/null || echo stays",
 		"/home/agent/.cache\nstays\n");
-	expect(r, "echo d > ~/.cache/d", "");
+	rig_expect(r, "echo d > ~/.cache/d", "");
 	snprintf(path, sizeof(path), "%s/cache/d", r->state);
 	assert_int_equal(access(path, F_OK), 0);
 	snprintf(path, sizeof(path), "%s/data/.cache/d", r->state);
 	assert_int_equal(access(path, F_OK), -1);
-	expect(r, "cd /run/work && rmdir inbox outbox && ln -s /etc inbox && echo f > outbox && ls -d inbox/passwd", "inbox/passwd\n");
+	rig_expect(r, "cd /run/work && rmdir inbox outbox && ln -s /etc inbox && echo f > outbox && ls -d inbox/passwd", "inbox/passwd\n");
 	r->plan.tmp_bytes = 32 * MIB;
-	expect(r, "cat ~/.cache/d; touch /run/work/inbox/a /run/work/outbox/b && ls /run/work/*/", "d\n/run/work/inbox/:\na\n\n"
+	rig_expect(r, "cat ~/.cache/d; touch /run/work/inbox/a /run/work/outbox/b && ls /run/work/*/", "d\n/run/work/inbox/:\na\n\n"
 		"/run/work/outbox/:\nb\n\n/run/work/tmp/:\n\n/run/work/work/:\n");
 }
 
@@ -307,11 +296,11 @@ test_hidden(void **state)
 
 	snprintf(path, sizeof(path), "%s/key", r->hidden);
 	assert_int_equal(file_write(path, STR("secret"), 0644, NULL), 0);
-	expect(r, "ls -A .daemon; cat .daemon/key 2>/dev/null; touch .daemon/x 2>/dev/null || echo nothing there",
+	rig_expect(r, "ls -A .daemon; cat .daemon/key 2>/dev/null; touch .daemon/x 2>/dev/null || echo nothing there",
 		"nothing there\n");
-	expect(r, "mv .daemon elsewhere 2>/dev/null || echo stays; rmdir .daemon 2>/dev/null || echo stays", "stays\nstays\n");
+	rig_expect(r, "mv .daemon elsewhere 2>/dev/null || echo stays; rmdir .daemon 2>/dev/null || echo stays", "stays\nstays\n");
 	r->plan.access = CELL_HOST; /* the control: it is there */
-	expect(r, "cat .daemon/key", "secret");
+	rig_expect(r, "cat .daemon/key", "secret");
 }
 
 /* Nor can a directory above them be moved away, so that the next cell would hide the wrong place. */
@@ -328,12 +317,12 @@ test_hidden_deep(void **state)
 	assert_int_equal(file_write(path, STR("secret"), 0644, NULL), 0);
 	rig_spawn(r);
 	rig_peer(r);
-	expect(r, "mv a x 2>/dev/null || echo stays; mv a/b y 2>/dev/null || echo stays; mkdir -p a/b/daemon; touch a/new a/b/new;"
+	rig_expect(r, "mv a x 2>/dev/null || echo stays; mv a/b y 2>/dev/null || echo stays; mkdir -p a/b/daemon; touch a/new a/b/new;"
 		  "ls -A a a/b a/b/daemon", "stays\nstays\na:\nb\nnew\n\na/b:\ndaemon\nnew\n\na/b/daemon:\n");
 	r->plan.tmp_bytes = 32 * MIB; /* a new cell */
-	expect(r, "find . -name key", "");
+	rig_expect(r, "find . -name key", "");
 	r->plan.access = CELL_HOST; /* the control: it is there, and can be moved */
-	expect(r, "mv a x; find . -name key", "./x/b/daemon/key\n");
+	rig_expect(r, "mv a x; find . -name key", "./x/b/daemon/key\n");
 	r->plan.access = CELL_WORKSPACE_WRITE; /* what was moved from outside is not shown */
 	struct outcome o;
 	rig_sh(r, "find . -name key", &o);
@@ -352,15 +341,15 @@ test_host(void **state)
 
 	r->plan.access = CELL_HOST;
 	snprintf(text, sizeof(text), "%s\n%d\n", r->shared, (int)geteuid());
-	expect(r, "pwd; id -u", text);
+	rig_expect(r, "pwd; id -u", text);
 	struct exec_request q = rig_request(r, id.z,
 		"(setsid sh -c 'while :; do echo x >> alive; sleep 0.01; done' &); echo begun; sleep 60");
 	q.timeout_ms = 300;
 	rig_run(r, &q, &o);
 	assert_true(o.st.timed_out);
 	outcome_fini(&o);
-	expect(r, "a=$(wc -c < alive); sleep 0.1; b=$(wc -c < alive); [ $a = $b ] && echo dead", "dead\n");
-	expect(r, "(setsid sleep 60 &) ; echo over", "over\n"); /* ends at once, leftovers are killed */
+	rig_expect(r, "a=$(wc -c < alive); sleep 0.1; b=$(wc -c < alive); [ $a = $b ] && echo dead", "dead\n");
+	rig_expect(r, "(setsid sleep 60 &) ; echo over", "over\n"); /* ends at once, leftovers are killed */
 }
 
 /* The end of a runtime: who waits hears that the link is gone, at once; the command goes on and can be taken up again. */
@@ -417,7 +406,7 @@ test_mode_max(void **state)
 	assert_non_null(strstr(o.e.msg, "mode_max"));
 	outcome_fini(&o);
 	r->plan.access = CELL_READ_ONLY;
-	expect(r, "echo fine", "fine\n");
+	rig_expect(r, "echo fine", "fine\n");
 }
 
 static void
@@ -430,7 +419,7 @@ test_processes(void **state)
 	assert_null(strstr(buf_z(&o.out), "all"));
 	assert_true(o.err.n > 0); /* sh: Cannot fork */
 	outcome_fini(&o);
-	expect(r, "echo next", "next\n");
+	rig_expect(r, "echo next", "next\n");
 }
 
 static void
@@ -444,7 +433,7 @@ test_memory(void **state)
 		assert_true(o.st.out_of_memory);
 	assert_true(o.st.signal != 0 || o.st.exit_code != 0);
 	outcome_fini(&o);
-	expect(r, "echo next", "next\n");
+	rig_expect(r, "echo next", "next\n");
 }
 
 /* Each process is below the limit, together they are not: without a cgroup a watchdog looks at the whole cell. */
@@ -510,7 +499,7 @@ test_close(void **state)
 	struct id id = id_new();
 	struct exec_request q = rig_request(r, id.z, "echo a; sleep 60");
 
-	expect(r, "cd ~ && x=d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d && i=0 && "
+	rig_expect(r, "cd ~ && x=d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d && i=0 && "
 		  "while [ $i -lt 75 ]; do mkdir -p $x && cd $x && touch f && i=$((i+1)); done; "
 		  "mkdir -p ~/locked/in && chmod 0 ~/locked; ln -s /shared ~/link; echo keep > /shared/keep", "");
 	rig_begin(r, &q, &o);
@@ -526,7 +515,7 @@ test_close(void **state)
 	answer_fini(&x);
 	assert_int_equal(count_files(r->spool), 0);
 	assert_int_equal(access(r->state, F_OK), -1);
-	expect(r, "cat /shared/keep", "keep\n");
+	rig_expect(r, "cat /shared/keep", "keep\n");
 }
 
 /* A link that a cell left in a directory without write permission is not followed when that is removed. */
@@ -542,7 +531,7 @@ test_close_locked(void **state)
 	snprintf(path, sizeof(path), "%s/theirs", r->dir);
 	assert_int_equal(file_write(path, STR("x"), 0644, &e), 0);
 	snprintf(command, sizeof(command), "ln -s %s ~/link && mkdir ~/d && ln -s %s ~/d/link && chmod 0500 ~/d ~", path, path);
-	expect(r, command, "");
+	rig_expect(r, command, "");
 	answer_init(&x, r);
 	assert_int_equal(sandbox_cell_close(r->sb, "cell-1", true, rig_reply, &x, &e), 0);
 	answer_wait(&x);
@@ -557,7 +546,7 @@ test_warm(void **state)
 {
 	struct rig *r = *state;
 	sandbox_warm(r->sb, "cell-1", &r->plan, NULL);
-	expect(r, "echo warm", "warm\n");
+	rig_expect(r, "echo warm", "warm\n");
 }
 
 static void
@@ -575,7 +564,7 @@ test_file(void **state)
 	assert_int_equal(x.e.code, 0);
 	assert_int_equal(node_int(x.head, "size", 0), 7);
 	answer_fini(&x);
-	expect(r, "cat a.txt", "content");
+	rig_expect(r, "cat a.txt", "content");
 
 	answer_init(&x, r);
 	q = (struct file_request){ .cell = "cell-1", .plan = &r->plan, .op = "read", .params = STR("{\"path\":\"a.txt\"}") };
@@ -675,7 +664,7 @@ test_second_runner(void **state)
 	fcntl(fd, F_SETFL, 0);
 	assert_int_equal(read(fd, &c, 1), 0);
 	close(fd);
-	expect(r, "echo fine", "fine\n");
+	rig_expect(r, "echo fine", "fine\n");
 }
 
 /* Nobody comes back: shelld ends by itself and takes everything along. */
@@ -706,25 +695,6 @@ test_orphan(void **state)
 	r->sb = sandbox_new(r->l, rig_state, r);
 }
 
-static bool
-read_proc(pid_t pid, const char *name, char *out, size_t size)
-{
-	char path[64];
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, out, size - 1);
-	out[n > 0 ? n : 0] = '\0';
-	return n > 0;
-}
-
-static pid_t
-parent_of(pid_t pid)
-{
-	char text[512];
-	const char *end = read_proc(pid, "stat", text, sizeof(text)) ? strrchr(text, ')') : NULL;
-	return end != NULL ? (pid_t)strtol(end + 4, NULL, 10) : 0;
-}
-
 /* The spare of this guest, once it is in its cgroup; its memory group in `group`. */
 static pid_t
 wait_spare(struct rig *r, char *group, size_t size)
@@ -735,12 +705,12 @@ wait_spare(struct rig *r, char *group, size_t size)
 		for (const struct dirent *x = readdir(d); x != NULL && found == 0; x = readdir(d)) {
 			char name[32], *stop;
 			pid_t pid = (pid_t)strtol(x->d_name, &stop, 10);
-			if (*stop == '\0' && read_proc(pid, "comm", name, sizeof(name)) && strcmp(name, "ithaca-spare\n") == 0 &&
-				parent_of(parent_of(pid)) == child_pid(r->guest))
+			if (*stop == '\0' && rig_read_proc(pid, "comm", name, sizeof(name)) && strcmp(name, "ithaca-spare\n") == 0 &&
+				rig_parent_of(rig_parent_of(pid)) == child_pid(r->guest))
 				found = pid;
 		}
 		closedir(d);
-		if (found != 0 && read_proc(found, "cgroup", group, size) && strstr(group, "ithaca-cell-") != NULL)
+		if (found != 0 && rig_read_proc(found, "cgroup", group, size) && strstr(group, "ithaca-cell-") != NULL)
 			return found;
 	}
 	fail_msg("no spare came");

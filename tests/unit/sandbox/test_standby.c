@@ -9,26 +9,10 @@
 /* ---- in a guest ---- */
 
 static bool
-read_proc(pid_t pid, const char *name, char *out, size_t size)
-{
-	char path[64];
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, out, size - 1);
-	out[n > 0 ? n : 0] = '\0';
-	return n > 0;
-}
-
-static bool
 is_below(pid_t pid, pid_t above)
 {
-	char text[512];
-
-	while (pid > 1 && pid != above) {
-		const char *end =
-			read_proc(pid, "stat", text, sizeof(text)) ? strrchr(text, ')') : NULL;
-		pid = end != NULL ? (pid_t)strtol(end + 4, NULL, 10) : 0;
-	}
+	while (pid > 1 && pid != above)
+		pid = rig_parent_of(pid);
 	return pid == above;
 }
 
@@ -37,7 +21,7 @@ has_child(pid_t pid)
 {
 	char name[64], text[64];
 	snprintf(name, sizeof(name), "task/%d/children", (int)pid);
-	return read_proc(pid, name, text, sizeof(text));
+	return rig_read_proc(pid, name, text, sizeof(text));
 }
 
 /* An exec init of this guest that runs something, or waits. 0: none. */
@@ -51,7 +35,7 @@ find_init(const struct rig *r, bool is_busy)
 	assert_non_null(d);
 	for (const struct dirent *x = readdir(d); x != NULL && found == 0; x = readdir(d)) {
 		pid_t pid = (pid_t)strtol(x->d_name, NULL, 10);
-		if (pid > 0 && read_proc(pid, "comm", comm, sizeof(comm)) &&
+		if (pid > 0 && rig_read_proc(pid, "comm", comm, sizeof(comm)) &&
 			strcmp(comm, "ithaca-exec\n") == 0 && has_child(pid) == is_busy &&
 			is_below(pid, child_pid(r->guest)))
 			found = pid;
