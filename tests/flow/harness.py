@@ -154,6 +154,16 @@ class Stream:
     def kinds(self):
         return [e["kind"] for e in self.events]
 
+    def live_text(self):
+        """What a reader of the answer has in the end: each piece stands at its offset, and a reset takes back what follows."""
+        text = ""
+        for e in self.events:
+            b = e["body"]
+            if e["kind"] in ("model.delta", "model.partial", "model.reset") and not b.get("reasoning"):
+                rest = text[b["offset"] + len(b["text"]):] if e["kind"] == "model.partial" else ""
+                text = text[:b["offset"]] + b["text"] + rest
+        return text
+
 
 class Pty:
     """A program on a terminal of its own; what it writes is kept whole."""
