@@ -3,6 +3,7 @@
  * runner, requests from the runtime through one table, adoption by a new runner, and the end. Commands go on while a
  * link is broken and results are kept. Invariant: without a runner or a runtime for orphan_ms everything it made ends. */
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #define SWEEP_FIRST_MS 2000
 #define SWEEP_MS       30000
 #define STOP_MS  2000 /* for cells to be gone before shelld is */
+#define LARGE_BYTES (256 * 1024)
 #define ADOPT_MS 100 /* for the end of the old runner to be seen when a new one is there */
 
 /* ---- small things that the others use ---- */
@@ -680,6 +682,8 @@ shelld_main(const struct shelld_links *links, int zygote_sock, int zygote_pidfd)
 	struct shelld *d = xcalloc(1, sizeof(*d));
 	struct err e = { 0 };
 
+	/* What a large queue took goes back to the machine: left alone, malloc keeps as much as was freed once. */
+	(void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
 	if (loop_open(&d->l, &e) != 0) {
 		log_error("no event loop", LOG_E(&e));
 		return 1;

@@ -414,8 +414,8 @@ static void
 test_outlive(void **state)
 {
 	static const char command[] =
-		"exec 3>alive; (setsid sh -c 'i=0; while [ $i -lt 100 ]; do echo x >&3; sleep 0.01; i=$((i+1)); done' &);"
-		"(nohup sh -c 'exec sleep 1' >/dev/null 2>&1 &); echo begun; sleep 2";
+		"exec 3>alive; (setsid sh -c 'i=0; while [ $i -lt 400 ]; do echo x >&3; sleep 0.01; i=$((i+1)); done' &);"
+		"(nohup sh -c 'exec sleep 1' >/dev/null 2>&1 &); echo begun; exec sleep 1000";
 	struct id id = id_new();
 	struct exec_request q = rig_request(&w->r, id.z, command);
 	struct outcome o;
@@ -433,7 +433,7 @@ test_outlive(void **state)
 		rig_wait(&w->r);
 		reader.stop_after = 0;
 	}
-	q.timeout_ms = 400 * rig_slow();
+	q.timeout_ms = 2000 * rig_slow(); /* in which even a busy machine begins it */
 	if (is_machine) { /* whose programs may take seconds to begin */
 		q.command = STR("exec 3>alive; (setsid sh -c 'while echo x >&3; do sleep 0.01; done' &); sleep 1000");
 		q.timeout_ms = 5000 * rig_slow();

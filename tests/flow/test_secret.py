@@ -20,6 +20,9 @@ def needles(key):
     return [data, data[8:20], data[-12:], data.hex().encode(), "".join(c + "\0" for c in key).encode()]
 
 
+SHADOWS = (0x7fff7000, 0x2008fff7000)  # AddressSanitizer's notes about memory: terabytes, which hold nothing of it
+
+
 def search_memory(pid, key):
     """The parts of a key that stand in the memory of a process."""
     found = set()
@@ -29,6 +32,8 @@ def search_memory(pid, key):
             if "r" not in perms or "[vvar" in rest or "[vsyscall]" in rest:
                 continue
             start, end = (int(x, 16) for x in span.split("-"))
+            if start in SHADOWS:
+                continue
             keep = b""
             while start < end:
                 try:
@@ -359,12 +364,6 @@ class Absence(KeyCase):
 
     HOLD = "repeat: true\nsteps:\n  - answer: [ { call: { tool: exec, args: { command: \"env; cat fifo\" } } } ]\n" \
         "  - answer: [ { text: fine } ]\n"
-
-    def setUp(self):
-        super().setUp()
-        with open(os.path.join(BIN, "ithacad"), "rb") as f:
-            if b"__asan_init" in f.read():
-                self.skipTest("SKIP: a sanitizer's terabytes of shadow cannot be searched")
 
     def search(self, way, spared=(), also_runner=True, env=None):
         """During a turn, between two calls of the model, and after it."""

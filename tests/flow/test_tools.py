@@ -266,8 +266,11 @@ class Exec(Tools):
         self.script(json.dumps({"steps": [{"answer": [{"call": {"tool": "exec", "args": {
             "command": "echo first; while [ ! -e go ]; do sleep 0.02; done; echo second"}}}]}, {"answer": [{"text": "done"}]}]}))
         s = self.stream("go")
-        while "first" not in json.dumps(s.until("tool.progress")["body"]):
-            pass
+        while True:  # live, or kept: who still reads what was before gets no live events
+            event = s.next()
+            self.assertIsNotNone(event)
+            if event["kind"] in ("tool.progress", "tool.partial") and "first" in json.dumps(event["body"]):
+                break
         self.write("go", "")
         self.assertEqual(s.end(), 0)
         self.assertEqual(s.events[-1]["body"]["status"], "answered")

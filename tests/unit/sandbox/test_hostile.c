@@ -63,6 +63,8 @@ push(int fd, const char *p, size_t n)
 	int64_t until = clock_mono_ms() + RIG_GUARD_MS * rig_slow();
 
 	while (n > 0) {
+		while (recv(fd, sink, sizeof(sink), 0) > 0) { /* whoever lets answers pile up is dropped */
+		}
 		ssize_t put = send(fd, p, n, MSG_NOSIGNAL);
 		if (put > 0) {
 			p += put;
@@ -165,8 +167,9 @@ expect_well(struct hostile *h)
 	answer_wait(&x);
 	assert_string_equal(node_z(x.head, "state", ""), "running");
 	answer_fini(&x);
-	if (h->pss > 0)
-		assert_true(pss_kib(r) < h->pss + GROWN_MAX_KIB);
+	long pss = pss_kib(r);
+	if (h->pss > 0 && pss >= h->pss + GROWN_MAX_KIB)
+		fail_msg("shelld has grown from %ld to %ld KiB", h->pss, pss);
 }
 
 /* Lets our loop send PEER. */
