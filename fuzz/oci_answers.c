@@ -75,7 +75,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	(void)!oci_images(&g, "localhost/", &j, &e);
 	json_arr_end(&j);
 	buf_fini(&b);
-	(void)!oci_remove_labelled(&g, "ithaca.home", "/home", &e);
+	(void)!oci_remove_labelled(&g, &(struct oci_label){ "ithaca.home", "/home" }, 1, &e);
 	if (oci_create(&g, "ithaca-guest-1", STR("{}"), id, &e) == 0) {
 		if (!id_valid(str_of(id)))
 			abort();

@@ -22,6 +22,7 @@ struct engine_parts {
 	struct registry *registry;
 	struct config *config;
 	const char *home; /* ITHACA_HOME */
+	struct hostfiles *files; /* those of the host; NULL: the file system */
 	const char *scratch; /* the user's tmp: /scratch of every cell; NULL: none */
 	loop_fn on_busy; /* engine_is_idle may have changed */
 	void *arg;

@@ -89,7 +89,7 @@ engine_offline(struct engine *en, const struct model_info *m, const struct offli
 		x = x->next;
 	if (x == NULL && node_is(script, NODE_STR)) {
 		path = path_join(a, en->parts.home, script->s.p);
-		rc = file_read(path, SCRIPT_MAX, &text, &n, e);
+		rc = hostfiles_read(en->parts.files, path, SCRIPT_MAX, &text, &n, e);
 	}
 	if (x == NULL && rc == 0) {
 		struct offline *model;

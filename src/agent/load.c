@@ -47,17 +47,17 @@ load_config(struct active *s, struct err *e)
 	struct config *base = s->en->parts.config;
 	AUTO_FREE char *path = xasprintf("%s/.ithaca.yaml", s->workspace);
 	AUTO_FREE char *text = NULL;
-	struct stat st;
+	mode_t kind;
 	size_t n;
 	int rc;
 
 	/* The workspace is hostile: only a plain file, never what a link points to, not even one made since the look. */
-	if (lstat(path, &st) != 0) {
+	if (hostfiles_look(s->en->parts.files, path, false, &kind, NULL) != 0) {
 		s->config = config_ref(base);
-	} else if (!S_ISREG(st.st_mode)) {
+	} else if (!S_ISREG(kind)) {
 		return err_set(e, ERR_CONFIG, ERR_TO_USER, "%s is not a regular file (remove it)", path);
 	} else {
-		rc = file_read_no_link(path, CONFIG_TEXT_MAX, &text, &n, e);
+		rc = hostfiles_read_plain(s->en->parts.files, path, CONFIG_TEXT_MAX, &text, &n, e);
 		if (rc == 0)
 			rc = config_narrow(base, path, (struct str){ text, n }, on_refused, s, &s->config, e);
 		if (rc != 0)

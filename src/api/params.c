@@ -177,6 +177,8 @@ const struct field secret_set_params[] = {
 const struct field config_validate_params[] = {
 	{ .name = "file", .type = FIELD_STR, .min = 1, .max = PATH_MAX_BYTES,
 		.text = "Absolute path; absent: the file in use." },
+	{ .name = "text", .type = FIELD_STR, .max = CONFIG_TEXT_MAX,
+		.text = "What is in it; absent: it is read, which a daemon in a container can do with the file in use alone." },
 	{ .type = FIELD_END },
 };
 
@@ -580,6 +582,7 @@ static const struct field role_row[] = {
 	R_STR("name", "As in broker."),
 	R_STR("state", "up, starting, restarting, stopping or down."),
 	R_OPT("pid", "Its process."),
+	R_OPT("container", "The name of the container that it is in."),
 	R_INT("restarts", NULL, "How often it was started again."),
 	R_INT("since_ms", "ms", "Since when it is in this state, UTC."),
 	R_OPT("reason", "Why it is not up."),

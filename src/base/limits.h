@@ -137,6 +137,8 @@
 #define SCHEMA_FAULTS_MAX     8u           /* that one check tells of */
 #define SCHEMA_FAULT_TEXT_MAX 600u         /* of one of them */
 #define TURN_ARENA_MAX        (256u * MIB)
+#define RUNTIME_MEMORY_MAX    (2048u * (int64_t)MIB) /* of a runtime in a container */
+#define RUNTIME_TASKS_MAX     256          /* and its threads */
 #define TRANSCRIPT_MAX        (256u * MIB) /* text of one session that is held in memory */
 #define SESSIONS_ACTIVE_MAX   4096u
 

@@ -19,6 +19,19 @@ join_words(struct buf *b, const struct node *list)
 	}
 }
 
+/* What is in a file goes along where the method takes it: a daemon in a container cannot look. One that cannot be read is left
+ * to the daemon, whose error says why. */
+static void
+add_file_text(struct json *j, const char *path)
+{
+	AUTO_FREE char *text = NULL;
+	struct err ignored;
+	size_t n = 0;
+
+	if (file_read(path, CONFIG_TEXT_MAX, &text, &n, &ignored) == 0 && utf8_valid((struct str){ text, n }))
+		json_kv_str(j, "text", (struct str){ text, n });
+}
+
 /* An option and a parameter of the same name are the same thing; words become one text, paths become absolute. */
 static void
 add_param(struct cli *c, struct json *j, const struct field *option, const struct field *param,
@@ -32,9 +45,12 @@ add_param(struct cli *c, struct json *j, const struct field *option, const struc
 		join_words(&text, value);
 		json_kv_str(j, param->name, buf_str(&text));
 	} else if (option->unit && strcmp(option->unit, "file") == 0 && getcwd(cwd, sizeof(cwd))) {
-		AUTO_FREE char *path = str_dup(value->s);
+		AUTO_FREE char *named = str_dup(value->s);
+		const char *path = path_clean(c->a, path_join(c->a, cwd, named));
 
-		json_kv_z(j, param->name, path_clean(c->a, path_join(c->a, cwd, path)));
+		json_kv_z(j, param->name, path);
+		if (strcmp(param->name, "file") == 0 && field_find(api_methods[c->command->method].params, STR("text")) != NULL)
+			add_file_text(j, path);
 	} else {
 		json_kv_node(j, param->name, value);
 	}

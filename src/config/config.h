@@ -5,6 +5,7 @@
 #define CONFIG_CONFIG_H
 
 #include "base/field.h"
+#include "loop/hostfiles.h"
 
 /* The key table: docs/config.md, `config schema` and the default file come from it. */
 extern const struct field config_keys[];
@@ -27,6 +28,8 @@ struct config_sources {
 	const char *system_file; /* NULL: CONFIG_SYSTEM_FILE; missing is fine */
 	const char *home_file; /* missing is fine unless required */
 	bool home_file_required; /* --config named it */
+	struct str home_text; /* of home_file, for who has it already; p NULL: it is read */
+	struct hostfiles *files; /* that read them; NULL: the file system */
 	const char *user_file; /* NULL: none */
 	char *const *env; /* NULL-terminated NAME=VALUE list; others than ITHACA__ are ignored */
 	const char *const *flags; /* NULL-terminated "key=value" list */

@@ -95,7 +95,7 @@ merge_text(struct config *c, struct str text, const char *file, enum config_laye
 }
 
 static int
-merge_file(struct config *c, const char *file, enum config_layer layer, bool is_required, struct err *e)
+merge_file(struct config *c, struct hostfiles *files, const char *file, enum config_layer layer, bool is_required, struct err *e)
 {
 	struct err why = { 0 };
 	size_t n;
@@ -104,7 +104,7 @@ merge_file(struct config *c, const char *file, enum config_layer layer, bool is_
 
 	if (file == NULL)
 		return 0;
-	rc = file_read(file, CONFIG_TEXT_MAX, &text, &n, &why);
+	rc = hostfiles_read(files, file, CONFIG_TEXT_MAX, &text, &n, &why);
 	if (rc == ERR_NOT_FOUND && !is_required)
 		return 0;
 	if (rc != 0) {
@@ -288,11 +288,13 @@ merge_all(struct config *c, const struct config_sources *src, struct err *e)
 	int rc;
 
 	setting_defaults(c, &c->root);
-	rc = merge_file(c, system_file, LAYER_SYSTEM, false, e);
+	rc = merge_file(c, src->files, system_file, LAYER_SYSTEM, false, e);
+	if (rc == 0 && src->home_text.p != NULL)
+		rc = merge_text(c, src->home_text, src->home_file, LAYER_HOME, e);
+	else if (rc == 0)
+		rc = merge_file(c, src->files, src->home_file, LAYER_HOME, src->home_file_required, e);
 	if (rc == 0)
-		rc = merge_file(c, src->home_file, LAYER_HOME, src->home_file_required, e);
-	if (rc == 0)
-		rc = merge_file(c, src->user_file, LAYER_USER, false, e);
+		rc = merge_file(c, src->files, src->user_file, LAYER_USER, false, e);
 	for (char *const *env = src->env; rc == 0 && env != NULL && *env != NULL; env++)
 		if (str_starts(str_of(*env), env_prefix))
 			rc = merge_env(c, *env, e);

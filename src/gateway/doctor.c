@@ -63,12 +63,12 @@ check_config(struct request *q, struct finding *f)
 static void
 check_home(struct request *q, struct finding *f)
 {
-	struct stat st;
+	mode_t mode;
 
-	if (stat(q->g->parts.home, &st) != 0) {
+	if (hostfiles_look(q->g->parts.files, q->g->parts.home, true, &mode, NULL) != 0) {
 		find(f, FAIL, "the home directory cannot be read", "check ITHACA_HOME");
-	} else if ((st.st_mode & 077) != 0) {
-		snprintf(f->text, sizeof f->text, "%s is open to others (mode %o)", q->g->parts.home, st.st_mode & 07777);
+	} else if ((mode & 077) != 0) {
+		snprintf(f->text, sizeof f->text, "%s is open to others (mode %o)", q->g->parts.home, mode & 07777);
 		snprintf(f->fix, sizeof f->fix, "chmod 700 %s", q->g->parts.home);
 		f->outcome = WARN;
 	} else {
@@ -90,10 +90,11 @@ check_store(struct request *q, struct finding *f)
 static void
 check_disk(struct request *q, struct finding *f)
 {
+	const char *state = path_join(q->a, q->g->parts.home, "state"); /* which grows, and is there also in a container */
 	struct statvfs v;
 	uint64_t free_bytes;
 
-	if (statvfs(q->g->parts.home, &v) != 0) {
+	if (statvfs(state, &v) != 0) {
 		find(f, FAIL, strerror(errno), "check the file system of ITHACA_HOME");
 		return;
 	}
@@ -193,6 +194,24 @@ check_tier(struct request *q, struct finding *f)
 		find(f, is_whole ? PASS : WARN, text, is_whole ? "" : "use an engine that can do it (without root: a system with "
 			"cgroup v2), or another tier");
 	}
+}
+
+/* In a container of its own, where the tier has one for it: as it is found from inside. */
+static void
+check_runtime(struct request *q, struct finding *f)
+{
+	struct sandbox_facts own = { .tier = "container" };
+	char text[sizeof f->text];
+
+	if (q->g->parts.files == NULL) {
+		find(f, SKIP, "a process of this host", "");
+		return;
+	}
+	around_find(&own);
+	snprintf(text, sizeof text, "in a container of its own: %s%s%s", own.around, own.around_lacks[0] == '\0' ? "" : "; missing: ",
+		own.around_lacks);
+	find(f, own.around_lacks[0] == '\0' ? PASS : WARN, text, own.around_lacks[0] == '\0' ? "" :
+		"use an engine that can do it (without root: a system with cgroup v2)");
 }
 
 static void
@@ -318,6 +337,7 @@ static const struct check {
 	{ 13, "providers", check_providers },
 	{ 14, "model catalog", check_catalog },
 	{ 15, "tier", check_tier },
+	{ 16, "runtime", check_runtime },
 };
 
 static void

@@ -18,10 +18,12 @@ struct gateway_parts {
 	struct registry *registry;
 	struct config *config;
 	const char *home;
+	struct hostfiles *files; /* those of the host; NULL: the file system */
 	const char *config_file; /* in use; NULL: none */
 	const char *tier; /* in force */
 	const char *guest; /* the program ithaca-guest, for the self-test */
 	bool is_private; /* started by a command; ends when idle */
+	bool root_is_foreign; /* in our user namespace root is somebody else */
 	loop_fn on_busy; /* clients came or went */
 	void *arg;
 };
@@ -38,7 +40,8 @@ struct role_health {
 	enum role role;
 	enum role_phase phase;
 	int64_t pid, restarts, since_ms; /* pid 0: not known */
-	char reason[160]; /* why it is not up; empty: nothing is wrong */
+	char reason[160]; /* why it is not up, or not where it should be; empty: nothing is wrong */
+	char container[64]; /* its name; empty: it is in none */
 };
 #define ROLES_HEALTH_MAX 8
 void role_health_write(const struct role_health *r, struct json *j);

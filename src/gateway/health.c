@@ -19,6 +19,8 @@ static const struct {
 		"it is started again by itself; see `ithaca logs --role broker`" },
 	{ "shelld_down", "tools that need a cell are withdrawn until it is back",
 		"it is started again by itself; see `ithaca logs --role shelld`" },
+	{ "runtime_on_host", "the runtime is a process of the host: it could not be put into a container of its own",
+		"do what the reason says, then `ithaca restart`" },
 	{ "cell_none", "tools that need a cell are withdrawn", "run `ithaca doctor`" },
 	{ "cell_basic", "cells are made of Landlock and seccomp only", "run `ithaca doctor`" },
 	{ "tier_process", "tier process: no cells, so commands are not offered and file tools are confined by Landlock alone",
@@ -50,6 +52,8 @@ role_health_write(const struct role_health *r, struct json *j)
 	json_kv_z(j, "state", phases[r->phase]);
 	if (r->pid > 0)
 		json_kv_int(j, "pid", r->pid);
+	if (r->container[0] != '\0')
+		json_kv_z(j, "container", r->container);
 	json_kv_int(j, "restarts", r->restarts);
 	json_kv_int(j, "since_ms", r->since_ms);
 	if (r->reason[0] != '\0')
@@ -73,6 +77,7 @@ role_read(const struct node *n, struct role_health *out)
 	*out = (struct role_health){ .role = role, .phase = phase, .pid = node_int(n, "pid", 0),
 		.restarts = node_int(n, "restarts", 0), .since_ms = node_int(n, "since_ms", 0) };
 	snprintf(out->reason, sizeof out->reason, "%s", node_z(n, "reason", ""));
+	snprintf(out->container, sizeof out->container, "%s", node_z(n, "container", ""));
 	return true;
 }
 
@@ -120,6 +125,8 @@ health_roles(struct health *h, const struct role_health *roles, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		char code[32];
 
+		if (roles[i].role == ROLE_RUNTIME && roles[i].phase == PHASE_UP && roles[i].reason[0] != '\0')
+			health_add(h, "runtime_on_host", "%s", roles[i].reason);
 		if (roles[i].role == ROLE_RUNNER || roles[i].phase == PHASE_UP || roles[i].phase == PHASE_STARTING ||
 			roles[i].phase == PHASE_STOPPING)
 			continue;

@@ -360,7 +360,7 @@ on_accept(void *arg, int events)
 	int fd;
 
 	while ((fd = unix_accept(g->listen_fd)) >= 0) {
-		if (unix_peer(fd, &uid, &pid) != 0 || (uid != geteuid() && uid != 0)) {
+		if (unix_peer(fd, &uid, &pid) != 0 || (uid != geteuid() && (uid != 0 || g->parts.root_is_foreign))) {
 			log_warn("a client of another user was refused", LOG_I("uid", uid));
 			close(fd);
 			continue;

@@ -126,7 +126,7 @@ read_file(struct request *q, const struct node **list, struct err *e)
 	AUTO_FREE char *text = NULL;
 	const char *path = secrets_path(q);
 	size_t n = 0;
-	int rc = file_read(path, SECRETS_FILE_MAX, &text, &n, e);
+	int rc = hostfiles_read(q->g->parts.files, path, SECRETS_FILE_MAX, &text, &n, e);
 
 	if (rc != 0 && rc != ERR_NOT_FOUND)
 		return rc;
@@ -145,7 +145,7 @@ write_file(struct request *q, const struct node *list, struct str without, const
 	buf_init(&out, SECRETS_FILE_MAX);
 	rc = sealed_write(&out, list, without, with, e);
 	if (rc == 0)
-		rc = file_write(secrets_path(q), buf_str(&out), 0600, e);
+		rc = hostfiles_write(q->g->parts.files, secrets_path(q), buf_str(&out), e);
 	if (rc == 0)
 		broker_secrets(q->g->parts.broker, buf_str(&out));
 	buf_fini(&out);

@@ -72,9 +72,9 @@ config_path(struct request *q)
 
 /* The file as it is; a missing one is empty. */
 static int
-read_config(const char *path, char **text, size_t *n, struct err *e)
+read_config(struct request *q, const char *path, char **text, size_t *n, struct err *e)
 {
-	int rc = file_read(path, CONFIG_TEXT_MAX, text, n, e);
+	int rc = hostfiles_read(q->g->parts.files, path, CONFIG_TEXT_MAX, text, n, e);
 
 	if (rc != ERR_NOT_FOUND)
 		return rc;
@@ -108,12 +108,15 @@ check_models(struct request *q, struct config *c, struct str key, struct err *e)
 	return rc;
 }
 
-/* A file as a runner would read it, rules included; set (may be NULL): with this key=value on top of it. */
+/* A file as a runner would read it (text: what is in it, or nothing), rules included; set (may be NULL): with this key=value
+ * on top of it. */
 static int
-check_config(struct request *q, const char *path, bool is_required, const char *set, struct str key, struct err *e)
+check_config(struct request *q, const char *path, bool is_required, struct str text, const char *set, struct str key,
+	struct err *e)
 {
 	const char *flags[] = { set, NULL };
-	struct config_sources src = { .home_file = path, .home_file_required = is_required, .flags = flags };
+	struct config_sources src = { .home_file = path, .home_file_required = is_required, .home_text = text, .flags = flags,
+		.files = q->g->parts.files };
 	struct config *c;
 	struct policy *p;
 	int rc = config_load(&src, &c, e);
@@ -157,9 +160,9 @@ handle_config_set(struct request *q)
 	size_t n = 0;
 
 	buf_init(&out, CONFIG_TEXT_MAX);
-	if (check_no_secret(q, key, value, &e) != 0 || read_config(path, &text, &n, &e) != 0 ||
+	if (check_no_secret(q, key, value, &e) != 0 || read_config(q, path, &text, &n, &e) != 0 ||
 		config_set_text((struct str){ text, n }, key, value, &out, &e) != 0 ||
-		check_config(q, path, false, set, key, &e) != 0 || file_write(path, buf_str(&out), 0600, &e) != 0) {
+		check_config(q, path, false, (struct str){ 0 }, set, key, &e) != 0 || hostfiles_write(q->g->parts.files, path, buf_str(&out), &e) != 0) {
 		buf_fini(&out);
 		reply_error(q, &e);
 		return;
@@ -188,7 +191,8 @@ handle_config_validate(struct request *q)
 	struct err e = { 0 };
 	struct json *j;
 
-	if (check_config(q, file, node_get(q->params, "file") != NULL, NULL, STR(""), &e) != 0) {
+	if (check_config(q, file, node_get(q->params, "file") != NULL, node_str(q->params, "text", (struct str){ 0 }), NULL, STR(""),
+		&e) != 0) {
 		reply_error(q, &e);
 		return;
 	}

@@ -131,8 +131,10 @@ gateway_roles(struct gateway *g, struct str status)
 		g->started_ms = node_int(n, "started_at_ms", g->started_ms);
 		g->roles_n = role_health_read(node_get(n, "roles"), g->roles, ROLES_HEALTH_MAX);
 		for (size_t i = 0; i < g->roles_n; i++) /* that is us: by now we are */
-			if (g->roles[i].role == ROLE_RUNTIME)
+			if (g->roles[i].role == ROLE_RUNTIME && g->roles[i].phase != PHASE_UP) {
 				g->roles[i].phase = PHASE_UP;
+				g->roles[i].reason[0] = '\0';
+			}
 		snprintf(g->log_trouble, sizeof g->log_trouble, "%s", node_z(n, "log_trouble", ""));
 	}
 	arena_free(a);

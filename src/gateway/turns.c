@@ -39,7 +39,8 @@ static int
 user_workspace(struct request *q, const char **out, struct err *e)
 {
 	const struct gateway_parts *gp = &q->g->parts;
-	int rc = gateway_user_dirs(gp->config, gp->home, e);
+	/* The runner has made it; we cannot, in a container. */
+	int rc = gp->files != NULL ? 0 : gateway_user_dirs(gp->config, gp->home, e);
 
 	*out = path_join(q->a, gateway_user_dir(gp->config, gp->home, q->a), "shared");
 	return rc;
@@ -50,16 +51,16 @@ workspace_of(struct request *q, const char **out, struct err *e)
 {
 	const char *want = node_z(q->params, "workspace", "user");
 	const char *clean;
-	struct stat st;
+	mode_t kind;
 
 	if (strcmp(want, "user") == 0)
 		return user_workspace(q, out, e);
 	if (want[0] != '/')
 		return err_set(e, ERR_INVALID, ERR_TO_USER, "workspace %s is not an absolute directory", want);
 	clean = path_clean(q->a, want);
-	if (stat(clean, &st) != 0)
-		return err_errno(e, errno, ERR_TO_USER, "workspace %s", clean);
-	if (!S_ISDIR(st.st_mode))
+	if (hostfiles_look(q->g->parts.files, clean, true, &kind, e) != 0)
+		return err_wrap(e, "workspace");
+	if (!S_ISDIR(kind))
 		return err_set(e, ERR_INVALID, ERR_TO_USER, "workspace %s is not a directory", clean);
 	if (strcmp(clean, "/") == 0)
 		return err_set(e, ERR_INVALID, ERR_TO_USER, "workspace / is the whole machine (choose a directory in it)");

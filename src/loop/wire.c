@@ -23,13 +23,14 @@ _Static_assert(WIRE_KIND_COUNT <= 64, "a row of edges is a set of at most 64 kin
 /* [from][to]: what may be sent. An empty place is an edge that does not exist. */
 static const uint64_t edges[ROLE_COUNT][ROLE_COUNT] = {
 	[ROLE_RUNNER] = {
-		[ROLE_RUNTIME] = K(BOOT) | K(PEER) | K(LISTEN) | K(STOP) | K(STATUS),
+		[ROLE_RUNTIME] = K(BOOT) | K(PEER) | K(LISTEN) | K(STOP) | K(STATUS) | K(RESULT) |
+			K(ERROR),
 		[ROLE_BROKER] = K(BOOT) | K(PEER) | K(LISTEN) | K(STOP),
 		[ROLE_SHELLD] = K(BOOT) | K(PEER) | K(LISTEN) | K(STOP) | K(LINK),
 		[ROLE_CLIENT] = K(RESULT) | K(ERROR) | K(READY) | K(FAULT),
 	},
 	[ROLE_RUNTIME] = {
-		[ROLE_RUNNER] = K(READY) | K(IDLE) | K(FAULT),
+		[ROLE_RUNNER] = K(READY) | K(IDLE) | K(FAULT) | K(HOST_FILE),
 		[ROLE_CLIENT] = K(RESULT) | K(ERROR) | K(EVENT) | STREAM,
 		[ROLE_BROKER] = K(FETCH) | K(SECRETS) | K(GRANT) | K(EGRESS) | STREAM,
 		[ROLE_SHELLD] = K(SPAWN) | K(EXEC) | K(INPUT) | K(RESIZE) | K(SIGNAL) | K(KILL) |

@@ -28,6 +28,8 @@ const char *role_name(enum role r);
 	X(STATUS, "status", 64 * KIB, 0)   /* runner to runtime: what the roles do; tail: JSON */    \
 	X(STOP, "stop", 0, 0)              /* runner: finish and exit; client to runner: stop all */ \
 	X(FAULT, "fault", 0, 0)            /* role: cannot go on; {code, message} is shown to the user */ \
+	X(HOST_FILE, "host.file", 1 * MIB, 0) /* runtime in a container, on a link of its own: {op, path, max} of a file that it \
+	                                         does not see; tail: what to write. Answered by RESULT or ERROR */ \
 	/* client and runtime: API methods */                                                      \
 	X(CALL, "call", 4 * MIB, 0)        /* {method}; tail: parameters as JSON; bytes of a blob follow as data */ \
 	X(RESULT, "result", 4 * MIB, 0)    /* answers CALL; tail: result as JSON */                \

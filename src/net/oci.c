@@ -331,44 +331,58 @@ oci_remove(const struct oci *g, const char *id, struct err *e)
 
 /* Looked at again: a list that was not filtered must not cost anybody his containers. */
 static const char *
-labelled_id(const struct node *container, const char *name, const char *value)
+labelled_id(const struct node *container, const struct oci_label *labels, size_t n)
 {
 	struct str id = node_str(container, "Id", STR(""));
 
-	if (!id_valid(id) || strcmp(node_z(node_get(container, "Labels"), name, ""), value) != 0)
-		return NULL;
-	return id.p;
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(node_z(node_get(container, "Labels"), labels[i].name, ""), labels[i].value) != 0)
+			return NULL;
+	}
+	return id_valid(id) ? id.p : NULL;
+}
+
+/* The engine's words for a list of containers. */
+static void
+write_filter(struct buf *out, const struct oci_label *labels, size_t n)
+{
+	struct buf label, filter;
+	struct json j;
+
+	buf_init(&label, FETCH_PATH_MAX);
+	buf_init(&filter, FETCH_PATH_MAX);
+	json_init(&j, &filter);
+	json_obj(&j);
+	json_kv_arr(&j, "label");
+	for (size_t i = 0; i < n; i++) {
+		buf_reset(&label);
+		buf_printf(&label, "%s=%s", labels[i].name, labels[i].value);
+		json_z(&j, buf_z(&label));
+	}
+	json_arr_end(&j);
+	json_obj_end(&j);
+	local_escape(out, buf_str(&filter));
+	buf_fini(&filter);
+	buf_fini(&label);
 }
 
 int
-oci_remove_labelled(const struct oci *g, const char *name, const char *value, struct err *e)
+oci_remove_labelled(const struct oci *g, const struct oci_label *labels, size_t n, struct err *e)
 {
 	struct arena *a = arena_new(ANSWER_MAX * 4);
 	struct call c = { .method = "GET", .what = "list containers" };
 	const struct node *list;
-	struct buf label, filter, escaped;
-	struct json j;
+	struct buf filter;
 
-	buf_init(&label, FETCH_PATH_MAX);
-	buf_printf(&label, "%s=%s", name, value);
 	buf_init(&filter, FETCH_PATH_MAX);
-	buf_init(&escaped, FETCH_PATH_MAX);
-	json_init(&j, &filter);
-	json_obj(&j);
-	json_kv_arr(&j, "label");
-	json_z(&j, buf_z(&label));
-	json_arr_end(&j);
-	json_obj_end(&j);
-	local_escape(&escaped, buf_str(&filter));
-	int rc = oci_call(g, &c, a, &list, e, "/containers/json?all=1&filters=%s", buf_z(&escaped));
+	write_filter(&filter, labels, n);
+	int rc = oci_call(g, &c, a, &list, e, "/containers/json?all=1&filters=%s", buf_z(&filter));
 	for (size_t i = 0; rc == 0 && i < node_len(list); i++) {
-		const char *id = labelled_id(node_at(list, i), name, value);
+		const char *id = labelled_id(node_at(list, i), labels, n);
 		if (id != NULL)
 			rc = oci_remove(g, id, e);
 	}
-	buf_fini(&label);
 	buf_fini(&filter);
-	buf_fini(&escaped);
 	arena_free(a);
 	return rc;
 }

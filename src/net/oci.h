@@ -38,8 +38,11 @@ int oci_create(const struct oci *g, const char *name, struct str spec, char id[O
 int oci_start(const struct oci *g, const char *id, struct err *e) MUST_USE;
 /* Ends and removes it; one that is not there is fine. */
 int oci_remove(const struct oci *g, const char *id, struct err *e);
-/* Of all containers, running or not, that have this label. */
-int oci_remove_labelled(const struct oci *g, const char *name, const char *value, struct err *e) MUST_USE;
+/* Of all containers, running or not, that have these labels. */
+struct oci_label {
+	const char *name, *value;
+};
+int oci_remove_labelled(const struct oci *g, const struct oci_label *labels, size_t n, struct err *e) MUST_USE;
 /* Whether it runs; if not, why: its exit status and its last lines in *why. */
 int oci_is_running(const struct oci *g, const char *id, bool *out, struct err *why, struct err *e) MUST_USE;
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * A sidecar of a tier above the cell: started on a worker thread, because engines take seconds, and told about on the loop.
+ * A role in a tier above the cell, shelld in its sidecar or the runtime: started on a worker thread, because engines take seconds, and told about on the loop.
  * Invariant: between the order to start and its answer nothing else happens to it; a start that nobody wants any more is
  * undone by the same thread that did it. */
 #include "runner/internal.h"
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/path.h"
@@ -17,12 +18,13 @@
 
 struct guest {
 	struct runner *r;
+	enum role role;
 	guest_fn fn;
 	void *arg;
 	const struct tier *tier;
 	struct arena *a; /* the texts of spec */
 	struct tier_spec spec;
-	struct tier_run run;
+	struct tier_run run, old; /* old: of the start before */
 	struct tier_reason why;
 	int link, rc;
 	bool is_busy;
@@ -33,11 +35,11 @@ struct guest {
 };
 
 struct guest *
-guest_new(struct runner *r, guest_fn fn, void *arg)
+guest_new(struct runner *r, enum role role, guest_fn fn, void *arg)
 {
 	struct guest *g = xcalloc(1, sizeof *g);
 
-	*g = (struct guest){ .r = r, .fn = fn, .arg = arg, .link = -1, .pidfds = { -1, -1 } };
+	*g = (struct guest){ .r = r, .role = role, .fn = fn, .arg = arg, .link = -1, .pidfds = { -1, -1 } };
 	return g;
 }
 
@@ -75,21 +77,76 @@ add_mount(struct guest *g, const char *path)
 	s->mounts[s->mounts_n++] = arena_strdup(g->a, str_of(real));
 }
 
+/* The directory of a store that the configuration puts outside of state/; NULL: it is there. */
+static const char *
+store_outside(struct guest *g)
+{
+	const char *url = config_z(g->r->settings.config, "store.url"), *path;
+	char *slash;
+
+	if (strncmp(url, "sqlite:", 7) != 0)
+		return NULL;
+	path = path_clean(g->a, path_join(g->a, g->r->home, url + 7));
+	slash = strrchr(path, '/');
+	*slash = '\0';
+	return is_within(path, g->spec.runtime.state) ? NULL : path;
+}
+
+/* The sidecar has just asked the engine what it is. */
+static const struct oci *
+known_engine(struct guest *g)
+{
+	for (size_t i = 0; i < PROCESSES; i++) {
+		const struct process *p = &g->r->processes[i];
+
+		if (p->role == ROLE_SHELLD && p->guest != NULL && p->guest->run.tier == &tier_container)
+			return memcpy(arena_alloc(g->a, sizeof(struct oci)), &p->guest->run.oci, sizeof(struct oci));
+	}
+	return NULL;
+}
+
+static void
+fill_runtime(struct guest *g)
+{
+	AUTO_FREE char *program = program_path(g->r->bin_dir, "ithacad");
+	struct tier_spec *s = &g->spec;
+
+	s->runtime.program = arena_strdup(g->a, str_of(program));
+	s->runtime.state = arena_printf(g->a, "%s/state", g->r->home);
+	s->runtime.store = store_outside(g);
+	s->run_dir = arena_printf(g->a, "%s/run/runtime", g->r->home);
+	s->container.engine = known_engine(g);
+	s->memory_bytes = RUNTIME_MEMORY_MAX;
+	s->processes = RUNTIME_TASKS_MAX;
+}
+
+/* What its cells may work in. */
+static void
+fill_sidecar(struct guest *g, const struct node *more)
+{
+	AUTO_FREE char *workspaces = below_home(g->r->home, config_z(g->r->settings.config, "workspace_root"));
+	AUTO_FREE char *cwd = realpath(".", NULL);
+	struct err e;
+
+	g->spec.run_dir = arena_printf(g->a, "%s/run/guest", g->r->home);
+	if (path_mkdirs(workspaces, 0700, &e) == 0)
+		add_mount(g, workspaces);
+	if (cwd != NULL && strcmp(cwd, "/") != 0)
+		add_mount(g, cwd);
+	for (size_t i = 0; i < node_len(more); i++)
+		add_mount(g, node_at(more, i)->s.p);
+}
+
 static void
 fill_spec(struct guest *g)
 {
 	const struct config *c = g->r->settings.config;
 	bool is_machine = g->tier == &tier_microvm;
-	const struct node *more = config_get(c, is_machine ? "microvm.mounts" : "container.mounts");
-	AUTO_FREE char *workspaces = below_home(g->r->home, config_z(c, "workspace_root"));
 	AUTO_FREE char *guest = program_path(g->r->bin_dir, "ithaca-guest");
-	AUTO_FREE char *cwd = realpath(".", NULL);
-	struct err e;
 
 	g->a = arena_new(4 * MIB);
 	g->spec = (struct tier_spec){ .home = g->r->home, .guest = arena_strdup(g->a, str_of(guest)),
-		.run_dir = arena_printf(g->a, "%s/run/guest", g->r->home), .spool_dir = arena_printf(g->a, "%s/state/spool", g->r->home),
-		.state_root = arena_printf(g->a, "%s/state/cells", g->r->home),
+		.spool_dir = arena_printf(g->a, "%s/state/spool", g->r->home), .state_root = arena_printf(g->a, "%s/state/cells", g->r->home),
 		.memory_bytes = config_int(c, is_machine ? "microvm.memory_mb" : "container.memory_mb") * (int64_t)MIB,
 		.processes = config_int(c, "container.processes"), .cpu_percent = config_int(c, "container.cpu_percent"),
 		.is_cancelled = is_cancelled, .arg = g };
@@ -101,12 +158,10 @@ fill_spec(struct guest *g)
 	g->spec.microvm.allow_emulation = config_bool(c, "microvm.allow_emulation");
 	g->spec.container.socket = arena_strdup(g->a, str_of(config_z(c, "container.socket")));
 	g->spec.container.image = arena_strdup(g->a, str_of(config_z(c, "container.image")));
-	if (path_mkdirs(workspaces, 0700, &e) == 0)
-		add_mount(g, workspaces);
-	if (cwd != NULL && strcmp(cwd, "/") != 0)
-		add_mount(g, cwd);
-	for (size_t i = 0; i < node_len(more); i++)
-		add_mount(g, node_at(more, i)->s.p);
+	if (g->role == ROLE_RUNTIME)
+		fill_runtime(g);
+	else
+		fill_sidecar(g, config_get(c, is_machine ? "microvm.mounts" : "container.mounts"));
 }
 
 /* ---- its processes ---- */
@@ -156,6 +211,8 @@ on_worker(void *arg)
 {
 	struct guest *g = arg;
 
+	if (g->old.tier != NULL) /* what of it is left ends first */
+		g->old.tier->stop(&g->old);
 	g->rc = g->tier->start(&g->spec, &g->run, &g->link, &g->why);
 	if (g->rc == 0 && is_cancelled(g)) {
 		close(g->link);
@@ -183,7 +240,9 @@ on_done(void *arg)
 void
 guest_start(struct guest *g, const char *tier)
 {
-	end_run(g); /* of the start before it: what of it is left ends first */
+	unwatch(g);
+	g->old = g->run;
+	g->run.tier = NULL;
 	g->tier = tier_find(tier);
 	g->is_busy = true;
 	atomic_store(&g->is_cancelled, false);
@@ -236,6 +295,12 @@ guest_link(struct guest *g, enum role who, guest_link_fn fn, void *arg)
 	*w = (struct link_work){ .g = g, .who = who, .fn = fn, .arg = arg, .run = g->run, .fd = -1 };
 	g->links++;
 	loop_work(g->r->loop, on_link_worker, on_link_done, w);
+}
+
+const char *
+guest_container(const struct guest *g)
+{
+	return g != NULL && g->run.tier != NULL ? g->run.name : "";
 }
 
 bool

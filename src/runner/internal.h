@@ -28,6 +28,8 @@ int settings_note(const struct settings *s, const char *home, bool is_private, s
 void settings_forget(const char *home); /* removes the note */
 const char *settings_tier(const struct settings *s); /* in force; static */
 bool settings_needs_guest(const struct settings *s); /* the tier in force has shelld in a sidecar */
+bool settings_holds_runtime(const struct settings *s); /* and the runtime in one of its own */
+bool settings_has_risen(const struct settings *s); /* tier auto, to the container */
 /* Tier auto, and cells cannot be made: the container is to be tried (true), or was (false). */
 bool settings_rise(struct settings *s);
 bool settings_fall(struct settings *s, const char *why); /* there is no container either: back to the cell, for good */
@@ -115,11 +117,12 @@ struct process;
 
 /* ---- guest.c ---- */
 
-/* shelld in a tier above the cell. fn is called once for each start: link is ours, or -1 and e says why. */
+/* shelld, or the runtime, in a tier above the cell. fn is called once for each start: link is ours, or -1 and e says why. */
 struct guest;
 typedef void (*guest_fn)(void *arg, int link, const struct err *e);
-struct guest *guest_new(struct runner *r, guest_fn fn, void *arg);
-void guest_start(struct guest *g, const char *tier); /* not while it is busy */
+struct guest *guest_new(struct runner *r, enum role role, guest_fn fn, void *arg);
+void guest_start(struct guest *g, const char *tier); /* not while it is busy; what is left of the one before ends first */
+const char *guest_container(const struct guest *g); /* its name; "": none runs. NULL is fine */
 /* Whether no descriptor reaches what runs, so that other roles take links of their own; NULL is fine. */
 bool guest_needs_link(const struct guest *g);
 typedef void (*guest_link_fn)(void *arg, enum role who, int link, const struct err *e);
@@ -146,6 +149,9 @@ struct process {
 	bool holds_lock; /* writes the store: nobody may take over before it has ended too */
 	struct child *child; /* NULL: not ours (adopted) or not running */
 	struct guest *guest; /* NULL: never needed */
+	struct keeper *keeper; /* of a runtime in a container */
+	bool waits; /* for the sidecar, to be started after it */
+	char stays_out[160]; /* why tier auto could not put it into a container; empty: it did not try */
 	const struct way *way; /* that it came by */
 	pid_t pid;
 	int pidfd; /* of an adopted one; -1: none */
@@ -180,6 +186,7 @@ struct runner {
 	struct timer *idle_timer, *stop_timer;
 	struct signal_watch *term, *interrupt, *hangup;
 	struct home_watch *home_watch;
+	size_t file_jobs; /* of keepers: our end waits for them */
 	size_t killed; /* roles that did not stop in time */
 	char left[64]; /* their names */
 	int status;
@@ -218,6 +225,13 @@ void home_unlink(const struct runner *r, const char *path); /* a file of the hom
 struct home_watch;
 struct home_watch *home_watch_start(struct loop *l, const char *home, loop_fn fn, void *arg);
 void home_watch_close(struct home_watch *w); /* NULL is fine */
+
+/* ---- keeper.c ---- */
+
+/* Serves files of the host to a runtime that does not see them. */
+struct keeper;
+struct keeper *keeper_open(struct runner *r, int *theirs, struct err *e); /* NULL: e says why */
+void keeper_close(struct keeper *k); /* NULL is fine */
 
 /* ---- control.c ---- */
 

@@ -42,6 +42,8 @@ main(int argc, char **argv)
 {
 	if (argc == 4 && strcmp(argv[1], "-x") == 0 && strcmp(argv[2], "docs") == 0)
 		return print_docs(argv[3]);
+	if (argc == 5 && strcmp(argv[1], "-x") == 0 && strcmp(argv[2], "runtime") == 0 && strcmp(argv[3], "--listen") == 0)
+		return runtime_main_contained(argv[4]);
 	if (argc >= 3 && strcmp(argv[1], "-x") == 0) {
 		for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
 			if (strcmp(argv[2], roles[i].name) != 0)

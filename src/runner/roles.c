@@ -52,7 +52,7 @@ roles_running(const struct runner *r)
 	for (size_t i = 0; i < PROCESSES; i++)
 		if (is_running(&r->processes[i]))
 			return true;
-	return false;
+	return r->file_jobs > 0;
 }
 
 struct process *
@@ -80,7 +80,7 @@ phase_of(const struct process *p)
 		return PHASE_UP;
 	if (p->failures == 0 && p->restarts == 0 && p->reason[0] == '\0')
 		return PHASE_STARTING;
-	return is_running(p) || p->restart != NULL ? PHASE_RESTARTING : PHASE_DOWN;
+	return is_running(p) || p->waits || p->restart != NULL ? PHASE_RESTARTING : PHASE_DOWN;
 }
 
 size_t
@@ -95,8 +95,8 @@ roles_health(const struct runner *r, struct role_health *out)
 
 		out[n] = (struct role_health){ .role = p->role, .phase = phase_of(p), .pid = is_running(p) ? p->pid : 0,
 			.restarts = p->restarts, .since_ms = p->since_ms };
-		if (out[n].phase != PHASE_UP)
-			snprintf(out[n].reason, sizeof out[n].reason, "%s", p->reason);
+		snprintf(out[n].container, sizeof out[n].container, "%s", is_running(p) ? guest_container(p->guest) : "");
+		snprintf(out[n].reason, sizeof out[n].reason, "%s", out[n].phase != PHASE_UP ? p->reason : p->stays_out);
 		n++;
 	}
 	return n;
@@ -186,6 +186,41 @@ make_links(struct process *p)
 	}
 }
 
+/* ---- a container for the runtime ---- */
+
+static bool
+wants_guest(const struct process *p)
+{
+	const struct settings *s = &p->r->settings;
+
+	return p->role == ROLE_RUNTIME ? settings_holds_runtime(s) && p->stays_out[0] == '\0' : settings_needs_guest(s);
+}
+
+/* Tier auto rose while the runtime was a child of ours: it follows into a container when nobody works with it. */
+static void
+move_runtime(struct runner *r)
+{
+	struct process *p = process_of(r, ROLE_RUNTIME);
+
+	if (p->child == NULL || !p->is_ready || p->is_planned || !r->is_idle || r->is_stopping || !wants_guest(p) ||
+		process_of(r, ROLE_SHELLD)->link == NULL)
+		return;
+	log_info("the runtime goes into a container as well");
+	role_restart(p);
+}
+
+/* The sidecar's start is over, however it went. */
+static void
+start_waiting(struct runner *r)
+{
+	struct process *p = process_of(r, ROLE_RUNTIME);
+
+	if (p->waits && !r->is_stopping) {
+		p->waits = false;
+		process_start(p);
+	}
+}
+
 /* ---- a role's messages ---- */
 
 static void
@@ -243,6 +278,7 @@ on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
 		return 0;
 	case WIRE_IDLE:
 		runner_idle(p->r, node_bool(m->head, "idle", false));
+		move_runtime(p->r);
 		return 0;
 	case WIRE_FAULT:
 		on_fault(p, m->head);
@@ -287,6 +323,7 @@ process_ended(struct process *p)
 	if (p->pidfd >= 0)
 		close(take_fd(&p->pidfd));
 	p->is_ready = false;
+	keeper_close(take_ptr(&p->keeper));
 	timer_close(take_ptr(&p->end));
 	timer_close(take_ptr(&p->unanswered));
 	if (r->is_stopping) {
@@ -588,7 +625,8 @@ way_adopt(struct process *p, struct err *e)
 	return 1;
 }
 
-/* A start that did not come to a link. What tier auto only tried is not missed: there is the cell, which says why it is none. */
+/* A start that did not come to a link. What tier auto only tried is not missed: there is the cell, which says why it is none, and
+ * a runtime outside of a container. */
 static void
 start_failed(struct process *p, const struct err *e)
 {
@@ -596,7 +634,9 @@ start_failed(struct process *p, const struct err *e)
 
 	log_error("a role could not be started", LOG_S("name", role_name(p->role)), LOG_E(&copy));
 	snprintf(p->reason, sizeof p->reason, "%.*s", (int)MIN(strlen(copy.msg), sizeof p->reason - 1), copy.msg);
-	if (!settings_fall(&p->r->settings, copy.msg) && settings_needs_guest(&p->r->settings) && !p->r->is_stopping)
+	if (p->role == ROLE_RUNTIME && settings_has_risen(&p->r->settings))
+		memcpy(p->stays_out, p->reason, sizeof p->stays_out);
+	else if (!settings_fall(&p->r->settings, copy.msg) && settings_needs_guest(&p->r->settings) && !p->r->is_stopping)
 		runner_faulted(p->r, p, &copy);
 	process_ended(p);
 }
@@ -610,17 +650,39 @@ linked(struct process *p)
 	changed(p);
 }
 
-static void
-on_guest(void *arg, int link, const struct err *e)
+/* What a child has from its start: where to log to, the lock, and those files of the host that it needs. */
+static int
+hand_over(struct process *p, struct err *e)
 {
-	struct process *p = arg;
+	AUTO_CLOSE int log = outputs_pipe(p->r->outputs, p->role, "stderr", e);
+	AUTO_CLOSE int files = -1;
 
-	if (e != NULL) {
-		start_failed(p, e);
+	if (log < 0)
+		return log;
+	p->keeper = keeper_open(p->r, &files, e);
+	if (p->keeper == NULL)
+		return e->code;
+	send_fd(p, WIRE_LISTEN, "name", "log", log);
+	send_fd(p, WIRE_LISTEN, "name", "lock", p->r->lock_fd);
+	send_fd(p, WIRE_LISTEN, "name", "files", files);
+	return 0;
+}
+
+static void
+guest_came(struct process *p, int link)
+{
+	struct err e;
+	uid_t uid;
+
+	p->pid = 0;
+	if (!guest_needs_link(p->guest) && unix_peer(link, &uid, &p->pid) != 0)
+		p->pid = 0;
+	p->link = wire_open(p->r->loop, link, ROLE_RUNNER, p->role, &role_handler, p);
+	if (p->role == ROLE_RUNTIME && hand_over(p, &e) != 0) {
+		wire_close(take_ptr(&p->link));
+		start_failed(p, &e);
 		return;
 	}
-	p->pid = 0;
-	p->link = wire_open(p->r->loop, link, ROLE_RUNNER, p->role, &role_handler, p);
 	send_boot(p);
 	if (p->r->is_stopping)
 		stop_role(p);
@@ -628,23 +690,45 @@ on_guest(void *arg, int link, const struct err *e)
 		linked(p);
 }
 
-/* In a sidecar, where the tier wants one. */
+static void
+on_guest(void *arg, int link, const struct err *e)
+{
+	struct process *p = arg;
+	struct runner *r = p->r;
+
+	if (e != NULL)
+		start_failed(p, e);
+	else
+		guest_came(p, link);
+	if (p->role == ROLE_SHELLD) {
+		start_waiting(r);
+		move_runtime(r);
+	}
+}
+
+/* In a container or a machine, where the tier wants that. The runtime comes after the sidecar, without which it is of no use. */
 static int
 way_guest(struct process *p, struct err *e)
 {
-	if (!settings_needs_guest(&p->r->settings))
+	const struct process *sidecar = process_of(p->r, ROLE_SHELLD);
+
+	if (!wants_guest(p))
 		return 0;
+	if (p->role == ROLE_RUNTIME && (sidecar->started_ms == 0 || guest_is_busy(sidecar->guest))) {
+		p->waits = true;
+		return WAY_BEGUN;
+	}
 	if (p->guest == NULL)
-		p->guest = guest_new(p->r, on_guest, p);
+		p->guest = guest_new(p->r, p->role, on_guest, p);
 	guest_start(p->guest, settings_tier(&p->r->settings));
 	return WAY_BEGUN;
 }
 
-static const struct way in_guest = { "sidecar", way_guest };
+static const struct way in_guest = { "contained", way_guest };
 static const struct way spawned = { "spawned", way_spawn }, adopted = { "adopted", way_adopt };
 
 static const struct process rows[PROCESSES] = {
-	{ .role = ROLE_RUNTIME, .program = "ithacad", .envelope = envelope_runtime, .ways = { &spawned }, .holds_lock = true },
+	{ .role = ROLE_RUNTIME, .program = "ithacad", .envelope = envelope_runtime, .ways = { &in_guest, &spawned }, .holds_lock = true },
 	{ .role = ROLE_BROKER, .program = "ithacad", .envelope = envelope_broker, .ways = { &spawned } },
 	{ .role = ROLE_SHELLD, .program = "ithaca-guest", .envelope = envelope_shelld, .ways = { &in_guest, &adopted, &spawned } },
 };
@@ -702,6 +786,7 @@ roles_close(struct runner *r)
 		timer_close(r->processes[i].end);
 		timer_close(r->processes[i].unanswered);
 		guest_free(r->processes[i].guest);
+		keeper_close(r->processes[i].keeper);
 		if (r->is_stopping)
 			remove_socket(&r->processes[i]);
 	}

@@ -10,5 +10,6 @@ enum { FD_LINK = 3 /* to the runner, or of a private runner to the client that s
 /* Each returns an exit status. */
 int runner_main(int argc, char **argv);
 int runtime_main(int runner_fd);
+int runtime_main_contained(const char *dir); /* waits in dir for the runner, who brings what else is inherited */
 
 #endif

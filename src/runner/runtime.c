@@ -9,6 +9,8 @@
 #include "base/mem.h"
 #include "base/path.h"
 #include "gateway/gateway.h"
+#include "loop/hostfiles.h"
+#include "sandbox/tier.h"
 #include "store/blob.h"
 
 #include <signal.h>
@@ -17,11 +19,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ORPHAN_S 10 /* for commits under way to end, when the runner is gone */
+#define ORPHAN_S    10 /* for commits under way to end, when the runner is gone */
+#define DOOR_WAIT_S 60 /* in a container, for the runner to come */
 
 struct runtime {
 	struct loop *loop;
 	struct wire *runner;
+	struct door *door; /* in a container, until the runner has come */
+	struct hostfiles *files; /* NULL: not in a container */
+	char *socket; /* of the door; NULL: none */
+	int lock_fd; /* held to our end */
 	struct config *config;
 	char *home, *config_file, *tier, *scratch, *guest;
 	bool is_private;
@@ -100,7 +107,7 @@ open_engine(struct runtime *rt, struct err *e)
 {
 	struct engine_parts parts = { .loop = rt->loop, .store = rt->store, .events = rt->events, .sandbox = rt->sandbox,
 		.broker = rt->broker, .registry = rt->registry, .config = rt->config, .blobs = rt->blobs,
-		.home = rt->home, .scratch = rt->scratch,
+		.home = rt->home, .files = rt->files, .scratch = rt->scratch,
 		.on_busy = tell_idle, .arg = rt };
 
 	return engine_open(&parts, &rt->engine, e);
@@ -115,7 +122,7 @@ pass_secrets(struct runtime *rt)
 	struct err e;
 	size_t n;
 
-	if (file_read(path, SECRETS_FILE_MAX, &text, &n, &e) == 0)
+	if (hostfiles_read(rt->files, path, SECRETS_FILE_MAX, &text, &n, &e) == 0)
 		broker_secrets(rt->broker, (struct str){ text, n });
 	else if (e.code != ERR_NOT_FOUND)
 		log_error("the sealed secrets cannot be read", LOG_E(&e));
@@ -222,12 +229,15 @@ fault(struct runtime *rt, const struct err *e)
 	wire_end(rt->runner, STR(""), -1);
 }
 
+/* The socket of clients. */
 static int
-on_listen(struct runtime *rt, struct wire_msg *m, struct err *e)
+on_clients(struct runtime *rt, struct wire_msg *m, struct err *e)
 {
 	struct gateway_parts parts = { .loop = rt->loop, .store = rt->store, .events = rt->events, .engine = rt->engine,
 		.sandbox = rt->sandbox, .broker = rt->broker, .registry = rt->registry, .config = rt->config,
-		.blobs = rt->blobs, .home = rt->home, .config_file = rt->config_file, .tier = rt->tier, .guest = rt->guest, .is_private = rt->is_private,
+		.blobs = rt->blobs, .home = rt->home, .files = rt->files, .config_file = rt->config_file, .tier = rt->tier,
+		.guest = rt->guest, .is_private = rt->is_private,
+		.root_is_foreign = rt->files != NULL && tier_outer_id("/proc/self/uid_map", 0) != 0,
 		.on_busy = tell_idle,
 		.arg = rt };
 
@@ -246,6 +256,27 @@ on_listen(struct runtime *rt, struct wire_msg *m, struct err *e)
 }
 
 /* ---- the runner's messages ---- */
+
+/* In a container nothing was inherited: what a child of the runner has from the start comes before the envelope. */
+static int
+on_listen(struct runtime *rt, struct wire_msg *m, struct err *e)
+{
+	struct str name = node_str(m->head, "name", STR(""));
+
+	if (str_is(name, "rpc"))
+		return on_clients(rt, m, e);
+	if (str_is(name, "log")) {
+		(void)dup2(m->fd, STDOUT_FILENO);
+		(void)dup2(m->fd, STDERR_FILENO);
+	} else if (str_is(name, "lock") && rt->lock_fd < 0) {
+		rt->lock_fd = take_fd(&m->fd);
+	} else if (str_is(name, "files") && rt->files == NULL) {
+		rt->files = hostfiles_open(take_fd(&m->fd));
+	} else {
+		return err_set(e, ERR_PROTO, ERR_TO_LOG, "the runner gave a descriptor %.*s", (int)MIN(name.n, 40u), name.p);
+	}
+	return 0;
+}
 
 static int
 on_msg(void *arg, struct wire *w, struct wire_msg *m, struct err *e)
@@ -299,7 +330,8 @@ clean_after_runner(const struct runtime *rt)
 {
 	static const char *const names[] = { "rpc.sock", "control.sock", "inputs" };
 
-	for (size_t i = 0; home_is_ours(rt->home, FD_LOCK) && i < ARRAY_LEN(names); i++) {
+	/* In a container we do not see them, and the next start does it. */
+	for (size_t i = 0; home_is_ours(rt->home, rt->lock_fd) && i < ARRAY_LEN(names); i++) {
 		AUTO_FREE char *path = xasprintf("%s/run/%s", rt->home, names[i]);
 
 		(void)unlink(path);
@@ -333,7 +365,10 @@ finish(struct runtime *rt)
 	if (rt->is_orphan && rt->home != NULL)
 		clean_after_runner(rt);
 	config_unref(rt->config);
+	hostfiles_close(rt->files);
+	door_close(rt->door);
 	wire_close(rt->runner);
+	free(rt->socket);
 	free(rt->home);
 	free(rt->config_file);
 	free(rt->tier);
@@ -343,10 +378,9 @@ finish(struct runtime *rt)
 	loop_close(rt->loop);
 }
 
-int
-runtime_main(int runner_fd)
+static void
+prepare(struct runtime *rt)
 {
-	struct runtime rt = { .told_idle = -1 };
 	struct err e;
 
 	prctl(PR_SET_DUMPABLE, 0);
@@ -354,13 +388,68 @@ runtime_main(int runner_fd)
 	signal(SIGPIPE, SIG_IGN);
 	umask(077);
 	fd_limit_raise(); /* one for each client */
-	if (loop_open(&rt.loop, &e) != 0)
+	if (loop_open(&rt->loop, &e) != 0)
 		fatal("runtime: %s", e.msg);
-	buf_init(&rt.roles, 64 * KIB);
-	rt.registry = registry_new();
-	rt.sandbox = sandbox_new(rt.loop, on_sandbox, &rt);
-	rt.broker = broker_new(rt.loop, on_broker_up, &rt);
+	buf_init(&rt->roles, 64 * KIB);
+	rt->registry = registry_new();
+	rt->sandbox = sandbox_new(rt->loop, on_sandbox, rt);
+	rt->broker = broker_new(rt->loop, on_broker_up, rt);
+}
+
+int
+runtime_main(int runner_fd)
+{
+	struct runtime rt = { .told_idle = -1, .lock_fd = FD_LOCK };
+
+	prepare(&rt);
 	rt.runner = wire_open(rt.loop, runner_fd, ROLE_RUNTIME, ROLE_RUNNER, &handler, &rt);
+	loop_run(rt.loop);
+	finish(&rt);
+	return 0;
+}
+
+/* ---- in a container ---- */
+
+/* The first who has the token is the runner; nobody else comes. */
+static void
+on_door(void *arg, enum role who, int fd)
+{
+	struct runtime *rt = arg;
+
+	if (rt->runner != NULL || who != ROLE_RUNNER) {
+		close(fd);
+		return;
+	}
+	alarm(0);
+	rt->runner = wire_open(rt->loop, fd, ROLE_RUNTIME, ROLE_RUNNER, &handler, rt);
+	door_close(take_ptr(&rt->door));
+	(void)unlink(rt->socket);
+}
+
+int
+runtime_main_contained(const char *dir)
+{
+	struct runtime rt = { .told_idle = -1, .lock_fd = -1 };
+	char token[DOOR_TOKEN_SIZE], path[FILE_PATH_MAX];
+	struct err e;
+	int fd;
+
+	prctl(PR_SET_DUMPABLE, 0);
+	log_open("runtime", STDERR_FILENO, LOG_WARN, LOG_LOGFMT);
+	if (getpid() == 1)
+		pid1_split();
+	prepare(&rt);
+	door_path(dir, ROLE_RUNTIME, path, sizeof path);
+	rt.socket = xstrdup(path);
+	fd = door_take(dir, ROLE_RUNTIME, token, &e);
+	if (fd < 0) {
+		log_error("cannot start", LOG_E(&e));
+		finish(&rt);
+		return 1;
+	}
+	alarm(DOOR_WAIT_S);
+	rt.door = door_open(rt.loop, fd, token, on_door, &rt);
+	explicit_bzero(token, sizeof token);
 	loop_run(rt.loop);
 	finish(&rt);
 	return 0;

@@ -46,6 +46,20 @@ settings_needs_guest(const struct settings *s)
 }
 
 bool
+settings_holds_runtime(const struct settings *s)
+{
+	const struct tier *t = tier_find(settings_tier(s));
+
+	return t != NULL && t->holds_runtime;
+}
+
+bool
+settings_has_risen(const struct settings *s)
+{
+	return s->rise == RISE_TRIED;
+}
+
+bool
 settings_rise(struct settings *s)
 {
 	if (s->rise != RISE_NOT || strcmp(config_z(s->config, "tier"), "auto") != 0)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * The door of a shelld in a container or a machine: it reads exactly one frame of each connection, so that nothing of what
+ * The door of a role in a container or a machine: it reads exactly one frame of each connection, so that nothing of what
  * follows is lost to whoever gets the link. Invariant: without the token of this start a connection reaches nobody. */
 #include "sandbox/door.h"
 
 #include <endian.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,6 +17,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/path.h"
 
 #define NONCE_SIZE DOOR_TOKEN_SIZE
 #define ARENA_MAX  (64u * KIB)
@@ -282,6 +284,44 @@ door_close(struct door *d)
 	free(d);
 }
 
+void
+door_path(const char *dir, enum role me, char *out, size_t max)
+{
+	snprintf(out, max, "%s/%s.sock", dir, role_name(me));
+}
+
+static int
+take_token(const char *dir, char token[DOOR_TOKEN_SIZE], struct err *e)
+{
+	char path[FILE_PATH_MAX];
+	char *text;
+	size_t n;
+
+	snprintf(path, sizeof(path), "%s/token", dir);
+	if (file_read_no_link(path, DOOR_TOKEN_SIZE, &text, &n, e) != 0)
+		return e->code;
+	bool is_valid = door_token_valid((struct str){ text, n });
+	if (is_valid)
+		memcpy(token, text, DOOR_TOKEN_SIZE);
+	explicit_bzero(text, n);
+	free(text);
+	if (!is_valid)
+		return err_set(e, ERR_INVALID, ERR_TO_USER, "%s does not hold a token", path);
+	return unlink(path) == 0 ? 0 : err_errno(e, errno, ERR_TO_USER, "cannot remove %s", path);
+}
+
+int
+door_take(const char *dir, enum role me, char token[DOOR_TOKEN_SIZE], struct err *e)
+{
+	char path[FILE_PATH_MAX];
+	int rc = take_token(dir, token, e);
+
+	if (rc != 0)
+		return rc;
+	door_path(dir, me, path, sizeof(path));
+	return unix_listen(path, 0600, e);
+}
+
 /* ---- outside ---- */
 
 /* Reads up to and with the bytes of `answer`: looks first, then takes, so that nothing behind it is touched. */
@@ -295,12 +335,12 @@ await(int fd, struct str answer, int64_t until_ms, struct err *e)
 		struct pollfd p = { .fd = fd, .events = POLLIN };
 		int64_t left = until_ms - clock_mono_ms();
 		if (left <= 0 || poll(&p, 1, (int)left) == 0)
-			return err_set(e, ERR_TIMEOUT, ERR_TO_USER, "shelld did not answer in time");
+			return err_set(e, ERR_TIMEOUT, ERR_TO_USER, "it did not answer in time");
 		ssize_t n = recv(fd, seen, sizeof(seen), MSG_PEEK | MSG_DONTWAIT);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			continue;
 		if (n <= 0)
-			return err_set(e, ERR_GONE, ERR_TO_USER, "shelld closed the link");
+			return err_set(e, ERR_GONE, ERR_TO_USER, "it closed the link");
 		const char *at = memmem(seen, (size_t)n, answer.p, answer.n);
 		/* Without it: what cannot be its beginning any more. */
 		size_t take = at != NULL ? (size_t)(at - seen) + answer.n : (size_t)n > answer.n ? (size_t)n - answer.n : 0;
@@ -310,12 +350,12 @@ await(int fd, struct str answer, int64_t until_ms, struct err *e)
 			continue;
 		}
 		if (recv(fd, seen, take, 0) != (ssize_t)take)
-			return err_set(e, ERR_GONE, ERR_TO_USER, "shelld closed the link");
+			return err_set(e, ERR_GONE, ERR_TO_USER, "it closed the link");
 		if (at != NULL)
 			return 0;
 		skipped += take;
 	}
-	return err_set(e, ERR_PROTO, ERR_TO_USER, "shelld sends, but does not answer");
+	return err_set(e, ERR_PROTO, ERR_TO_USER, "it sends, but does not answer");
 }
 
 int
@@ -331,7 +371,7 @@ door_knock(int fd, enum role who, const char *token, int64_t timeout_ms, struct 
 	door_hello_put(&hello, who, token, nonce);
 	door_answer_put(&answer, str_of(nonce));
 	int rc = send(fd, hello.p, hello.n, MSG_NOSIGNAL) == (ssize_t)hello.n ? 0 :
-		err_errno(e, errno, ERR_TO_USER, "cannot speak to shelld");
+		err_errno(e, errno, ERR_TO_USER, "cannot speak to it");
 	if (rc == 0)
 		rc = await(fd, buf_str(&answer), until_ms, e);
 	explicit_bzero(hello.p, hello.n);
@@ -356,7 +396,7 @@ door_reach(const char *path, enum role who, const char *token, int64_t timeout_m
 		if (fd >= 0)
 			return take_fd(&fd);
 		if (now_ms - began_ms > timeout_ms)
-			return err_set(e, ERR_TIMEOUT, ERR_TO_USER, "shelld did not listen within %lld ms", (long long)timeout_ms);
+			return err_set(e, ERR_TIMEOUT, ERR_TO_USER, "it did not listen within %lld ms", (long long)timeout_ms);
 		if (is_there != NULL && now_ms >= look_ms) {
 			look_ms = now_ms + DOOR_LOOK_MS;
 			if (!is_there(arg, e))

@@ -27,6 +27,15 @@ typedef void (*door_fn)(void *arg, enum role who, int fd);
 struct door *door_open(struct loop *l, int listen_fd, const char *token, door_fn fn, void *arg);
 void door_close(struct door *d); /* NULL is fine; who still waits is turned away */
 
+/* The token of this start from dir/token, where it is gone before anything else runs, and a socket that listens at dir/NAME.sock:
+ * its descriptor, or an error code. */
+int door_take(const char *dir, enum role me, char token[DOOR_TOKEN_SIZE], struct err *e) MUST_USE;
+void door_path(const char *dir, enum role me, char *out, size_t max); /* of that socket */
+
+/* For pid 1 of a container or a machine, before its first thread: returns in a child that goes on; the caller stays behind, reaps
+ * what nobody else does, passes SIGTERM on and exits as that child did (pid1.c). */
+void pid1_split(void);
+
 /* ---- outside ---- */
 
 /* Says who is there on a connected Unix socket and waits for the answer. What came before it, from a link that was on the

@@ -39,27 +39,6 @@ become(const struct shelld_links *links)
 	return shelld_main(links, sock, pidfd);
 }
 
-/* The token is for this start alone: it is gone from the directory before anything else runs. */
-static int
-take_token(const char *dir, char token[DOOR_TOKEN_SIZE], struct err *e)
-{
-	char path[PLAN_PATH_MAX];
-	char *text;
-	size_t n;
-
-	snprintf(path, sizeof(path), "%s/token", dir);
-	if (file_read_no_link(path, DOOR_TOKEN_SIZE, &text, &n, e) != 0)
-		return e->code;
-	bool is_valid = door_token_valid((struct str){ text, n });
-	if (is_valid)
-		memcpy(token, text, DOOR_TOKEN_SIZE);
-	explicit_bzero(text, n);
-	free(text);
-	if (!is_valid)
-		return err_set(e, ERR_INVALID, ERR_TO_USER, "%s does not hold a token", path);
-	return unlink(path) == 0 ? 0 : err_errno(e, errno, ERR_TO_USER, "cannot remove %s", path);
-}
-
 static int
 listen_in(const char *dir)
 {
@@ -69,17 +48,13 @@ listen_in(const char *dir)
 
 	if (getpid() == 1)
 		pid1_split();
-	snprintf(path, sizeof(path), "%s/shelld.sock", dir);
-	int rc = take_token(dir, token, &e);
-	if (rc == 0) {
-		links.listen_fd = unix_listen(path, 0600, &e);
-		rc = links.listen_fd < 0 ? links.listen_fd : 0;
-	}
-	if (rc != 0) {
+	door_path(dir, ROLE_SHELLD, path, sizeof(path));
+	links.listen_fd = door_take(dir, ROLE_SHELLD, token, &e);
+	if (links.listen_fd < 0) {
 		log_error("cannot start", LOG_E(&e));
 		return 1;
 	}
-	rc = become(&links);
+	int rc = become(&links);
 	unlink(path);
 	return rc;
 }

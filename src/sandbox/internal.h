@@ -53,7 +53,6 @@ int access_parse(struct str s) MUST_USE; /* enum cell_access or -1 */
 const char *access_name(enum cell_access access);
 const char *level_name(enum cell_level level);
 void status_write(struct json *j, const struct exec_status *st); /* keys of an open object */
-void around_find(struct sandbox_facts *f); /* by f->tier, which is set */
 void facts_write(struct json *j, const struct sandbox_facts *f);
 int facts_read(const struct node *n, struct sandbox_facts *f) MUST_USE;
 void plan_write(struct json *j, const struct cell_plan *p);
@@ -213,9 +212,6 @@ int root_proxy(struct err *e) MUST_USE; /* a socket that listens on PROXY_PORT o
 /* Like clone3(2) with CLONE_PIDFD and SIGCHLD. Only in single-threaded processes; most of them ignore SIGCHLD, so that the kernel
  * reaps, and learn of an end through the pidfd. */
 pid_t process_clone(uint64_t flags, int *pidfd);
-/* For pid 1 of a container or a machine: returns in a child that goes on; the caller stays behind, reaps what nobody else
- * does, passes SIGTERM on and exits as that child did. */
-void pid1_split(void);
 /* Starts the zygote; called before anything else of shelld. The socket to it; *pidfd. */
 int zygote_start(int *sock, int *pidfd, struct err *e) MUST_USE;
 int cell_join(const struct order *cell, struct err *e) MUST_USE; /* enters the groups of an order */

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "sandbox/door.h"
 #include "sandbox/internal.h"
 
 static void

@@ -84,6 +84,9 @@ int sandbox_check(struct sandbox *sb, const struct check_spec *spec, sandbox_che
 /* What sandbox_check looks for, without looking: row i; false: there are no more. */
 bool sandbox_check_text(size_t i, const char **name, const char **text);
 
+/* What is around the calling process, by f->tier, which is set: around and around_lacks. */
+void around_find(struct sandbox_facts *f);
+
 /* ---- what a cell sees, and why not ---- */
 
 #define SANDBOX_TEXT_MAX 240

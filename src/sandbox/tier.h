@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Where shelld runs, above the cell tier: a row per tier says how a sidecar is probed, started, reached and ended. In every
- * tier the same ithaca-guest makes the same cells; a tier adds a wall around all of them. The calls block: they are made
+ * tier the same ithaca-guest makes the same cells; a tier adds a wall around all of them, and may have one for the runtime too. The calls block: they are made
  * on worker threads, and need nothing but what is in a spec. */
 #ifndef SANDBOX_TIER_H
 #define SANDBOX_TIER_H
@@ -21,13 +21,18 @@ int tier_refuse(struct tier_reason *why, const char *code, int err_code, const c
 /* What one start takes. Strings are borrowed until it is over. */
 struct tier_spec {
 	const char *home; /* ITHACA_HOME */
-	const char *guest; /* the program ithaca-guest */
+	const char *guest; /* the program ithaca-guest, beside ithacad inside */
 	const char *run_dir, *spool_dir, *state_root; /* below home; run_dir is for this sidecar alone */
 	const char *mounts[TIER_MOUNTS_MAX]; /* directories that may be workspaces, at the same path inside */
 	size_t mounts_n;
-	int64_t memory_bytes, processes, cpu_percent; /* of all cells together, and shelld */
+	int64_t memory_bytes, processes, cpu_percent; /* of all cells together, and shelld; or of the runtime */
+	/* The runtime instead of shelld: the program ithacad, state/ of the home, and where a store outside of that is. */
+	struct {
+		const char *program, *state, *store; /* NULL: shelld; in state */
+	} runtime;
 	struct {
 		const char *socket, *image; /* NULL or "": found; the host's own /usr */
+		const struct oci *engine; /* what another start found out of it, which takes a second; NULL: it is asked */
 	} container;
 	struct {
 		const char *qemu, *virtiofsd, *kernel; /* NULL or "": found */
@@ -38,12 +43,12 @@ struct tier_spec {
 	void *arg;
 };
 
-/* A sidecar that was started. */
+/* A role that was started. */
 struct tier_run {
 	const struct tier *tier; /* NULL: none */
 	char token[DOOR_TOKEN_SIZE];
 	struct oci oci;
-	char id[OCI_ID_SIZE];
+	char id[OCI_ID_SIZE], name[64]; /* of the container */
 	pid_t machine, share; /* our children, 0: none */
 	char accel[8]; /* of the machine: kvm, tcg */
 	bool is_restored; /* it did not boot */
@@ -52,6 +57,7 @@ struct tier_run {
 
 struct tier {
 	const char *name;
+	bool holds_runtime; /* start can do it as well */
 	/* Whether it could be used here; nothing is started. What was found is told in *found, for people. */
 	int (*probe)(const struct tier_spec *s, char found[120], struct tier_reason *why);
 	/* Ends what an earlier runner of this home left, starts one, and waits until shelld answers. *link: to be the runner's. */
@@ -66,6 +72,10 @@ extern const struct tier tier_container, tier_microvm;
 /* NULL: shelld is a child of the runner (cell), or there is no such tier. */
 const struct tier *tier_find(const char *name);
 
+/* The number by which those outside of our user namespace know one of ours; the same where there is none. map: "/proc/self/uid_map"
+ * or gid_map. */
+int64_t tier_outer_id(const char *map, int64_t id);
+
 /* ---- microvm: the initial file system, a cpio archive of the form newc ---- */
 
 void cpio_add(struct buf *b, const char *name, unsigned mode, struct str content);
@@ -73,7 +83,8 @@ void cpio_end(struct buf *b);
 
 /* ---- container ---- */
 
-/* Which system calls a sidecar may make, for the engine: those of cells and those that make cells, as its JSON. */
-void tier_seccomp(struct buf *b);
+/* Which system calls a container may make, as an engine's JSON: a sidecar those of cells and those that make cells, the runtime
+ * those of cells, no namespace, and Unix sockets alone. */
+void tier_seccomp(bool is_runtime, struct buf *b);
 
 #endif

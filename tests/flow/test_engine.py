@@ -205,10 +205,11 @@ class Liar(Case):
             self.assertEqual([m for m, t in self.engine.seen if t.startswith("/containers/ithaca-guest-")], ["DELETE"])
 
     def test_only_ours_are_removed(self):
-        """A list that ignores what it was asked for names containers of others."""
+        """A list that ignores what it was asked for names containers of others, and of our other role."""
         home = os.path.realpath(self.home)
         listed = [{"Id": "a" * 64}, {"Id": "b" * 64, "Labels": {"ithaca.home": home + "2"}}, {"Id": "../x", "Labels": {
-            "ithaca.home": home}}, {"Id": 7, "Labels": {"ithaca.home": home}}, "text", {"Id": "c" * 64, "Labels": {"ithaca.home": home}}]
+            "ithaca.home": home}}, {"Id": 7, "Labels": {"ithaca.home": home}}, "text", {"Id": "c" * 64, "Labels": {
+            "ithaca.home": home, "ithaca.role": "shelld"}}, {"Id": "d" * 64, "Labels": {"ithaca.home": home, "ithaca.role": "runtime"}}]
         self.refused({("GET", "/containers/json"): answer(200, listed)}, "guest_failed")
         removed = [t.split("/")[2].split("?")[0] for m, t in self.engine.seen if m == "DELETE"]
         self.assertEqual(removed, ["c" * 64, "%064x" % 1])

@@ -151,7 +151,7 @@ class Podman(Engine):
         with open(os.path.join(self.dir, "storage.conf"), "w") as f:
             f.write('[storage]\ndriver = "vfs"\ngraphroot = "%s/root"\nrunroot = "%s/run"\n' % (self.dir, self.dir))
         with open(os.path.join(self.dir, "containers.conf"), "w") as f:
-            f.write('[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "%s"\nstatic_dir = "%s/static"\n'
+            f.write('[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nexit_command_delay = 1\nruntime = "%s"\nstatic_dir = "%s/static"\n'
                     'tmp_dir = "%s/tmp"\nvolume_path = "%s/volumes"\n'
                     % (os.path.basename(runtime), self.dir, self.dir, self.dir))
         self.own = dict(os.environ, CONTAINERS_STORAGE_CONF=self.dir + "/storage.conf", TMPDIR=self.dir, HOME=self.dir,

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The container tier on a real engine: a daemon in it, the life of a sidecar, and the whole escape suite inside it with its
-controls. test_container.py BUILD podman|rootless|docker|docker_user"""
+"""The container tier on a real engine: a daemon in it, the life of a sidecar and of the runtime's container, what reaches out of
+that one, and the whole escape suite inside the sidecar with its controls. test_container.py BUILD podman|rootless|docker|docker_user"""
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ WALLS_HOLD = re.compile(r"\b(\d\d) of \1 walls hold")
 
 
 class Home:
-    """A real daemon whose cells are in a container of that engine."""
+    """A real daemon whose cells and runtime are in containers of that engine."""
 
     def __init__(self, engine, settings="", **container):
         self.engine = engine
@@ -42,9 +43,13 @@ class Home:
     def status(self):
         return json.loads(self.run("status", "--json").stdout)
 
-    def containers(self):
+    def containers(self, role=None):
         found = json.loads(self.engine.call("GET", "/v1.40/containers/json?all=1")[1])
-        return [c["Id"] for c in found if c["Labels"].get("ithaca.home") == self.dir]
+        return [c["Id"] for c in found if c["Labels"].get("ithaca.home") == self.dir and
+                role in (None, c["Labels"].get("ithaca.role"))]
+
+    def counts(self):
+        return len(self.containers("shelld")), len(self.containers("runtime")), len(self.containers())
 
     def role(self, name):
         return [r for r in self.status()["roles"] if r["name"] == name][0]
@@ -73,19 +78,21 @@ def daemon(engine):
         r = h.run("run", "run pwd", cwd=h.other)
         check("not_mounted: " in r.stdout, "another directory is refused with its reason: " + r.stdout)
         # The container dies: its tools go and come back.
-        first = h.containers()
-        check(len(first) == 1, first)
+        first = h.containers("shelld")
+        check(h.counts() == (1, 1, 2), h.counts())
+        check(all(h.role(r)["container"] for r in ("shelld", "runtime")) and "container" not in h.role("broker"), h.status())
         engine.call("POST", "/v1.40/containers/%s/kill" % first[0])
         h.wait("a new sidecar", lambda: h.role("shelld")["restarts"] == 1 and h.role("shelld")["state"] == "up")
-        check(len(h.containers()) == 1 and h.containers() != first, "the old container is removed")
+        check(h.counts() == (1, 1, 2) and h.containers("shelld") != first, "the old container is removed")
+        check(h.role("runtime")["restarts"] == 0, "the runtime's own is left alone")
         r = h.run("run", "run echo back again")
         check("back again" in r.stdout, r.stdout + r.stderr)
         # The runner dies: the next one removes what it left.
-        second = h.containers()
+        second = set(h.containers())
         os.kill(h.role("runner")["pid"], signal.SIGKILL)
         r = h.run("start")
         check(r.returncode == 0, r.stderr)
-        check(len(h.containers()) == 1 and h.containers() != second, "the orphan is removed")
+        check(h.counts() == (1, 1, 2) and not second & set(h.containers()), "the orphans are removed")
     finally:
         r = h.run("stop")
     check(r.returncode == 0 and h.containers() == [], "stop leaves no container")
@@ -103,6 +110,128 @@ def files(engine):
             check("from the tool" in f.read(), "written")
         check(os.stat(os.path.join(h.work, "inside.txt")).st_uid == os.geteuid(), "it is ours")
     finally:
+        h.run("stop")
+
+
+def survives(engine):
+    """The runtime's container dies in the middle of a command: another takes the session on, and nothing runs twice."""
+    h = Home(engine)
+    check(h.run("start").returncode == 0, "starts")
+    try:
+        os.mkfifo(os.path.join(h.work, "gate"))
+        ran = os.path.join(h.work, "ran")
+        p = subprocess.Popen([ITHACA, "--home", h.dir, "run", "run echo once >> ran; cat gate; echo through"], cwd=h.work, env=h.env,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        h.wait("the command", lambda: os.path.exists(ran) and os.path.getsize(ran) > 0)
+        first = h.containers("runtime")
+        status, body = engine.call("POST", "/v1.40/containers/%s/kill" % first[0])  # SIGKILL
+        check(status == 204, body)
+        h.wait("a new runtime", lambda: h.role("runtime")["restarts"] == 1 and h.role("runtime")["state"] == "up")
+        check(h.counts() == (1, 1, 2) and h.containers("runtime") != first, "the old container is removed")
+        check(h.role("shelld")["restarts"] == 0, "the sidecar is left alone")
+        with open(os.path.join(h.work, "gate"), "w") as f:
+            f.write("open\n")
+        out = p.communicate(timeout=DEADLINE)[0]
+        check(p.returncode == 0 and "through" in out, out)
+        with open(ran) as f:
+            check(f.read() == "once\n", "it ran once")
+        check(h.run("restart", "runtime").returncode == 0 and h.counts() == (1, 1, 2), "asked to restart")
+    finally:
+        r = h.run("stop")
+    check(r.returncode == 0 and h.containers() == [], "stop leaves no container: " + r.stderr)
+
+
+def kept(engine):
+    """What the runtime does not see is read and written by the runner for it: its own files, a workspace's, a script."""
+    h = Home(engine, "tier: container\ncontainer: %s\nmodel: test/one\nproviders:\n  test: { api: offline, script: script.yaml }\n" %
+             json.dumps(engine.settings))
+    with open(os.path.join(h.dir, "script.yaml"), "w") as f:
+        json.dump({"steps": [{"answer": [{"text": "from the script"}]}]}, f)
+    config = os.path.join(h.dir, "config.yaml")
+    try:
+        r = h.run("run", "hello")
+        check(r.returncode == 0 and "from the script" in r.stdout, r.stdout + r.stderr)
+        check(h.run("start").returncode == 0, "starts")
+        r = h.run("config", "set", "limits.turn_steps", "7")
+        with open(config) as f:
+            check(r.returncode == 0 and "turn_steps: 7" in f.read(), r.stderr)
+        r = subprocess.run([ITHACA, "--home", h.dir, "secret", "set", "token", "--host", "example.com"], cwd=h.work, env=h.env,
+                           input="a secret\n", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+        check(r.returncode == 0 and os.path.getsize(os.path.join(h.dir, "secrets")) > 0, r.stderr)
+        check("token" in h.run("secret", "list").stdout, "it is listed")
+        bad = os.path.join(h.work, "bad.yaml")
+        with open(bad, "w") as f:
+            f.write("limits: { turn_steps: none }\n")
+        r = h.run("config", "validate", "bad.yaml")
+        check(r.returncode == 2 and "turn_steps" in r.stderr, r.stdout + r.stderr)
+        check(h.run("config", "validate", config).returncode == 0, "the one in use is valid")
+        with open(os.path.join(h.work, ".ithaca.yaml"), "w") as f:
+            f.write("tier_min: microvm\n")
+        r = h.run("run", "run true")
+        check("tier_min microvm cannot be met" in r.stdout + r.stderr, r.stdout + r.stderr)
+        rows = {c["name"]: c for c in json.loads(h.run("doctor", "--json").stdout)["checks"]}
+        check(rows["home"]["ok"] == "pass" and rows["disk"]["ok"] == "pass", rows)
+        check(rows["runtime"]["ok"] == ("pass" if engine.limits else "warn") and "no network" in rows["runtime"]["text"], rows)
+    finally:
+        h.run("stop")
+
+
+def execute(engine, container, scripts):
+    """Exit status and output of each script, by a shell in that container: it has the user, root, network, capabilities and filter
+    of the first process there."""
+    marked = ["( %s ) </dev/null 2>&1; rc=$?; echo; echo \"= $rc\"" % s for s in scripts]
+    spec = {"Cmd": ["/usr/bin/sh", "-c", "\n".join(marked)], "AttachStdout": True, "AttachStderr": True, "Tty": True}
+    status, body = engine.call("POST", "/v1.40/containers/%s/exec" % container, json.dumps(spec))
+    check(status == 201, body)
+    status, body = engine.call("POST", "/v1.40/exec/%s/start" % json.loads(body)["Id"], json.dumps({"Detach": False, "Tty": True}))
+    check(status == 200, body)
+    parts = re.split(r"\n= (\d+)\n", body.decode(errors="replace").replace("\r", ""))
+    found = [(int(rc), out.strip()) for out, rc in zip(parts[::2], parts[1::2])]
+    check(len(found) == len(scripts), body)
+    return found
+
+
+def reach(engine):
+    """Whoever takes the runtime over sees the store, and neither keys, configuration, workspaces, cells, the control socket nor the
+    network. The control is the same attempt outside, where the runtime of every other tier is."""
+    h = Home(engine)
+    server = socket.create_server(("127.0.0.1", 0))
+    abstract = socket.socket(socket.AF_UNIX)
+    abstract.bind("\0ithaca-test-%d" % os.getpid())
+    abstract.listen()
+    check(h.run("start").returncode == 0, "starts")
+    try:
+        check(h.run("run", "run echo of a cell").returncode == 0, "there is something of a cell")
+        for name in ("master.key", "secrets"):
+            if not os.path.exists(os.path.join(h.dir, name)):
+                with open(os.path.join(h.dir, name), "w") as f:
+                    f.write("a key\n")
+        with open(os.path.join(h.work, "file"), "w") as f:
+            f.write("of a workspace\n")
+        first = h.containers("runtime")[0]
+        connect = "python3 -c 'import socket; s = socket.socket(socket.%s); s.settimeout(5); s.connect(%s)'"
+        attempts = ["cat %s/%s" % (h.dir, name) for name in ("master.key", "secrets", "config.yaml", "logs/runner.log", "run/lock")]
+        attempts += ["cat %s/file" % h.work, "ls -A %s/state/cells | grep ." % h.dir, "ls -A %s/state/spool | grep ." % h.dir,
+                     "ls %s/workspaces" % h.dir, "test -S %s/run/control.sock" % h.dir, "test -S " + engine.socket,
+                     "test -d /proc/%d" % os.getpid(),
+                     connect % ("AF_INET", '("127.0.0.1", %d)' % server.getsockname()[1]),
+                     connect % ("AF_UNIX", '"\\0ithaca-test-%d"' % os.getpid())]
+        changes = ["touch /usr/x", "touch /x", "mkdir /etc/x", "unshare -U true", "touch %s/state/cells/x" % h.dir]
+        works = "test -s %s/state/ithaca.db && touch %s/state/made && echo yes" % (h.dir, h.dir)
+        *found, last = execute(engine, first, attempts + changes + [works])
+        check(last == (0, "yes"), "what it is for it can do: %s" % (last,))
+        for script, (rc, out) in zip(attempts + changes, found):
+            check(rc != 0, "the runtime can: %s: %s" % (script, out))
+        for script in attempts:
+            r = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            check(r.returncode == 0, "the control: %s: %s" % (script, r.stdout))
+        check(os.stat(os.path.join(h.dir, "state/made")).st_uid == os.geteuid(), "what it makes is ours")
+        for name in os.listdir(os.path.join(h.dir, "state")):
+            check(os.stat(os.path.join(h.dir, "state", name)).st_uid == os.geteuid(), name)
+        check(os.listdir(os.path.join(h.dir, "run/runtime")) == ["seccomp.json"], "the token and the socket are gone")
+    finally:
+        server.close()
+        abstract.close()
         h.run("stop")
 
 
@@ -164,20 +293,24 @@ def walls(engine):
     loose = None
     try:
         check(h.run("start").returncode == 0, "starts")
-        said = json.loads(engine.call("GET", "/v1.40/containers/%s/json" % h.containers()[0])[1])
-        host = said["HostConfig"]
-        check((host["NetworkMode"], host["ReadonlyRootfs"], host["Privileged"]) == ("none", True, False), host)
-        check(any(o.startswith("no-new-privileges") for o in host["SecurityOpt"]), host["SecurityOpt"])
-        check(any(o.startswith("seccomp=") for o in host["SecurityOpt"]), host["SecurityOpt"])
-        first = said["State"]["Pid"]
         allowed = 1 << 31 if os.geteuid() == 0 else 0  # SETFCAP, of root
-        for pid in inside(first)[:3]:  # the first process, shelld, and the zygote
-            f = seen_from_outside(pid)
-            check(f["capabilities"] & ~allowed == 0, "%d: %s" % (pid, f))
-            check(f["no_new_privileges"] and f["filtered"] and f["root_is_read_only"], "%d: %s" % (pid, f))
-            check(f["interfaces"] == ["lo"] and f["network"] != os.readlink("/proc/self/ns/net"), "%d: %s" % (pid, f))
-            if engine.limits:
-                check(f["limits"] == {"memory": 900 << 20, "pids": 700}, "%d: %s" % (pid, f))
+        # The first process, shelld, and the zygote; the first process and the runtime.
+        for role, n, may, limits in (("shelld", 3, allowed, {"memory": 900 << 20, "pids": 700}),
+                                     ("runtime", 2, 0, {"memory": 2048 << 20, "pids": 256})):
+            said = json.loads(engine.call("GET", "/v1.40/containers/%s/json" % h.containers(role)[0])[1])
+            host = said["HostConfig"]
+            check((host["NetworkMode"], host["ReadonlyRootfs"], host["Privileged"]) == ("none", True, False), host)
+            check(any(o.startswith("no-new-privileges") for o in host["SecurityOpt"]), host["SecurityOpt"])
+            check(any(o.startswith("seccomp=") for o in host["SecurityOpt"]), host["SecurityOpt"])
+            processes = inside(said["State"]["Pid"])[:n]
+            check(len(processes) == n, processes)
+            for pid in processes:
+                f = seen_from_outside(pid)
+                check(f["capabilities"] & ~may == 0, "%d: %s" % (pid, f))
+                check(f["no_new_privileges"] and f["filtered"] and f["root_is_read_only"], "%d: %s" % (pid, f))
+                check(f["interfaces"] == ["lo"] and f["network"] != os.readlink("/proc/self/ns/net"), "%d: %s" % (pid, f))
+                if engine.limits:
+                    check(f["limits"] == limits, "%d: %s" % (pid, f))
         # The control.
         spec = {"Image": "localhost/ithaca-host", "Entrypoint": ["/usr/bin/sleep", "100"], "User": "0:0", "HostConfig": {
             "NetworkMode": "host", "SecurityOpt": ["seccomp=unconfined"], "Binds": ["/usr:/usr:ro"],
@@ -244,6 +377,15 @@ def refused(engine):
     r = h.run("run", "run true")
     check(r.returncode == 1 and "image_missing: " in r.stderr, "%d %s" % (r.returncode, r.stderr))
     check(h.containers() == [], "nothing was made")
+    # The sidecar could be had, the runtime's container not: refused as well, not run outside.
+    h = Home(engine)
+    os.mkdir(os.path.join(h.dir, "run"))
+    with open(os.path.join(h.dir, "run/runtime"), "w"):
+        pass
+    for command in (["run", "run true"], ["start"]):
+        r = h.run(*command)
+        check(r.returncode == 1 and "engine_failed: " in r.stderr and "run/runtime" in r.stderr, r.stderr)
+    h.wait("the end of what was begun", lambda: h.containers() == [])
 
 
 def images(engine):
@@ -289,6 +431,21 @@ def rises(engine):
         s = h.status()
         check((s["tier"], s["tier_asked"]) == ("container", "auto"), r.stdout + json.dumps(s))
         check("risen" in h.run("run", "run echo risen").stdout, "commands run there")
+        h.wait("the runtime to follow", lambda: h.role("runtime").get("container") and h.role("runtime")["state"] == "up")
+        check(h.counts() == (1, 1, 2) and "again" in h.run("run", "run echo again").stdout, "and there")
+    finally:
+        h.run("stop")
+    check(h.containers() == [], "stop leaves no container")
+    # Nobody named the tier: a runtime that cannot follow stays where it was, and says so.
+    h = Home(engine, json.dumps({"tier": "auto", "container": engine.settings}))
+    os.mkdir(os.path.join(h.dir, "run"))
+    with open(os.path.join(h.dir, "run/runtime"), "w"):
+        pass
+    r = subprocess.run(limit + [ITHACA, "--home", h.dir, "start"], cwd=h.work, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, env=h.env)
+    try:
+        h.wait("its reason", lambda: "runtime_on_host" in [d["code"] for d in h.status()["degraded"]])
+        check(h.counts() == (1, 0, 1) and "risen" in h.run("run", "run echo risen").stdout, "commands run in the sidecar")
     finally:
         h.run("stop")
     check(h.containers() == [], "stop leaves no container")
@@ -328,7 +485,7 @@ def main():
     engine = {"podman": Podman, "docker": Docker, "given": Given}[which](*sys.argv[3:])
     failed = []
     try:
-        for step in (daemon, files, walls, doctor, tiers, refused, images, rises):
+        for step in (daemon, survives, kept, files, walls, reach, doctor, tiers, refused, images, rises):
             print("== " + step.__name__, flush=True)
             try:
                 step(engine)

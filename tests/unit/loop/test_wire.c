@@ -110,11 +110,11 @@ static const struct {
 	enum role from, to;
 	const char *kinds;
 } allowed[] = {
-	{ ROLE_RUNNER, ROLE_RUNTIME, " boot peer listen stop status " },
+	{ ROLE_RUNNER, ROLE_RUNTIME, " boot peer listen stop status result error " },
 	{ ROLE_RUNNER, ROLE_BROKER, " boot peer listen stop " },
 	{ ROLE_RUNNER, ROLE_SHELLD, " boot peer listen stop link " },
 	{ ROLE_RUNNER, ROLE_CLIENT, " result error ready fault " },
-	{ ROLE_RUNTIME, ROLE_RUNNER, " ready idle fault " },
+	{ ROLE_RUNTIME, ROLE_RUNNER, " ready idle fault host.file " },
 	{ ROLE_BROKER, ROLE_RUNNER, " ready idle fault " },
 	{ ROLE_SHELLD, ROLE_RUNNER, " ready idle fault linked " },
 	{ ROLE_RUNTIME, ROLE_CLIENT, " result error event data credit eof reset " },
