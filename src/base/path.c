@@ -165,6 +165,25 @@ fd_write_all(int fd, const void *p, size_t n)
 	return 0;
 }
 
+int
+fd_read_all(int fd, struct buf *b)
+{
+	for (;;) {
+		size_t want = MIN(b->max - b->n, (size_t)4096);
+		char *to = want > 0 ? buf_reserve(b, want) : NULL;
+		if (to == NULL) {
+			errno = ENOBUFS;
+			return -1;
+		}
+		ssize_t got = read(fd, to, want);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return (int)got;
+		buf_added(b, (size_t)got);
+	}
+}
+
 static int
 sync_dir(const char *path)
 {

@@ -20,6 +20,8 @@ int file_read_no_link(const char *path, size_t max, char **out, size_t *n, struc
 /* Replaces path atomically: temporary file in the same directory, fsync, rename, fsync of the directory. */
 int file_write(const char *path, struct str content, mode_t mode, struct err *e) MUST_USE;
 int fd_write_all(int fd, const void *p, size_t n); /* 0 or -1 with errno; EINTR and short writes handled */
+/* Appends what is left to read, up to its end. -1 with errno; ENOBUFS: b has no room for more. */
+int fd_read_all(int fd, struct buf *b);
 int fd_set_cloexec(int fd);
 int fd_set_nonblock(int fd);
 /* As many descriptors as the system lets this process have: for roles that serve many at once. What they start inherits it,

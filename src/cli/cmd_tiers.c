@@ -42,7 +42,6 @@ again(struct cli *c, const char *const *argv, int which, struct buf *out)
 	size_t n = 0;
 	int fds[2], status = -1;
 	pid_t pid;
-	ssize_t got;
 
 	while (environ[n] != NULL)
 		n++;
@@ -64,15 +63,8 @@ again(struct cli *c, const char *const *argv, int which, struct buf *out)
 	int rc = posix_spawn(&pid, "/proc/self/exe", &actions, NULL, (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)env);
 	posix_spawn_file_actions_destroy(&actions);
 	close(fds[1]);
-	while (rc == 0) {
-		char *p = buf_reserve(out, 4096);
-		got = p == NULL ? 0 : read(fds[0], p, 4096);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			break;
-		buf_added(out, (size_t)got);
-	}
+	if (rc == 0)
+		(void)!fd_read_all(fds[0], out);
 	close(fds[0]);
 	while (rc == 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
 	}

@@ -52,15 +52,7 @@ slurp(const char *dir, const char *name, struct buf *b)
 	char path[CGROUP_PATH_MAX + 64];
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	for (;;) {
-		char *room = buf_reserve(b, 4096);
-		ssize_t n = room == NULL ? -1 : read(fd, room, 4096);
-		if (n <= 0)
-			return (int)n;
-		buf_added(b, (size_t)n);
-	}
+	return fd < 0 ? -1 : fd_read_all(fd, b);
 }
 
 static bool

@@ -134,17 +134,8 @@ read_told(int fd, struct buf *b, struct told *t)
 {
 	struct str rest, one, last = STR("x");
 
-	for (ssize_t n = 1; n > 0;) {
-		char *room = buf_reserve(b, 4096);
-
-		n = room == NULL ? -1 : read(fd, room, 4096);
-		if (n < 0 && errno == EINTR)
-			n = 1;
-		else if (n > 0)
-			buf_added(b, (size_t)n);
-		else if (n < 0)
-			return false;
-	}
+	if (fd_read_all(fd, b) != 0)
+		return false;
 	rest = buf_str(b);
 	while (rest.n > 0 && rest.p[rest.n - 1] != '\0') /* killed while it wrote: half a name is another name */
 		rest.n--;

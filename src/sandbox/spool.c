@@ -213,17 +213,7 @@ static int
 read_whole(const struct spool *s, const char *key, const char *suffix, struct buf *b)
 {
 	AUTO_CLOSE int fd = spool_file(s, key, suffix, O_RDONLY);
-	if (fd < 0)
-		return -1;
-	for (;;) {
-		char *room = buf_reserve(b, 4096);
-		ssize_t n = room == NULL ? -1 : read(fd, room, 4096);
-		if (n < 0)
-			return -1;
-		if (n == 0)
-			return 0;
-		buf_added(b, (size_t)n);
-	}
+	return fd < 0 ? -1 : fd_read_all(fd, b);
 }
 
 static int

@@ -145,6 +145,30 @@ whole_files(void **state)
 }
 
 static void
+reading_to_the_end(void **state)
+{
+	char big[10000];
+	memset(big, 'x', sizeof(big));
+	for (size_t max = 1; max <= 20000; max += 19999) {
+		struct buf b;
+		int ends[2];
+		assert_int_equal(pipe(ends), 0);
+		assert_int_equal(fd_write_all(ends[1], big, sizeof(big)), 0);
+		close(ends[1]);
+		buf_init(&b, max);
+		assert_int_equal(fd_read_all(ends[0], &b), max == 1 ? -1 : 0);
+		assert_int_equal(b.n, max == 1 ? 1 : sizeof(big));
+		assert_memory_equal(buf_z(&b), big, b.n);
+		buf_fini(&b);
+		close(ends[0]);
+		buf_init(&b, max);
+		assert_int_equal(fd_read_all(-1, &b), -1);
+		assert_int_equal(errno, EBADF);
+		buf_fini(&b);
+	}
+}
+
+static void
 descriptor_flags(void **state)
 {
 	int fds[2];
@@ -478,6 +502,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(directories, setup, teardown),
 		cmocka_unit_test_setup_teardown(whole_files, setup, teardown),
 		cmocka_unit_test(descriptor_flags),
+		cmocka_unit_test(reading_to_the_end),
 		cmocka_unit_test_setup_teardown(records_as_logfmt, setup, teardown),
 		cmocka_unit_test_setup_teardown(records_as_json, setup, teardown),
 		cmocka_unit_test_setup_teardown(long_records_stay_whole, setup, teardown),
