@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@
 
 #define NOFILE_MAX  65536
 #define CPU_TICK_MS 250 /* between looks at the processor time of a tree that has a limit */
+#define AHEAD_STACK (64u * KIB) /* of what comes between an order and its execve */
 
 static int
 limit(int what, int64_t value)
@@ -125,6 +127,20 @@ struct command {
 	sigset_t no_signals;
 };
 
+/* In the process of the command; returns, with errno, only when it cannot. */
+static void
+command_become(const struct command *c)
+{
+	sigprocmask(SIG_SETMASK, &c->no_signals, NULL);
+	if (dup2(c->in, 0) == 0 && dup2(c->out, 1) == 1 && dup2(c->err, 2) == 2 &&
+		(!c->has_terminal || ioctl(1, TIOCSCTTY, 0) == 0)) {
+		/* Later, since a failure may have to be told; where that is not known (before Linux 5.11) at once. */
+		if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) != 0)
+			close_range(3, ~0u, 0);
+		execve(c->path, c->argv, c->env);
+	}
+}
+
 /* Between vfork and exec only the new process runs, in this one's memory. */
 static pid_t
 command_start(const struct command *c, volatile int *failed)
@@ -133,12 +149,7 @@ command_start(const struct command *c, volatile int *failed)
 	if (pid != 0)
 		return pid;
 	setsid();
-	sigprocmask(SIG_SETMASK, &c->no_signals, NULL);
-	if (dup2(c->in, 0) == 0 && dup2(c->out, 1) == 1 && dup2(c->err, 2) == 2 &&
-		(!c->has_terminal || ioctl(1, TIOCSCTTY, 0) == 0)) {
-		close_range(3, ~0u, 0);
-		execve(c->path, c->argv, c->env);
-	}
+	command_become(c);
 	*failed = errno;
 	_exit(127);
 }
@@ -162,6 +173,7 @@ struct tree {
 	int children; /* without one: see children_open */
 	int terminal; /* our end of its terminal, to ask who is in its foreground; -1: none */
 	int64_t cpu_ms; /* that all of it may use; 0: no limit */
+	const volatile int64_t *ahead_cpu_ms; /* the same of a command that was made before it was known; NULL: it was not */
 	bool out_of_cpu;
 	sigset_t waited;
 };
@@ -226,6 +238,9 @@ tree_wait(struct tree *t)
 {
 	const struct timespec tick = { .tv_nsec = CPU_TICK_MS * 1000000L };
 	siginfo_t info = { 0 };
+
+	if (t->ahead_cpu_ms != NULL)
+		t->cpu_ms = *t->ahead_cpu_ms;
 	int got = sigtimedwait(&t->waited, &info, t->cpu_ms > 0 && !t->out_of_cpu ? &tick : NULL);
 
 	if (got == EXEC_SIGNAL && info.si_value.sival_int == 0) {
@@ -238,22 +253,30 @@ tree_wait(struct tree *t)
 	}
 }
 
-/* Waits for the command as pid 1, then for the end of everything that it left. */
+/* Waits for the command as pid 1, then for the end of everything that it left. All that lives here descends from us and whatever loses
+ * its parent becomes our child, so no child means that nothing is left; to signal nobody would cost a look at each process of
+ * the machine. */
 static int
 wait_namespace(struct tree *t)
 {
 	int status = 0;
+	bool is_over = false, is_killed = false;
+
 	for (;;) {
 		int st;
 		pid_t got;
 		while ((got = waitpid(-1, &st, WNOHANG | __WALL)) > 0) {
 			if (got == t->pid) {
 				status = st;
-				kill(-1, SIGKILL);
+				is_over = true;
 			}
 		}
 		if (got < 0 && errno == ECHILD)
 			return status;
+		if (is_over && !is_killed) {
+			kill(-1, SIGKILL);
+			is_killed = true;
+		}
 		tree_wait(t);
 	}
 }
@@ -398,12 +421,11 @@ fail(const struct order *o, int control, const struct err *e)
 	_exit(1);
 }
 
-/* In an init that is confined; c has the descriptors. */
-static void NORETURN
-run(const struct order *cell, const struct order *o, struct command *c, struct tree *t, int control)
+/* What all of a command inherits, and what is to be executed. c has the descriptors. */
+static void
+command_prepare(const struct order *cell, const struct order *o, struct command *c, int control)
 {
 	struct err e = { 0 };
-	volatile int failed = 0;
 
 	c->env = env_split(o->text[EXEC_TEXT_ENV]);
 	sigemptyset(&c->no_signals);
@@ -414,12 +436,27 @@ run(const struct order *cell, const struct order *o, struct command *c, struct t
 		fail(o, control, &e);
 	}
 	choose_program(o, c);
+}
+
+static void NORETURN
+command_failed(const struct order *o, int control, int errnum)
+{
+	struct err e = { 0 };
+
+	err_errno(&e, errnum, ERR_TO_MODEL, "cannot start /bin/sh in the cell");
+	fail(o, control, &e);
+}
+
+/* In an init that is confined. */
+static void NORETURN
+run(const struct order *cell, const struct order *o, struct command *c, struct tree *t, int control)
+{
+	volatile int failed = 0;
+
+	command_prepare(cell, o, c, control);
 	t->pid = command_start(c, &failed);
-	if (t->pid < 0 || failed != 0) {
-		err_errno(&e, t->pid < 0 ? errno : failed, ERR_TO_MODEL,
-			"cannot start /bin/sh in the cell");
-		fail(o, control, &e);
-	}
+	if (t->pid < 0 || failed != 0)
+		command_failed(o, control, t->pid < 0 ? errno : failed);
 	for (int i = 0; i < 3; i++)
 		close(o->fd[i]);
 	if (c->has_terminal)
@@ -445,23 +482,63 @@ exec_main(const struct order *cell, const struct order *o, int ruleset, bool has
 	run(cell, o, &c, &t, control);
 }
 
+/* A process that will be a command. */
+struct ahead {
+	const struct order *cell;
+	struct order *o;
+	char *mem;
+	int control;
+	volatile int64_t cpu_ms;
+	volatile bool is_running; /* it became the command */
+};
+
+/* It waits for its order itself, so that nothing is to be made then and nobody but it to be woken. As with vfork its memory is that
+ * of its init, so that execve has none to take down. Meanwhile the init only waits: it allocates nothing before cpu_ms is
+ * set, and what it does for a signal may at worst garble the reason why nothing was started. */
+static int
+ahead_main(void *arg)
+{
+	struct ahead *a = arg;
+	struct order *o = a->o;
+
+	setsid();
+	report_send(a->control, &(struct report){ .kind = REPORT_READY, .id = o->id }, -1);
+	if (order_recv(a->control, a->mem, o) != 1 || o->kind != ORDER_EXEC || o->fd_n != 3)
+		_exit(0); /* not needed any more */
+	struct command c = { .in = o->fd[0], .out = o->fd[1], .err = o->fd[2] };
+	command_prepare(a->cell, o, &c, a->control);
+	a->is_running = true;
+	if (o->num[EXEC_NUM_CPU_MS] > 0) {
+		a->cpu_ms = o->num[EXEC_NUM_CPU_MS];
+		kill(1, SIGCHLD); /* look at it */
+	}
+	command_become(&c);
+	int failed = errno;
+	a->is_running = false;
+	command_failed(o, a->control, failed);
+}
+
 void
 exec_standby(const struct order *cell, struct order *o, char *mem, int ruleset)
 {
 	struct err e = { 0 };
-	int control = o->fd[0];
-	struct tree t = { .terminal = -1, .has_namespace = true, .children = -1 };
+	struct ahead a = { .cell = cell, .o = o, .mem = mem, .control = o->fd[0] };
+	struct tree t = { .terminal = -1, .has_namespace = true, .children = -1, .ahead_cpu_ms = &a.cpu_ms };
+	char *stack = xmalloc(AHEAD_STACK);
 
 	prepare_signals(true, &t.waited);
 	prctl(PR_SET_NAME, "ithaca-exec", 0, 0, 0);
 	if (prepare(cell, ruleset, true, &e) != 0)
-		fail(o, control, &e);
-	report_send(control, &(struct report){ .kind = REPORT_READY, .id = o->id }, -1);
-	if (order_recv(control, mem, o) != 1 || o->kind != ORDER_EXEC || o->fd_n != 3)
-		_exit(0); /* not needed any more */
-	t.cpu_ms = o->num[EXEC_NUM_CPU_MS];
-	struct command c = { .in = o->fd[0], .out = o->fd[1], .err = o->fd[2] };
-	run(cell, o, &c, &t, control);
+		fail(o, a.control, &e);
+	t.pid = clone(ahead_main, stack + AHEAD_STACK, CLONE_VM | SIGCHLD, &a);
+	if (t.pid < 0) {
+		err_errno(&e, errno, ERR_TO_LOG, "a command cannot be made ahead");
+		fail(o, a.control, &e);
+	}
+	int status = wait_namespace(&t);
+	if (a.is_running)
+		report_end(a.control, o, &t, status);
+	_exit(0);
 }
 
 static int

@@ -16,17 +16,24 @@ is_below(pid_t pid, pid_t above)
 	return pid == above;
 }
 
-static bool
-has_child(pid_t pid)
+/* What an init has as its child: the process that will be a command has the name of its init until then. Empty: no child. */
+static const char *
+child_of(pid_t pid, char comm[32])
 {
 	char name[64], text[64];
+
+	comm[0] = '\0';
 	snprintf(name, sizeof(name), "task/%d/children", (int)pid);
-	return rig_read_proc(pid, name, text, sizeof(text));
+	if (rig_read_proc(pid, name, text, sizeof(text)))
+		(void)rig_read_proc((pid_t)strtol(text, NULL, 10), "comm", comm, 32);
+	return comm;
 }
 
-/* An exec init of this guest that runs something, or waits. 0: none. */
+#define INIT "ithaca-exec\n"
+
+/* An exec init of this guest that waits. 0: none. */
 static pid_t
-find_init(const struct rig *r, bool is_busy)
+find_init(const struct rig *r)
 {
 	char comm[32];
 	pid_t found = 0;
@@ -35,9 +42,8 @@ find_init(const struct rig *r, bool is_busy)
 	assert_non_null(d);
 	for (const struct dirent *x = readdir(d); x != NULL && found == 0; x = readdir(d)) {
 		pid_t pid = (pid_t)strtol(x->d_name, NULL, 10);
-		if (pid > 0 && rig_read_proc(pid, "comm", comm, sizeof(comm)) &&
-			strcmp(comm, "ithaca-exec\n") == 0 && has_child(pid) == is_busy &&
-			is_below(pid, child_pid(r->guest)))
+		if (pid > 0 && rig_read_proc(pid, "comm", comm, sizeof(comm)) && strcmp(comm, INIT) == 0 &&
+			strcmp(child_of(pid, comm), INIT) == 0 && is_below(pid, child_pid(r->guest)))
 			found = pid;
 	}
 	closedir(d);
@@ -51,7 +57,7 @@ wait_init(const struct rig *r)
 	int64_t until = clock_mono_us() + RIG_GUARD_MS * 1000ll;
 	pid_t pid;
 
-	while ((pid = find_init(r, false)) == 0) {
+	while ((pid = find_init(r)) == 0) {
 		assert_true(clock_mono_us() < until);
 		poll(NULL, 0, 1);
 	}
@@ -65,6 +71,7 @@ runs_in_it(struct rig *r)
 	struct id id = id_new();
 	struct outcome o;
 	struct exec_request q = rig_request(r, id.z, "echo $0 $$; read x; echo $x; exit 7");
+	char comm[32];
 	pid_t waits = wait_init(r);
 
 	q.run = "turn-1";
@@ -72,7 +79,7 @@ runs_in_it(struct rig *r)
 	rig_begin(r, &q, &o);
 	o.stop_after = 5;
 	rig_wait(r);
-	bool is_it = has_child(waits);
+	bool is_it = strcmp(child_of(waits, comm), "sh\n") == 0;
 	exec_call_input(o.call, STR("line\n"));
 	o.stop_after = 0;
 	rig_finish(&o);
