@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * Cell init: pid 1 of a cell. It builds the cell, keeps only the capabilities that starting a command takes, and then
- * obeys its socket, whose other end is shelld: one exec init per command, one child per file operation. It reads
- * nothing that a command wrote and cannot be reached by one: commands live in nested process namespaces. Invariant: it
- * ends with its socket, and everything in the cell ends with it. */
+ * obeys its socket, whose other end is shelld: one exec init per command, one child per file operation. A spare is one
+ * that has done what no plan decides (the kernel takes milliseconds for cgroups, namespaces and mounts) and waits for its
+ * plan. It reads nothing that a command wrote and cannot be reached by one: commands live in nested process namespaces.
+ * Invariant: it ends with its socket, and everything in the cell ends with it. */
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -17,7 +18,7 @@
 #include "sandbox/internal.h"
 
 struct cell_init {
-	const struct order *cell;
+	struct order *cell;
 	enum cell_kind kind;
 	int sock, ruleset, runs;
 	char run[CELL_KEY_MAX + 1]; /* whose directory /run/work is */
@@ -31,19 +32,35 @@ struct cell_init {
 };
 
 /* A v1 or v2 group takes a process that writes "0" to its cgroup.procs; shelld opened it with the right to do so. */
-int
+static int
 cell_join(const struct order *cell, struct err *e)
 {
-	for (int64_t i = 1; i <= cell->num[CELL_NUM_CGROUPS]; i++) {
-		if (fd_write_all(cell->fd[i], "0\n", 2) != 0)
+	const int *fds = cell->fd + order_binds(cell) + 1;
+
+	for (int64_t i = 0; i < cell->num[CELL_NUM_CGROUPS]; i++) {
+		if (fd_write_all(fds[i], "0\n", 2) != 0)
 			return err_errno(e, errno, ERR_TO_USER, "cannot enter the cell's cgroup");
-		close(cell->fd[i]);
+		close(fds[i]);
 	}
 	return 0;
 }
 
+/* The first descriptors of an order are those of its binds. They stay open, here and in order; what is -1 the plan has not. */
+static void
+take_binds(struct order *o, int binds[BIND_COUNT])
+{
+	size_t at = 0;
+
+	for (int i = 0; i < BIND_COUNT; i++)
+		binds[i] = o->text[i].n == 0 || at >= o->fd_n ? -1 : o->fd[at++];
+	o->fd_n -= at;
+	memmove(o->fd, o->fd + at, o->fd_n * sizeof(o->fd[0]));
+}
+
+/* What no plan decides. Where the plan's directories come as trees nothing of the host is needed after it, and the root is that of
+ * the cell already; where they are opened by path the host's tree is left with the plan. */
 static int
-set_up_full(struct cell_init *c, const struct bind *binds, const struct survey *s, struct err *e)
+set_up_frame(struct cell_init *c, const struct survey *s, struct err *e)
 {
 	if (root_user(c->cell, e) != 0)
 		return e->code;
@@ -52,8 +69,38 @@ set_up_full(struct cell_init *c, const struct bind *binds, const struct survey *
 		return e->code;
 	if (sethostname("cell", 4) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot name the cell's host");
-	if (root_network(e) != 0 || (c->cell->num[CELL_NUM_PROXY] != 0 && (c->proxy = root_proxy(e)) < 0) ||
-		root_build(c->cell, binds, s, &c->runs, e) != 0)
+	if (root_network(e) != 0 || init_bound(e) != 0)
+		return e->code;
+	if (c->cell->num[CELL_NUM_TREES] == 0)
+		return 0;
+	return root_leave(e) != 0 || root_frame(s, e) != 0 ? e->code : root_enter(e);
+}
+
+/* Waits for the plan; the socket stays what it was. Ends with it when there will be none. */
+static void
+await_plan(struct cell_init *c, char *mem)
+{
+	const int64_t has_trees = c->cell->num[CELL_NUM_TREES];
+
+	fds_keep(&c->sock, 1);
+	report_send(c->sock, &(struct report){ .kind = REPORT_READY }, -1);
+	if (order_recv(c->sock, mem, c->cell) != 1 || c->cell->kind != ORDER_CELL || c->cell->fd_n != order_binds(c->cell) ||
+		c->cell->num[CELL_NUM_TREES] != has_trees)
+		_exit(0);
+}
+
+static int
+set_up_plan(struct cell_init *c, const struct survey *s, struct err *e)
+{
+	int binds[BIND_COUNT];
+	bool has_trees = c->cell->num[CELL_NUM_TREES] != 0;
+
+	take_binds(c->cell, binds);
+	if (c->cell->num[CELL_NUM_PROXY] != 0 && (c->proxy = root_proxy(e)) < 0)
+		return e->code;
+	if (!has_trees && (root_leave(e) != 0 || root_open(c->cell, binds, e) != 0 || root_frame(s, e) != 0))
+		return e->code;
+	if (root_furnish(c->cell, binds, &c->runs, e) != 0 || (!has_trees && root_enter(e) != 0))
 		return e->code;
 	const int keep[] = { c->sock, c->proxy, c->runs };
 	fds_keep(keep, ARRAY_LEN(keep));
@@ -189,8 +236,22 @@ wait_order(struct cell_init *c)
 	while (ppoll(&p, 1, NULL, &held) < 0 && errno == EINTR);
 }
 
+static int
+set_up_full(struct cell_init *c, char *mem, const struct survey *s, struct err *e)
+{
+	bool is_spare = c->cell->kind == ORDER_SPARE;
+
+	if (set_up_frame(c, s, e) != 0)
+		return e->code;
+	if (is_spare) {
+		await_plan(c, mem);
+		prctl(PR_SET_NAME, "ithaca-cell", 0, 0, 0);
+	}
+	return set_up_plan(c, s, e);
+}
+
 void
-cell_main(const struct order *cell, const struct bind *binds, const struct survey *s)
+cell_main(struct order *cell, char *mem, const struct survey *s)
 {
 	struct cell_init *c = xcalloc(1, sizeof(*c));
 	struct err e = { 0 };
@@ -199,16 +260,14 @@ cell_main(const struct order *cell, const struct bind *binds, const struct surve
 
 	c->cell = cell;
 	c->kind = (enum cell_kind)cell->num[CELL_NUM_KIND];
-	c->sock = cell->fd[0];
+	c->sock = cell->fd[order_binds(cell)];
 	c->ruleset = c->proxy = c->runs = c->children = -1;
 	c->may_nest = true;
-	prctl(PR_SET_NAME, "ithaca-cell", 0, 0, 0);
-	signals_reset();
-	signal(SIGCHLD, SIG_IGN);
-	sigemptyset(&held);
+	prctl(PR_SET_NAME, cell->kind == ORDER_SPARE ? "ithaca-spare" : "ithaca-cell", 0, 0, 0);
+	sigemptyset(&held); /* all else as the zygote has it: default, and SIGCHLD ignored */
 	sigaddset(&held, EXEC_SIGNAL);
 	sigprocmask(SIG_BLOCK, &held, NULL);
-	if ((c->kind == KIND_FULL ? set_up_full(c, binds, s, &e) : set_up_host(c, &e)) != 0) {
+	if ((c->kind == KIND_FULL ? set_up_full(c, mem, s, &e) : set_up_host(c, &e)) != 0) {
 		report_fail(c->sock, 0, &e);
 		_exit(1);
 	}

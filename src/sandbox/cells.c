@@ -3,11 +3,12 @@
  * cell init, ended by SIGKILL to that. Invariant: a cell object lives until its processes, its jobs and its cgroup are gone, so
  * nothing is forgotten half-way. */
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -114,8 +115,8 @@ cell_dead(struct cell *c)
 		probe_done(c);
 	else if (!c->was_ready && c->kind == KIND_FULL && (c->why.code == ERR_UNSUPPORTED || c->why.code == ERR_DENIED))
 		probe_again(c->d);
-	if (c->d->spare == c)
-		c->d->spare = NULL;
+	if (c->d->spare.cell == c)
+		c->d->spare.cell = NULL;
 	answer_spawned(c);
 	bury(c);
 }
@@ -222,7 +223,7 @@ cell_report(struct cell *c, const struct report *r, int *fd)
 	switch (r->kind) {
 	case REPORT_READY:
 		c->was_ready = true;
-		if (c == c->d->spare)
+		if (c == c->d->spare.cell)
 			break;
 		c->state = CELL_READY;
 		if (*fd >= 0 && c->plan.has_proxy && c->kind == KIND_FULL)
@@ -231,7 +232,7 @@ cell_report(struct cell *c, const struct report *r, int *fd)
 		if (c->is_probe)
 			cell_kill(c);
 		else
-			cells_spare(c->d);
+			spare_want(c->d);
 		if (c->jobs_n == 0)
 			standby_want(c);
 		break;
@@ -291,8 +292,6 @@ zygote_read(struct shelld *d)
 	while (report_recv(d->zygote_sock, &r, &fd) == 1) {
 		struct cell *c = cell_by_id(d, r.id);
 		if (c != NULL && c->state != CELL_DEAD && r.kind == REPORT_STARTED) {
-			if (c->pidfd >= 0)
-				close(c->pidfd); /* of the spare that it was */
 			c->pid = r.pid;
 			c->pidfd = fd;
 			continue;
@@ -371,8 +370,7 @@ cell_new(struct shelld *d, struct str key)
 	return c;
 }
 
-/* A socket to the cell, and its group: the descriptors go to the zygote. On failure c owns neither. */
-static int
+int
 cell_open(struct cell *c, struct order *o, struct err *e)
 {
 	int pair[2], fds[CGROUP_DIRS];
@@ -406,46 +404,13 @@ cell_link(struct cell *c)
 	c->d->cells = c;
 }
 
-void
-cells_spare(struct shelld *d)
-{
-	struct order o = { .kind = ORDER_SPARE };
-	struct err e = { 0 };
-	struct cell *c;
-
-	if (d->spare != NULL || d->is_stopping || d->facts.level != CELL_FULL || cgroups_level(&d->cgroups) != LIMITS_CGROUP)
-		return;
-	c = cell_new(d, STR(""));
-	c->kind = KIND_FULL;
-	o.id = c->id;
-	if (cell_open(c, &o, &e) != 0) {
-		log_warn("no spare cell", LOG_E(&e));
-		arena_free(c->arena);
-		free(c);
-		return;
-	}
-	cell_link(c);
-	d->spare = c;
-	outbox_post(&d->zygote, &o);
-}
-
-/* A spare has said its one word already: what there is to read now is its end. */
-static bool
-spare_waits(const struct cell *s)
-{
-	struct pollfd p = { .fd = s->sock, .events = POLLIN };
-
-	return s->was_ready && poll(&p, 1, 0) == 0;
-}
-
 /* c becomes what the spare was going to be. False: there is none that could. */
 static bool
-spare_take(struct cell *c)
+cell_take_spare(struct cell *c)
 {
-	struct cell *s = c->d->spare;
-	struct err e;
+	struct cell *s = spare_take(c);
 
-	if (s == NULL || c->kind != KIND_FULL || c->is_probe || !spare_waits(s) || cgroup_limit(&s->group, &c->plan, &e) != 0)
+	if (s == NULL)
 		return false;
 	c->id = s->id;
 	c->sock = s->sock;
@@ -456,7 +421,6 @@ spare_take(struct cell *c)
 	watch_close(s->out.watch);
 	outbox_init(&c->out, c->sock);
 	c->out.watch = watch_start(c->d->l, c->sock, LOOP_READ, on_cell, c);
-	c->d->spare = NULL;
 	cell_free(s);
 	return true;
 }
@@ -472,6 +436,25 @@ cell_open_limited(struct cell *c, struct order *o, struct err *e)
 	close(c->sock);
 	cgroup_remove(&c->group);
 	return e->code;
+}
+
+/* Root's directories become detached trees: a cell's user may not be able to walk to them, and a cell that was made ahead has no way
+ * to the host any more. Without the right to do so the cell opens them again by path. */
+static bool
+detach_binds(struct order *o)
+{
+	int trees[BIND_COUNT];
+	size_t n = order_binds(o), got = 0;
+
+	while (got < n && (trees[got] = open_tree(o->fd[got], "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE |
+		AT_EMPTY_PATH)) >= 0)
+		got++;
+	for (size_t i = 0; i < got; i++) {
+		close(got == n ? o->fd[i] : trees[i]);
+		if (got == n)
+			o->fd[i] = trees[i];
+	}
+	return got == n;
 }
 
 /* The directories of the plan, as they were opened for the order. */
@@ -510,7 +493,9 @@ cell_start(struct cell *c, struct err *e)
 	note_binds(c, &o);
 	c->uid = (uid_t)o.num[CELL_NUM_UID];
 	c->gid = (gid_t)o.num[CELL_NUM_GID];
-	is_spare = spare_take(c);
+	c->has_trees = c->kind == KIND_FULL && geteuid() == 0 && detach_binds(&o);
+	o.num[CELL_NUM_TREES] = c->has_trees;
+	is_spare = cell_take_spare(c);
 	if (!is_spare && cell_open_limited(c, &o, e) != 0) {
 		order_close_fds(&o);
 		return e->code;

@@ -212,7 +212,7 @@ caps_can(uint64_t need)
 static int
 caps_bound(struct err *e)
 {
-	if (!caps_can(1ull << CAP_SETPCAP))
+	if (!caps_can(1ull << CAP_SETPCAP) || prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) == (SECURE_ALL_BITS | SECURE_ALL_LOCKS))
 		return 0;
 	for (int cap = 0; cap < 64 && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
 		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0)
@@ -226,11 +226,7 @@ caps_bound(struct err *e)
 int
 caps_reduce(struct err *e)
 {
-	if (caps_bound(e) != 0)
-		return e->code;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || caps_set(1ull << CAP_SYS_ADMIN) != 0)
-		return err_errno(e, errno, ERR_TO_USER, "cannot drop capabilities");
-	return 0;
+	return caps_set(1ull << CAP_SYS_ADMIN) == 0 ? 0 : err_errno(e, errno, ERR_TO_USER, "cannot drop capabilities");
 }
 
 static int
@@ -266,25 +262,43 @@ seccomp_check(struct err *e)
 		strerror(errno));
 }
 
+static const struct filter walls = { filter_walls, ARRAY_LEN(filter_walls) };
+
+static int
+gain_nothing(struct err *e)
+{
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : err_errno(e, errno, ERR_TO_USER, "cannot set no_new_privs");
+}
+
+static int
+filter_set(const struct filter *f, struct err *e)
+{
+	return filter_load(f) == 0 ? 0 : err_errno(e, errno, ERR_TO_USER, "seccomp: cannot load the filter");
+}
+
+int
+init_bound(struct err *e)
+{
+	return caps_bound(e) != 0 || gain_nothing(e) != 0 ? e->code : filter_set(&walls, e);
+}
+
 int
 confine_self(enum cell_kind kind, bool is_file_op, int ruleset, struct err *e)
 {
-	static const struct filter walls = { filter_walls, ARRAY_LEN(filter_walls) },
-		full = { filter_full, ARRAY_LEN(filter_full) }, basic = { filter_basic, ARRAY_LEN(filter_basic) },
-		file = { filter_file, ARRAY_LEN(filter_file) };
+	static const struct filter full = { filter_full, ARRAY_LEN(filter_full) },
+		basic = { filter_basic, ARRAY_LEN(filter_basic) }, file = { filter_file, ARRAY_LEN(filter_file) };
 
 	if (kind == KIND_HOST)
 		return 0;
-	if (caps_drop(e) != 0)
+	if (caps_drop(e) != 0 || gain_nothing(e) != 0)
 		return e->code;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-		return err_errno(e, errno, ERR_TO_USER, "cannot set no_new_privs");
 	if (ruleset >= 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "Landlock: cannot restrict");
-	/* The walls first: loading the second filter is a system call that the first one must allow. */
-	if (filter_load(&walls) != 0 || filter_load(is_file_op ? &file : kind == KIND_FULL ? &full : &basic) != 0)
-		return err_errno(e, errno, ERR_TO_USER, "seccomp: cannot load the filter");
-	return 0;
+	/* The walls first: loading the second filter is a system call that the first one must allow. In a full cell its init has them
+	 * already, and they are inherited. */
+	if (kind != KIND_FULL && filter_set(&walls, e) != 0)
+		return e->code;
+	return filter_set(is_file_op ? &file : kind == KIND_FULL ? &full : &basic, e);
 }
 
 /* By the bare system call, because the C library hides two signals of its own, which posix_spawn leaves ignored. */

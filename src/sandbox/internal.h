@@ -17,7 +17,7 @@
 /* ---- limits ---- */
 
 #define ORDER_MAX        (200u * KIB) /* one packet; the kernel's default takes 208 KiB */
-#define ORDER_NUMS       8
+#define ORDER_NUMS       9
 #define ORDER_TEXTS      8
 #define ORDER_FDS        16
 #define EXEC_COMMAND_MAX (128u * KIB - 1u) /* what execve takes as one argument */
@@ -70,11 +70,13 @@ enum cell_kind {
 	KIND_HOST, /* nothing: danger_full_access */
 };
 
-/* ORDER_CELL: fds: one per bind text that is not empty; then, unless it goes to a spare, the cell's socket and its
- * cgroup.procs files (CELL_NUM_CGROUPS of them). Texts from CELL_TEXT_HIDE on are what must not be seen below the binds.
- * ORDER_SPARE: fds: a cell's socket and its cgroup.procs files. */
+/* ORDER_CELL: fds: one per bind text that is not empty, each a detached tree or (CELL_NUM_TREES is 0) an O_PATH descriptor of
+ * what its text must still lead to; then, unless it goes to a spare, the cell's socket and its cgroup.procs files
+ * (CELL_NUM_CGROUPS of them). Texts from CELL_TEXT_HIDE on are what must not be seen below the binds.
+ * ORDER_SPARE: a cell without a plan, for which it waits: an ORDER_CELL on its socket, with the same numbers for KIND, UID, GID
+ * and TREES. fds: a cell's socket and its cgroup.procs files. */
 enum { CELL_NUM_KIND, CELL_NUM_ACCESS, CELL_NUM_UID, CELL_NUM_GID, CELL_NUM_CGROUPS, CELL_NUM_TMP, CELL_NUM_FILE,
-	CELL_NUM_PROXY };
+	CELL_NUM_PROXY, CELL_NUM_TREES };
 enum { BIND_SHARED, BIND_SCRATCH, BIND_APP, BIND_HOME, BIND_CACHE /* in the home: after it */, BIND_WORK,
 	BIND_TMP /* where a cell has no memory of its own mounted there */, BIND_COUNT };
 enum { CELL_TEXT_HIDE = BIND_COUNT /* NUL-terminated entries: a digit of enum BIND_*, then a path below it */ };
@@ -100,6 +102,7 @@ struct order {
 	size_t fd_n;
 };
 
+size_t order_binds(const struct order *o); /* descriptors of directories that an ORDER_CELL begins with */
 int order_encode(const struct order *o, struct buf *b) MUST_USE;
 /* Texts point into `in`. Descriptors are not part of it. */
 int order_parse(struct str in, struct order *o) MUST_USE;
@@ -111,7 +114,7 @@ int order_recv(int sock, char *mem, struct order *o) MUST_USE;
 void order_close_fds(struct order *o);
 
 enum report_kind {
-	REPORT_STARTED = 1, /* zygote: cell init, or the spare for it, exists; id, pid, descriptor: pidfd */
+	REPORT_STARTED = 1, /* zygote: cell init, which a spare is too, exists; id, pid, descriptor: pidfd */
 	REPORT_READY, /* cell init: takes orders; descriptor, if the order asked for one: the socket that listens as the
 		       * cell's proxy; spare: takes ORDER_CELL; exec init that stands by: takes ORDER_EXEC */
 	REPORT_BEGUN, /* on a control socket: the exec init exists; descriptor: pidfd. SIGKILL to it kills the tree: its
@@ -177,6 +180,9 @@ int landlock_basic(const struct order *cell, int *out, struct err *e) MUST_USE;
 /* No capability (permitted, bounding, ambient), no way back, then Landlock, then seccomp. A file operation runs our own
  * code only and gets a filter of its own. */
 int confine_self(enum cell_kind kind, bool is_file_op, int ruleset, struct err *e) MUST_USE;
+/* What a full cell's init and all below it never get back: capabilities by exec, and what the first filter of commands denies. It
+ * still has what building a cell takes. */
+int init_bound(struct err *e) MUST_USE;
 /* Keeps only what a cell init needs to start commands: mount and namespaces, dropping the rest. */
 int caps_reduce(struct err *e) MUST_USE;
 void signals_reset(void);
@@ -194,13 +200,14 @@ void survey_free(struct survey *s);
 size_t survey_paths(const struct survey *s, const char **out, size_t max);
 bool survey_is_stale(const struct survey *s);
 int root_user(const struct order *cell, struct err *e) MUST_USE; /* uid and gid maps of a new user namespace */
-/* A directory of the plan: a detached tree, or an O_PATH descriptor of what the path must still lead to. */
-struct bind {
-	int fd; /* -1: the plan has none */
-	bool is_tree;
-};
-/* *runs: the directory with those of all runs, which no path leads to. */
-int root_build(const struct order *cell, const struct bind *binds, const struct survey *s, int *runs, struct err *e) MUST_USE;
+/* Steps of making it, in this order, but that root_furnish may be the last. A mount namespace, still with the host's tree. */
+int root_leave(struct err *e) MUST_USE;
+/* Opens the directories of a plan in it: binds, of which -1 are those that the plan does not have, become detached trees. */
+int root_open(const struct order *cell, int binds[BIND_COUNT], struct err *e) MUST_USE;
+int root_frame(const struct survey *s, struct err *e) MUST_USE; /* what every cell has */
+int root_enter(struct err *e) MUST_USE; /* the host's tree is gone */
+/* What a plan adds. Takes trees. *runs: the directory with those of all runs, which no path leads to. */
+int root_furnish(const struct order *cell, const int trees[BIND_COUNT], int *runs, struct err *e) MUST_USE;
 int root_run(int runs, const char *name, struct err *e) MUST_USE; /* /run/work becomes that of this run */
 int root_proc(bool is_nested, struct err *e) MUST_USE; /* a /proc of the pid namespace of the caller */
 int root_network(struct err *e) MUST_USE; /* lo up */
@@ -214,8 +221,8 @@ int root_proxy(struct err *e) MUST_USE; /* a socket that listens on PROXY_PORT o
 pid_t process_clone(uint64_t flags, int *pidfd);
 /* Starts the zygote; called before anything else of shelld. The socket to it; *pidfd. */
 int zygote_start(int *sock, int *pidfd, struct err *e) MUST_USE;
-int cell_join(const struct order *cell, struct err *e) MUST_USE; /* enters the groups of an order */
-void cell_main(const struct order *cell, const struct bind *binds, const struct survey *s) NORETURN;
+/* An ORDER_CELL, or an ORDER_SPARE, whose plan comes into mem of ORDER_MAX bytes. */
+void cell_main(struct order *cell, char *mem, const struct survey *s) NORETURN;
 int proc_on_host(struct err *e) MUST_USE; /* a /proc of the caller's process namespace over the host's, for it alone */
 int children_open(void); /* the list of the caller's children, for children_kill; -1: none */
 /* SIGKILL to all descendants, one generation after the other, and reaps them. The caller is a subreaper. */

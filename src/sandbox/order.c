@@ -128,6 +128,16 @@ packet_recv(int sock, void *p, size_t n, int *fds, size_t *fd_n)
 	return r;
 }
 
+size_t
+order_binds(const struct order *o)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < BIND_COUNT; i++)
+		n += o->text[i].n > 0;
+	return n;
+}
+
 int
 order_send(int sock, const struct order *o)
 {

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -370,23 +371,6 @@ add_tmpfs(const char *target, int64_t size, struct err *e)
 	return 0;
 }
 
-/* Opened again by path, which must still lead to the directory that was checked. */
-static int
-bind_open(const struct order *cell, int i, const struct bind *b, int *out, struct err *e)
-{
-	struct stat was, is;
-	int tree = b->is_tree ? b->fd : tree_open(cell->text[i].p);
-	if (tree < 0)
-		return err_errno(e, errno, ERR_TO_USER, "cannot show %s in the cell", cell->text[i].p);
-	if (fstat(b->fd, &was) != 0 || fstat(tree, &is) != 0 || was.st_dev != is.st_dev || was.st_ino != is.st_ino) {
-		close(tree);
-		return err_set(e, ERR_CONFLICT, ERR_TO_USER, "%s changed while its cell was made (try again)",
-			cell->text[i].p);
-	}
-	*out = tree;
-	return 0;
-}
-
 static int
 add_binds(const struct order *cell, const int *trees, struct err *e)
 {
@@ -439,8 +423,8 @@ add_hides(const struct order *cell, struct err *e)
 }
 
 /* The old root ends on top of the new one and is detached: no name leads there any more. */
-static int
-enter(struct err *e)
+int
+root_enter(struct err *e)
 {
 	struct mount_attr attr = { .attr_set = MOUNT_ATTR_RDONLY };
 	if (syscall(SYS_pivot_root, ".", ".") != 0)
@@ -492,26 +476,62 @@ root_run(int runs, const char *name, struct err *e)
 	return 0;
 }
 
-int
-root_build(const struct order *cell, const struct bind *binds, const struct survey *s, int *runs, struct err *e)
+/* The path must still lead to the directory that was checked. */
+static int
+bind_open(const struct order *cell, int i, int *bind, struct err *e)
 {
-	int trees[BIND_COUNT];
-	int64_t tmp_bytes = cell->num[CELL_NUM_TMP];
+	struct stat was, is;
+	int tree = tree_open(cell->text[i].p);
+	if (tree < 0)
+		return err_errno(e, errno, ERR_TO_USER, "cannot show %s in the cell", cell->text[i].p);
+	if (fstat(*bind, &was) != 0 || fstat(tree, &is) != 0 || was.st_dev != is.st_dev || was.st_ino != is.st_ino) {
+		close(tree);
+		return err_set(e, ERR_CONFLICT, ERR_TO_USER, "%s changed while its cell was made (try again)",
+			cell->text[i].p);
+	}
+	close(*bind);
+	*bind = tree;
+	return 0;
+}
 
+/* No mount of a cell shows up on the host, and none of the host's in a cell later. */
+int
+root_leave(struct err *e)
+{
+	if (unshare(CLONE_NEWNS) != 0)
+		return err_errno(e, errno, ERR_TO_USER, "cannot make a mount namespace for the cell");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot make the mounts of the cell private");
+	return 0;
+}
+
+int
+root_open(const struct order *cell, int binds[BIND_COUNT], struct err *e)
+{
 	for (int i = 0; i < BIND_COUNT; i++) {
-		trees[i] = -1;
-		if (binds[i].fd >= 0 && bind_open(cell, i, &binds[i], &trees[i], e) != 0)
+		if (binds[i] >= 0 && bind_open(cell, i, &binds[i], e) != 0)
 			return e->code;
 	}
+	return 0;
+}
+
+int
+root_frame(const struct survey *s, struct err *e)
+{
 	if (mount("tmpfs", ROOT_MOUNT_POINT, "tmpfs", MS_NOSUID | MS_NODEV, ROOT_OPTIONS) != 0 ||
 		chdir(ROOT_MOUNT_POINT) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot mount the cell's root");
 	umask(022);
-	if (add_system(s, e) != 0 || add_devices(e) != 0 || add_tmpfs("tmp", tmp_bytes, e) != 0 ||
-		add_tmpfs("dev/shm", tmp_bytes, e) != 0 || root_proc(false, e) != 0 ||
-		add_binds(cell, trees, e) != 0 || add_hides(cell, e) != 0 || cover_runs(runs, e) != 0)
+	return add_system(s, e) != 0 || add_devices(e) != 0 ? e->code : root_proc(false, e);
+}
+
+int
+root_furnish(const struct order *cell, const int trees[BIND_COUNT], int *runs, struct err *e)
+{
+	int64_t tmp_bytes = cell->num[CELL_NUM_TMP];
+
+	if (add_tmpfs("tmp", tmp_bytes, e) != 0 || add_tmpfs("dev/shm", tmp_bytes, e) != 0 || add_binds(cell, trees, e) != 0 ||
+		add_hides(cell, e) != 0)
 		return e->code;
-	return enter(e);
+	return cover_runs(runs, e);
 }

@@ -386,7 +386,7 @@ shelld_facts(struct shelld *d)
 	if (d->runner != NULL)
 		send_ready(d, false);
 	shelld_hello(d);
-	cells_spare(d);
+	spare_want(d);
 }
 
 /* The real path of something that may not exist yet: then its parent is resolved. */
@@ -690,6 +690,7 @@ shelld_main(const struct shelld_links *links, int zygote_sock, int zygote_pidfd)
 	}
 	d->listen_fd = d->adopter = -1;
 	d->spool.dir = -1;
+	spare_init(d);
 	d->zygote_sock = zygote_sock;
 	d->zygote_pidfd = zygote_pidfd;
 	d->arena = arena_new(MIB);

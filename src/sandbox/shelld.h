@@ -61,6 +61,17 @@ void outbox_fini(struct outbox *b);
 
 #define SHELLD_CHUNK 65536
 
+/* A cell that waits for a plan. */
+struct spare {
+	struct cell *cell; /* in cells; NULL: there is none */
+	struct timer *timer;
+	struct timespec etc; /* when the host's /etc last changed as it was asked for */
+	int mounts; /* tells of changes of the host's mounts */
+	uid_t uid; /* whose the next one will be */
+	gid_t gid;
+	bool has_trees;
+};
+
 struct cell;
 struct job;
 struct shell;
@@ -89,7 +100,7 @@ struct shelld {
 	struct spool spool;
 	struct cgroups cgroups;
 	struct cell *cells;
-	struct cell *spare; /* in cells; waits in its groups for a plan. NULL: none */
+	struct spare spare;
 	struct job *jobs;
 	struct shell *shells;
 	struct file_job *file_jobs;
@@ -143,6 +154,7 @@ struct cell {
 	int64_t used_at_ms;
 	uid_t uid; /* of its directories on the host */
 	gid_t gid;
+	bool has_trees; /* its directories came to it as detached trees */
 	char run[CELL_KEY_MAX + 1]; /* the last one that it was asked for */
 	struct disk disks[DISK_COUNT];
 	struct {
@@ -152,7 +164,6 @@ struct cell {
 	struct standby standby;
 };
 
-void cells_spare(struct shelld *d); /* sees to it that the next cell need not wait for its cgroup */
 int cell_get(struct shelld *d, struct str key, const struct node *plan, struct cell **out, struct err *e) MUST_USE;
 int64_t cell_processes_rlimit(const struct cell *c); /* for one command; 0: none */
 struct cell *cell_by_id(struct shelld *d, uint32_t id);
@@ -169,8 +180,18 @@ void cells_waiters_drop(struct shelld *d);
 struct err cell_why(const struct cell *c); /* why nothing came of what it was asked for, when it ended */
 /* One that was started is linked; one that was not is freed by the caller, with its arena. */
 struct cell *cell_new(struct shelld *d, struct str key);
+/* A socket to the cell, and its group: the descriptors go into *o. On failure c owns neither. */
+int cell_open(struct cell *c, struct order *o, struct err *e) MUST_USE;
 int cell_start(struct cell *c, struct err *e) MUST_USE;
 void cell_link(struct cell *c);
+
+/* ---- the next cell (spare.c) ---- */
+
+void spare_init(struct shelld *d);
+void spare_want(struct shelld *d); /* a cell may be needed, but not at once */
+/* The spare, if c can become it: then it is no longer the spare, and has the limits of c's plan. Its user, gid, plan and has_trees
+ * count. NULL: there is none that fits. */
+struct cell *spare_take(struct cell *c);
 
 /* ---- around a command (cell_env.c) ---- */
 

@@ -695,69 +695,6 @@ test_orphan(void **state)
 	r->sb = sandbox_new(r->l, rig_state, r);
 }
 
-/* The spare of this guest, once it is in its cgroup; its memory group in `group`. */
-static pid_t
-wait_spare(struct rig *r, char *group, size_t size)
-{
-	for (int64_t end = clock_mono_ms() + RIG_GUARD_MS; clock_mono_ms() < end; sched_yield()) {
-		DIR *d = opendir("/proc");
-		pid_t found = 0;
-		for (const struct dirent *x = readdir(d); x != NULL && found == 0; x = readdir(d)) {
-			char name[32], *stop;
-			pid_t pid = (pid_t)strtol(x->d_name, &stop, 10);
-			if (*stop == '\0' && rig_read_proc(pid, "comm", name, sizeof(name)) && strcmp(name, "ithaca-spare\n") == 0 &&
-				rig_parent_of(rig_parent_of(pid)) == child_pid(r->guest))
-				found = pid;
-		}
-		closedir(d);
-		if (found != 0 && rig_read_proc(found, "cgroup", group, size) && strstr(group, "ithaca-cell-") != NULL)
-			return found;
-	}
-	fail_msg("no spare came");
-	return 0;
-}
-
-/* What a command in a new cell sees of its own groups. */
-static void
-groups_of_new_cell(struct rig *r, char *out, size_t size)
-{
-	struct id id = id_new(), cell = id_new();
-	struct exec_request q = rig_request(r, id.z, "cat /proc/self/cgroup");
-	struct outcome o;
-
-	q.cell = cell.z;
-	rig_run(r, &q, &o);
-	assert_int_equal(o.e.code, 0);
-	snprintf(out, size, "%s", buf_z(&o.out));
-	outcome_fini(&o);
-}
-
-/* A cell takes over the spare with its groups; without one it is made from nothing; either way the next has a spare. */
-static void
-test_spare(void **state)
-{
-	struct rig *r = *state;
-	char spare[2048], cell[2048];
-	bool was_taken = false;
-
-	if (sandbox_facts(r->sb)->limits != LIMITS_CGROUP)
-		skip();
-	for (int i = 0; i < 20 && !was_taken; i++) { /* one that is asked for a moment too early takes none */
-		wait_spare(r, spare, sizeof(spare));
-		groups_of_new_cell(r, cell, sizeof(cell));
-		was_taken = strcmp(spare, cell) == 0;
-	}
-	assert_true(was_taken);
-	pid_t pid = wait_spare(r, spare, sizeof(spare));
-	AUTO_CLOSE int pidfd = pidfd_open(pid, 0);
-	assert_int_equal(pidfd_send_signal(pidfd, SIGKILL, NULL, 0), 0);
-	assert_int_equal(poll(&(struct pollfd){ .fd = pidfd, .events = POLLIN }, 1, RIG_GUARD_MS), 1);
-	groups_of_new_cell(r, cell, sizeof(cell));
-	assert_string_not_equal(spare, cell);
-	assert_non_null(strstr(cell, "ithaca-cell-"));
-	wait_spare(r, spare, sizeof(spare));
-}
-
 /* SIGKILL to shelld: zygote, cell inits and commands end with it. */
 static void
 test_killed(void **state)
@@ -917,7 +854,6 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_stopping, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_second_runner, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_orphan, setup_empty, rig_teardown),
-		cmocka_unit_test_setup_teardown(test_spare, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_killed, setup_empty, rig_teardown),
 		cmocka_unit_test(test_check_table), cmocka_unit_test_setup_teardown(test_check, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_zygote_killed, rig_setup, rig_teardown),

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT
+ * The spare: a cell made ahead for whoever needs the next one, in the groups, namespaces and root that it will have; only its
+ * plan is missing. It is for the user that the last cell had, since namespaces and files belong to a user, and for the host
+ * as it was: when the host's /etc or mounts have changed it is dropped, so that no new cell shows an old host. Without a
+ * spare that fits a cell is made from nothing. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "base/path.h"
+#include "sandbox/shelld.h"
+
+#define SPARE_MS 10 /* after a cell was made, whose first command then has the machine to itself */
+
+void
+spare_init(struct shelld *d)
+{
+	d->spare = (struct spare){ .mounts = -1 };
+}
+
+static struct timespec
+etc_changed_at(void)
+{
+	struct stat st;
+
+	return stat("/etc", &st) == 0 ? st.st_mtim : (struct timespec){ 0 };
+}
+
+/* Whether the host's mounts changed since it was asked last. */
+static bool
+mounts_changed(struct spare *s)
+{
+	struct pollfd p = { .fd = s->mounts, .events = POLLPRI };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & (POLLPRI | POLLERR)) != 0;
+}
+
+static bool
+host_changed(struct spare *s)
+{
+	struct timespec now = etc_changed_at();
+
+	return mounts_changed(s) || now.tv_sec != s->etc.tv_sec || now.tv_nsec != s->etc.tv_nsec;
+}
+
+static void
+on_spare(void *arg)
+{
+	struct shelld *d = arg;
+	struct spare *s = &d->spare;
+	struct order o = { .kind = ORDER_SPARE };
+	struct err e = { 0 };
+	struct cell *c;
+
+	if (s->cell != NULL || d->is_stopping || d->facts.level != CELL_FULL || cgroups_level(&d->cgroups) != LIMITS_CGROUP)
+		return;
+	if (s->mounts < 0)
+		s->mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+	(void)mounts_changed(s); /* what is noted from here on is news to the spare */
+	s->etc = etc_changed_at();
+	c = cell_new(d, STR(""));
+	c->kind = KIND_FULL;
+	c->uid = s->uid;
+	c->gid = s->gid;
+	c->has_trees = s->has_trees;
+	o.id = c->id;
+	o.num[CELL_NUM_KIND] = KIND_FULL;
+	o.num[CELL_NUM_UID] = c->uid;
+	o.num[CELL_NUM_GID] = c->gid;
+	o.num[CELL_NUM_TREES] = c->has_trees;
+	if (cell_open(c, &o, &e) != 0) {
+		log_warn("no spare cell", LOG_E(&e));
+		arena_free(c->arena);
+		free(c);
+		return;
+	}
+	cell_link(c);
+	s->cell = c;
+	outbox_post(&d->zygote, &o);
+}
+
+void
+spare_want(struct shelld *d)
+{
+	struct spare *s = &d->spare;
+
+	if (s->cell != NULL || d->is_stopping)
+		return;
+	if (s->timer == NULL) {
+		s->uid = geteuid();
+		s->gid = getegid();
+		s->has_trees = geteuid() == 0;
+		s->timer = timer_start(d->l, SPARE_MS, on_spare, d);
+	} else {
+		timer_again(s->timer, SPARE_MS);
+	}
+}
+
+/* A spare has said its one word already: what there is to read now is its end. */
+static bool
+waits(const struct cell *c)
+{
+	struct pollfd p = { .fd = c->sock, .events = POLLIN };
+
+	return c->was_ready && poll(&p, 1, 0) == 0;
+}
+
+struct cell *
+spare_take(struct cell *c)
+{
+	struct spare *s = &c->d->spare;
+	struct cell *x = s->cell;
+	struct err e;
+
+	if (c->kind != KIND_FULL || c->is_probe)
+		return NULL;
+	s->uid = c->uid;
+	s->gid = c->gid;
+	s->has_trees = c->has_trees;
+	if (x == NULL)
+		return NULL;
+	if (x->uid != c->uid || x->gid != c->gid || x->has_trees != c->has_trees || host_changed(s)) {
+		cell_kill(x);
+		return NULL;
+	}
+	if (!waits(x) || cgroup_limit(&x->group, &c->plan, &e) != 0)
+		return NULL;
+	s->cell = NULL;
+	return x;
+}
