@@ -159,15 +159,15 @@ class Podman(Engine):
         self.launch(["podman", "system", "service", "--time=0", "unix://" + self.socket], self.own)
 
     def stop(self):
-        # The process that keeps a user's namespace for his next podman.
-        try:
-            with open(os.path.join(self.dir, "tmp", "pause.pid")) as f:
-                keeper = int(f.read())
-        except OSError:
-            keeper = 0
         left = self.end()
         if os.geteuid() != 0:  # some of it belongs to users of his range
             subprocess.run(["podman", "unshare", "rm", "-rf", self.dir + "/root"], env=self.own, stderr=subprocess.DEVNULL)
+        # The process that keeps a user's namespace for his next podman, which may have been that one.
+        try:
+            with open(os.path.join(self.dir, "tmp", "pause.pid")) as f:
+                keeper = int(f.read())
+        except (OSError, ValueError):
+            keeper = 0
         if keeper and os.path.exists("/proc/%d" % keeper):
             os.kill(keeper, signal.SIGTERM)
         shutil.rmtree(self.dir, ignore_errors=True)
