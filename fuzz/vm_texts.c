@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The header of a saved machine and the hello of a start: what is taken is within its bounds, and
- * reads back. */
+ * The header of a saved machine, the verdict on KVM and the hello of a start: what is taken is
+ * within its bounds, and reads back. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +26,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 			again.check != s.check)
 			abort();
 	}
+	enum kvm_verdict v = kvm_verdict_parse((struct str){ text, n }, "key");
+	if (v != KVM_UNTRIED && v != KVM_ANSWERED && v != KVM_SILENT)
+		abort();
 	int rc = vm_hello_parse(text, n, &h);
 	if ((rc == 0 && n >= VM_HELLO_MAX) ||
 		(rc == 1 && (h.dir[0] != '/' || strlen(h.dir) >= PLAN_PATH_MAX)))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * `ithaca doctor --tier T|all`: tries tiers that are not the one in force. Each is started by a runner of its own in a home
  * that is there for this moment, with the same configuration, and the self-test of its cells says what is truly enforced.
- * Invariant: the home of the user and what runs in it are not touched. */
+ * Invariant: the home of the user and what runs in it are not touched, but for what was found out about KVM. */
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -20,7 +20,8 @@
 #include "base/utf8.h"
 #include "cli/internal.h"
 
-#define OUTPUT_MAX MIB
+#define OUTPUT_MAX  MIB
+#define VERDICT_MAX 256
 
 extern char **environ;
 
@@ -150,6 +151,26 @@ write_tier(struct cli *c, const char *tier, const char *home, const char *config
 	buf_fini(&out);
 }
 
+/* What a try has found out about KVM (sandbox/vm_key.c) is so for the user's home too: it is the same machine. Nothing
+ * found out: what is kept there is no longer believed either. */
+static void
+keep_verdict(const struct cli *c, const char *home)
+{
+	static const char name[] = "state/machine.kvm";
+	const char *from = path_join(c->a, home, name), *to = path_join(c->a, c->home, name);
+	char *text;
+	size_t n;
+	struct err e;
+
+	(void)unlink(to);
+	if (file_read_no_link(from, VERDICT_MAX, &text, &n, &e) != 0)
+		return;
+	int rc = file_write(to, (struct str){ text, n }, 0600, &e);
+	if (rc != 0) /* there is no home yet: its first start finds out for itself */
+		(void)unlink(to);
+	free(text);
+}
+
 static int
 try_tier(struct cli *c, const char *tier, const char *config, struct json *j, struct err *e)
 {
@@ -159,6 +180,8 @@ try_tier(struct cli *c, const char *tier, const char *config, struct json *j, st
 	if (mkdir(home, 0700) != 0)
 		return err_errno(e, errno, ERR_TO_USER, "cannot make %s", home);
 	write_tier(c, tier, home, config, j);
+	if (strcmp(tier, "microvm") == 0)
+		keep_verdict(c, home);
 	(void)nftw(home, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 	return 0;
 }

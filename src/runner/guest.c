@@ -155,6 +155,7 @@ fill_spec(struct guest *g)
 	g->spec.microvm.kernel = arena_strdup(g->a, str_of(config_z(c, "microvm.kernel")));
 	if (config_bool(c, "microvm.keep_booted"))
 		g->spec.microvm.saved = arena_printf(g->a, "%s/state/machine", g->r->home);
+	g->spec.microvm.verdict = arena_printf(g->a, "%s/state/machine.kvm", g->r->home); /* known to cli/cmd_tiers.c */
 	g->spec.microvm.allow_emulation = config_bool(c, "microvm.allow_emulation");
 	g->spec.container.socket = arena_strdup(g->a, str_of(config_z(c, "container.socket")));
 	g->spec.container.image = arena_strdup(g->a, str_of(config_z(c, "container.image")));

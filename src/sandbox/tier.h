@@ -37,6 +37,7 @@ struct tier_spec {
 	struct {
 		const char *qemu, *virtiofsd, *kernel; /* NULL or "": found */
 		const char *saved; /* where a machine is saved for the next start; NULL or "": it is not */
+		const char *verdict; /* where it is kept what was found out about KVM; NULL or "": nowhere */
 		bool allow_emulation;
 	} microvm;
 	bool (*is_cancelled)(void *arg); /* asked now and then; may be NULL */

@@ -45,13 +45,25 @@ accelerate(struct vm_try *t, int *link, struct tier_reason *why)
 {
 	bool may_emulate = t->s->microvm.allow_emulation,
 	     has_kvm = access("/dev/kvm", R_OK | W_OK) == 0;
+	enum kvm_verdict known = has_kvm ? kvm_recall(t->s, t->p) : KVM_UNTRIED;
 	struct err e = { 0 };
 	int rc = 0;
 
-	if (has_kvm) {
+	if (known == KVM_SILENT && !may_emulate)
+		return tier_refuse(why, "no_acceleration", ERR_UNSUPPORTED,
+			"no machine answered with KVM when it was tried (`ithaca doctor --tier "
+			"microvm` tries again; microvm: { allow_emulation: true } does without, "
+			"slowly)");
+	if (known == KVM_SILENT) {
+		log_warn("no machine answered with KVM when it was tried: it is emulated", LOG_S("kept_in", t->s->microvm.verdict));
+	} else if (has_kvm) {
 		snprintf(t->run->accel, sizeof(t->run->accel), "kvm");
 		t->timeout_ms = KVM_START_MS;
 		rc = vm_start(t, link, &e);
+		if (t->has_answered)
+			kvm_remember(t->s, t->p, KVM_ANSWERED);
+		else if (rc == ERR_TIMEOUT && known == KVM_UNTRIED) /* what ends at once costs nothing */
+			kvm_remember(t->s, t->p, KVM_SILENT);
 		if (rc == 0)
 			return 0;
 		if (rc == ERR_CANCELLED || t->has_answered)

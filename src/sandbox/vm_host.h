@@ -70,6 +70,24 @@ int saved_end(const char *path, const char *key, int fd, int memory, int64_t mem
 	struct err *e) MUST_USE;
 void saved_drop(const char *path); /* what saved_begin made */
 
+/* ---- what a start depends on (vm_key.c) ---- */
+
+struct vm_try;
+/* With what a saved machine must agree: the arguments of QEMU, and what they name. */
+void vm_machine_key(const struct vm_try *t, const char *const *argv, size_t n,
+	const struct buf *initrd, char key[SAVED_KEY_SIZE]);
+
+/* What is known of KVM here, as it is now. */
+enum kvm_verdict {
+	KVM_UNTRIED,
+	KVM_ANSWERED, /* a machine did; one that does not was too slow, for once */
+	KVM_SILENT,   /* none did in time */
+};
+enum kvm_verdict kvm_recall(const struct tier_spec *s, const struct vm_parts *p);
+void kvm_remember(const struct tier_spec *s, const struct vm_parts *p, enum kvm_verdict v);
+/* Of a file; KVM_UNTRIED also for another key and for what is none. */
+enum kvm_verdict kvm_verdict_parse(struct str text, const char *key);
+
 /* ---- the machine and the program that shares directories with it (vm_machine.c) ---- */
 
 struct vm_try {

@@ -17,12 +17,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "base/clock.h"
-#include "base/hash.h"
 #include "base/id.h"
 #include "base/json.h"
 #include "base/limits.h"
@@ -323,77 +321,6 @@ port_args(struct args *x, const struct tier_spec *s, int number, const char *nam
 	x->n += ARRAY_LEN(given);
 }
 
-/* ---- what a saved machine must agree with ---- */
-
-static void
-add_text(struct sha256 *h, const char *z)
-{
-	sha256_add(h, z, strlen(z) + 1);
-}
-
-static void
-add_stat(struct sha256 *h, const char *path)
-{
-	char text[160];
-	struct stat st = { 0 };
-
-	(void)stat(path, &st);
-	snprintf(text, sizeof(text), "%llu %llu %lld %lld.%09ld", (unsigned long long)st.st_dev,
-		(unsigned long long)st.st_ino, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
-		st.st_mtim.tv_nsec);
-	add_text(h, text);
-}
-
-/* With KVM the processor of the machine is the host's: a restored one would count on what another
- * does not have. */
-static void
-add_host(struct sha256 *h)
-{
-	static const char *const wanted[] = { "vendor_id", "model", "stepping", "microcode",
-		"flags" };
-	struct utsname u = { 0 };
-	struct str rest, line;
-	char *text = NULL;
-	size_t n = 0;
-	AUTO_CLOSE int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
-
-	(void)uname(&u);
-	add_text(h, u.release);
-	text = xcalloc(1, 64 * KIB);
-	for (ssize_t got; fd >= 0 && n < 64 * KIB && (got = read(fd, text + n, 64 * KIB - n)) > 0;)
-		n += (size_t)got;
-	rest = (struct str){ text, n };
-	while (str_next(&rest, '\n', &line) && line.n > 0) { /* of the first processor */
-		for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
-			if (str_starts(line, wanted[i]))
-				sha256_add(h, line.p, line.n);
-		}
-	}
-	free(text);
-}
-
-static void
-make_key(const struct vm_try *t, const struct args *x, const struct buf *initrd,
-	char key[SAVED_KEY_SIZE])
-{
-	unsigned char digest[SHA256_SIZE];
-	struct sha256 h;
-
-	sha256_init(&h);
-	for (size_t i = 0; i < x->n; i++) {
-		if (strstr(x->v[i], t->s->run_dir) ==
-			NULL) /* where files and sockets are is nothing that the machine sees */
-			add_text(&h, x->v[i]);
-	}
-	sha256_add(&h, initrd->p, initrd->n);
-	add_stat(&h, t->p->qemu);
-	add_stat(&h, t->p->kernel);
-	if (strcmp(t->run->accel, "kvm") == 0)
-		add_host(&h);
-	sha256_done(&h, digest);
-	hex_encode(digest, sizeof(digest), key);
-}
-
 /* ---- watching it ---- */
 
 static bool
@@ -467,7 +394,7 @@ open_machine(struct machine *m, bool may_restore, int *state, struct err *e)
 		rc = file_write(log, buf_str(&initrd), 0600, e);
 	}
 	if (rc == 0) {
-		make_key(m->t, &x, &initrd, m->key);
+		vm_machine_key(m->t, x.v, x.n, &initrd, m->key);
 		rc = open_memory(m, may_restore, state, e);
 	}
 	m->is_restored = *state >= 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * A real ithaca-guest under test: this process plays runner and runtime on one loop and calls through the client. Each
  * rig_* call runs the loop until its answer is there; a guard aborts a test that waits too long.
- * RIG_TIER: in this tier instead of as a child; RIG_ENGINE: the socket of its container engine; RIG_KERNEL, RIG_SAVED: the
- * kernel of a machine, and where it is saved for all tests. */
+ * RIG_TIER: in this tier instead of as a child; RIG_ENGINE: the socket of its container engine; RIG_KERNEL, RIG_SAVED,
+ * RIG_VERDICT: the kernel of a machine, and where it and what was found out about KVM are kept for all tests. */
 #ifndef TEST_RIG_H
 #define TEST_RIG_H
 
@@ -218,7 +218,7 @@ rig_tier_start(struct rig *r, const struct tier *t, struct tier_reason *why)
 	struct tier_spec s = { .home = r->run, .guest = path, .run_dir = r->run, .spool_dir = r->spool, .state_root = r->cells,
 		.mounts = { r->shared }, .mounts_n = 1, .memory_bytes = 1024 * (int64_t)MIB, .processes = 160, .cpu_percent = 400,
 		.container = { .socket = getenv("RIG_ENGINE"), .image = getenv("RIG_IMAGE") },
-		.microvm = { .kernel = getenv("RIG_KERNEL"), .saved = getenv("RIG_SAVED"), .allow_emulation = true } };
+		.microvm = { .kernel = getenv("RIG_KERNEL"), .saved = getenv("RIG_SAVED"), .verdict = getenv("RIG_VERDICT"), .allow_emulation = true } };
 	int fd;
 
 	rig_guest_path(path);

@@ -26,6 +26,89 @@
 #define KEY     "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 #define OTHER   "ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
+/* ---- the verdict on KVM ---- */
+
+static enum kvm_verdict
+parse(const char *z)
+{
+	return kvm_verdict_parse(str_of(z), KEY);
+}
+
+static void
+test_verdict_text(void **state)
+{
+	assert_int_equal(parse("ithaca kvm 1\n" KEY "\nsilent\n"), KVM_SILENT);
+	assert_int_equal(parse("ithaca kvm 1\n" KEY "\nanswered\n"), KVM_ANSWERED);
+	assert_int_equal(parse("ithaca kvm 1\n" OTHER "\nsilent\n"), KVM_UNTRIED);
+	assert_int_equal(parse("ithaca kvm 2\n" KEY "\nsilent\n"), KVM_UNTRIED);
+	assert_int_equal(parse("ithaca kvm 1\n" KEY "\nsilent\nmore\n"), KVM_UNTRIED);
+	assert_int_equal(parse("ithaca kvm 1\n" KEY "\nloud\n"), KVM_UNTRIED);
+	assert_int_equal(parse("ithaca kvm 1\n" KEY "\n\n"), KVM_UNTRIED);
+	assert_int_equal(parse("ithaca kvm 1\n" KEY), KVM_UNTRIED);
+	assert_int_equal(parse(""), KVM_UNTRIED);
+}
+
+static void
+touch(const char *path, const char *z)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0 && write(fd, z, strlen(z)) == (ssize_t)strlen(z));
+	close(fd);
+}
+
+/* Whatever a start depends on makes what is known of another one worth nothing. */
+static void
+test_verdict_kept(void **state)
+{
+	char dir[] = "/tmp/ithaca-verdict-XXXXXX", verdict[64], qemu[64], other[64], guest[64];
+	struct vm_parts *p = calloc(1, sizeof(*p));
+	struct tier_spec s = { .guest = guest, .memory_bytes = MEMORY, .microvm = { .verdict = verdict } };
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(verdict, sizeof(verdict), "%s/kvm", dir);
+	snprintf(qemu, sizeof(qemu), "%s/qemu", dir);
+	snprintf(other, sizeof(other), "%s/other", dir);
+	snprintf(guest, sizeof(guest), "%s/guest", dir);
+	snprintf(p->kernel, sizeof(p->kernel), "%s/kernel", dir);
+	p->qemu = qemu;
+	const char *const files[] = { qemu, other, guest, p->kernel };
+	for (size_t i = 0; i < 4; i++)
+		touch(files[i], "x");
+	assert_int_equal(kvm_recall(&s, p), KVM_UNTRIED);
+	kvm_remember(&s, p, KVM_SILENT);
+	assert_int_equal(kvm_recall(&s, p), KVM_SILENT);
+	kvm_remember(&s, p, KVM_ANSWERED);
+	assert_int_equal(kvm_recall(&s, p), KVM_ANSWERED);
+	p->qemu = other;
+	assert_int_equal(kvm_recall(&s, p), KVM_UNTRIED);
+	p->qemu = qemu;
+	s.memory_bytes *= 2;
+	assert_int_equal(kvm_recall(&s, p), KVM_UNTRIED);
+	s.memory_bytes = MEMORY;
+	assert_int_equal(kvm_recall(&s, p), KVM_ANSWERED);
+	for (size_t i = 0; i < 4; i++) {
+		if (i == 1)
+			continue; /* nobody starts it */
+		touch(files[i], "longer");
+		assert_int_equal(kvm_recall(&s, p), KVM_UNTRIED);
+		kvm_remember(&s, p, KVM_SILENT);
+		assert_int_equal(kvm_recall(&s, p), KVM_SILENT);
+	}
+	/* Not through a link, and nowhere when nowhere is said. */
+	assert_int_equal(rename(verdict, other), 0);
+	assert_int_equal(symlink(other, verdict), 0);
+	assert_int_equal(kvm_recall(&s, p), KVM_UNTRIED);
+	s.microvm.verdict = NULL;
+	kvm_remember(&s, p, KVM_SILENT);
+	assert_int_equal(kvm_recall(&s, p), KVM_UNTRIED);
+	assert_int_equal(unlink(verdict), 0);
+	for (size_t i = 0; i < 4; i++)
+		unlink(files[i]);
+	assert_int_equal(rmdir(dir), 0);
+	free(p);
+}
+
 /* ---- the file ---- */
 
 struct place {
@@ -392,7 +475,8 @@ test_hello(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_verdict_text),
+		cmocka_unit_test(test_verdict_kept), cmocka_unit_test_setup_teardown(
 						    test_saved, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_saved_elsewhere, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_saved_damage, setup, teardown),
