@@ -183,7 +183,7 @@ static const struct field why_options[] = {
 };
 static const char *const role_names[] = { "all", "runtime", "broker", "shelld", NULL };
 static const char *const log_levels[] = { "debug", "info", "warn", "error", NULL };
-static const char *const log_streams[] = { "stdout", "stderr", "log", NULL };
+static const char *const log_streams[] = { "stdout", "stderr", "log", "console", "qemu", "virtiofsd", NULL };
 #define START_OPTIONS                                                                             \
 	{ .name = "tier", .type = FIELD_ENUM, .choices = tiers,                                   \
 		.text = "Where commands run; default: as configured." },                          \
@@ -207,7 +207,8 @@ static const struct field logs_options[] = {
 	{ .name = "role", .type = FIELD_STR, .min = 1, .max = 100, .unit = "role,role",
 		.text = "Of these alone: runner, runtime, broker, shelld." },
 	{ .name = "stream", .type = FIELD_ENUM, .choices = log_streams,
-		.text = "log: what roles logged; stdout, stderr: what they printed otherwise. Default: all." },
+		.text = "log: what roles logged; stdout, stderr: what they printed otherwise; console, qemu, virtiofsd: of a "
+			"microvm. Default: all." },
 	{ .name = "tail", .type = FIELD_INT, .min = 0, .max = LOG_TAIL_MAX, .dflt = "200", .unit = "lines", .short_opt = 'n',
 		.text = "The last so many lines; 0: all." },
 	{ .name = "since", .type = FIELD_STR, .min = 2, .max = 24, .unit = "10m|time",

@@ -205,6 +205,15 @@ watch_processes(struct guest *g)
 	}
 }
 
+/* Bounded and put aside by size, as what every role says. */
+static void
+take_logs(struct guest *g)
+{
+	for (size_t i = 0; i < g->run.logs_n; i++)
+		outputs_take(g->r->outputs, g->role, g->run.logs[i].stream, g->run.logs[i].fd);
+	g->run.logs_n = 0;
+}
+
 /* ---- the start ---- */
 
 static void
@@ -233,8 +242,10 @@ on_done(void *arg)
 	g->link = -1;
 	arena_free(g->a);
 	g->a = NULL;
-	if (g->rc == 0)
+	if (g->rc == 0) {
 		watch_processes(g);
+		take_logs(g);
+	}
 	g->fn(g->arg, link, g->rc == 0 ? NULL : &g->why.e);
 }
 

@@ -104,6 +104,8 @@ void outputs_close(struct outputs *o); /* what is in the pipes is written first;
 struct logfile *outputs_file(struct outputs *o, enum role r);
 /* The end that the role writes to, owned by caller, or an error code. stream is a literal: "stdout", "stderr". */
 int outputs_pipe(struct outputs *o, enum role role, const char *stream, struct err *e) MUST_USE;
+/* fd: the end to read, which is taken, of a program that is not ours. */
+void outputs_take(struct outputs *o, enum role role, const char *stream, int fd);
 int outputs_trouble(const struct outputs *o); /* an errno; 0: every line could be written */
 
 /* ---- notify.c ---- */

@@ -2,7 +2,8 @@
  * What the roles say: the runner reads their standard output and error through pipes and writes logs/ROLE.log. So the last
  * words of a role that was killed are kept, rotation loses no line, and a container's or a guest's output can come the same
  * way. A role never waits for the disk; a flood is cut to LOG_RATE_MAX and what is left out is counted and said.
- * A line that is a log record stays as it is; any other becomes a record of its own, with the stream it came by. */
+ * A line that is a log record stays as it is; any other becomes a record of its own, with the stream it came by. So does every
+ * line of a machine, whose console is written by whoever is root in it. */
 #include "runner/internal.h"
 
 #include "base/limits.h"
@@ -26,6 +27,7 @@ struct tap {
 	struct outputs *o;
 	enum role role;
 	const char *stream;
+	bool is_foreign; /* nothing in it is taken for a record of ours */
 	int fd;
 	struct watch *watch;
 	struct buf line;
@@ -64,9 +66,9 @@ outputs_file(struct outputs *o, enum role r)
 /* ---- lines ---- */
 
 static bool
-is_record(struct str s)
+is_record(const struct tap *t, struct str s)
 {
-	return str_starts(s, "time=2") || str_starts(s, "{\"time\":\"2");
+	return !t->is_foreign && (str_starts(s, "time=2") || str_starts(s, "{\"time\":\"2"));
 }
 
 static void
@@ -78,7 +80,8 @@ write_raw(struct tap *t, struct str line)
 	buf_init(&text, RAW_LINE_MAX + 1);
 	(void)buf_add_str(&text, line);
 	(void)buf_add_char(&text, '\0');
-	log_record(&b, role_name(t->role), strcmp(t->stream, "stderr") == 0 ? LOG_WARN : LOG_INFO, t->o->format,
+	bool is_plain = strcmp(t->stream, "stdout") == 0 || strcmp(t->stream, "console") == 0;
+	log_record(&b, role_name(t->role), is_plain ? LOG_INFO : LOG_WARN, t->o->format,
 		text.p != NULL ? text.p : "", (const struct log_field[]){ LOG_S("stream", t->stream) }, 1);
 	logfile_write(t->o->files[t->role], buf_str(&b));
 	buf_fini(&text);
@@ -119,7 +122,10 @@ static void
 write_line(struct tap *t, struct str line)
 {
 	struct str text = str_sub(line, 0, line.n > 0 && line.p[line.n - 1] == '\n' ? line.n - 1 : line.n);
+	bool is_ours = is_record(t, line) && text.n < line.n;
 
+	if (t->is_foreign && text.n > 0 && text.p[text.n - 1] == '\r') /* a serial line ends so */
+		text.n--;
 	if (text.n == 0)
 		return;
 	if (!may_keep(t, text.n + 64)) {
@@ -127,7 +133,7 @@ write_line(struct tap *t, struct str line)
 		return;
 	}
 	tell_dropped(t);
-	if (is_record(line) && text.n < line.n)
+	if (is_ours)
 		logfile_write(t->o->files[t->role], line);
 	else
 		write_raw(t, text);
@@ -135,10 +141,10 @@ write_line(struct tap *t, struct str line)
 
 /* Length of the next line with its newline; 0: there is no whole one yet. A line without end is cut. */
 static size_t
-next_line(struct str in)
+next_line(const struct tap *t, struct str in)
 {
 	ptrdiff_t end = str_find_char(str_sub(in, 0, LOG_RECORD_MAX), '\n');
-	bool record = is_record(in);
+	bool record = is_record(t, in);
 	size_t n = end >= 0 ? (size_t)end + 1 : 0;
 
 	if (!record && (n > RAW_LINE_MAX || (n == 0 && in.n >= RAW_LINE_MAX)))
@@ -153,7 +159,7 @@ take_lines(struct tap *t, bool is_end)
 
 	for (;;) {
 		struct str in = str_sub(buf_str(&t->line), done, t->line.n);
-		size_t n = next_line(in);
+		size_t n = next_line(t, in);
 
 		if (n == 0 && is_end)
 			n = MIN(in.n, (size_t)RAW_LINE_MAX);
@@ -211,22 +217,34 @@ on_output(void *arg, int events)
 		tap_close(arg);
 }
 
-int
-outputs_pipe(struct outputs *o, enum role role, const char *stream, struct err *e)
+static void
+tap_open(struct outputs *o, enum role role, const char *stream, int fd, bool is_foreign)
 {
-	struct tap *t;
-	int fds[2];
+	struct tap *t = xcalloc(1, sizeof *t);
 
-	if (pipe2(fds, O_CLOEXEC) != 0)
-		return err_errno(e, errno, ERR_TO_LOG, "no pipe for %s's %s", role_name(role), stream);
-	(void)fcntl(fds[0], F_SETPIPE_SZ, PIPE_BYTES); /* refused: 64 KiB will do */
-	fd_set_nonblock(fds[0]);
-	t = xcalloc(1, sizeof *t);
-	*t = (struct tap){ .next = o->taps, .o = o, .role = role, .stream = stream, .fd = fds[0], .budget = LOG_BURST_MAX,
+	(void)fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES); /* refused: 64 KiB will do */
+	fd_set_nonblock(fd);
+	*t = (struct tap){ .next = o->taps, .o = o, .role = role, .stream = stream, .fd = fd, .is_foreign = is_foreign, .budget = LOG_BURST_MAX,
 		.budget_at_ms = loop_now_ms(o->loop) };
 	buf_init(&t->line, 4 * LOG_RECORD_MAX);
 	t->watch = watch_start(o->loop, t->fd, LOOP_READ, on_output, t);
 	o->taps = t;
+}
+
+void
+outputs_take(struct outputs *o, enum role role, const char *stream, int fd)
+{
+	tap_open(o, role, stream, fd, true);
+}
+
+int
+outputs_pipe(struct outputs *o, enum role role, const char *stream, struct err *e)
+{
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC) != 0)
+		return err_errno(e, errno, ERR_TO_LOG, "no pipe for %s's %s", role_name(role), stream);
+	tap_open(o, role, stream, fds[0], false);
 	return fds[1];
 }
 

@@ -44,6 +44,13 @@ struct tier_spec {
 	void *arg;
 };
 
+#define TIER_LOGS_MAX 3u
+/* What a process of a sidecar says: the end to read of a pipe, to be taken by who keeps logs. */
+struct tier_log {
+	const char *stream; /* a literal */
+	int fd;
+};
+
 /* A role that was started. */
 struct tier_run {
 	const struct tier *tier; /* NULL: none */
@@ -51,6 +58,8 @@ struct tier_run {
 	struct oci oci;
 	char id[OCI_ID_SIZE], name[64]; /* of the container */
 	pid_t machine, share; /* our children, 0: none */
+	struct tier_log logs[TIER_LOGS_MAX]; /* stop closes those that nobody took */
+	size_t logs_n;
 	char accel[8]; /* of the machine: kvm, tcg */
 	bool is_restored; /* it did not boot */
 	char dir[512]; /* of its sockets */

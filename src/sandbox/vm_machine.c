@@ -33,6 +33,7 @@
 #define RESTORE_MS 10000 /* for a saved machine to be there again */
 #define CPUS       2
 #define ARGS_MAX   64
+#define LAST_LINES 20 /* of what a process said that ended too early */
 
 /* The descriptors that QEMU is given, in the order of spawn. */
 enum { FD_MONITOR = 3, FD_MEMORY, FD_BOOT };
@@ -92,9 +93,40 @@ write_share(const struct tier_spec *s, const char *path, struct err *e)
 
 /* ---- processes ---- */
 
-/* given: descriptors that become 3 and up, in this order; what the program says goes to log. */
+/* What the processes of a machine say goes through pipes. While it starts they may say as much as
+ * these hold; then whoever keeps logs takes them. Nobody's disk is filled by a flood. */
+enum { LOG_CONSOLE, LOG_QEMU, LOG_SHARE };
+_Static_assert(LOG_SHARE + 1 == TIER_LOGS_MAX, "a pipe each");
+
 static int
-spawn(const char *const *argv, const char *log, const int *given, int given_n, pid_t *pid,
+open_logs(struct tier_run *run, int ends[TIER_LOGS_MAX], struct err *e)
+{
+	static const char *const streams[] = {
+		[LOG_CONSOLE] = "console", [LOG_QEMU] = "qemu", [LOG_SHARE] = "virtiofsd" };
+
+	for (size_t i = 0; i < TIER_LOGS_MAX; i++) {
+		int fds[2];
+		if (pipe2(fds, O_CLOEXEC) != 0)
+			return err_errno(e, errno, ERR_TO_USER, "no pipe for what a machine says");
+		run->logs[run->logs_n++] = (struct tier_log){ .stream = streams[i], .fd = fds[0] };
+		ends[i] = fds[1];
+		fd_set_nonblock(fds[0]);
+	}
+	return 0;
+}
+
+static void
+close_logs(struct tier_run *run)
+{
+	for (size_t i = 0; i < run->logs_n; i++)
+		close(run->logs[i].fd);
+	run->logs_n = 0;
+}
+
+/* given: descriptors that become 3 and up, in this order; what the program says goes to out and
+ * err. */
+static int
+spawn(const char *const *argv, int out, int err, const int *given, int given_n, pid_t *pid,
 	struct err *e)
 {
 	char *const env[] = { (char *)(uintptr_t) "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
@@ -102,15 +134,19 @@ spawn(const char *const *argv, const char *log, const int *given, int given_n, p
 	posix_spawnattr_t attr;
 	sigset_t none, all;
 	int high[GIVEN_MAX], rc = 0;
+	const int said[] = { out, err };
+	int said_high[2];
 
 	sigemptyset(&none);
 	sigfillset(&all);
 	for (int i = 0; i < given_n; i++) /* out of the way of the numbers that they get */
 		high[i] = fcntl(given[i], F_DUPFD_CLOEXEC, 3 + GIVEN_MAX);
+	for (int i = 0; i < 2; i++)
+		said_high[i] = fcntl(said[i], F_DUPFD_CLOEXEC, 3 + GIVEN_MAX);
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&fa, 1, log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	posix_spawn_file_actions_adddup2(&fa, 1, 2);
+	for (int i = 0; i < 2; i++)
+		posix_spawn_file_actions_adddup2(&fa, said_high[i], 1 + i);
 	for (int i = 0; i < given_n; i++)
 		posix_spawn_file_actions_adddup2(&fa, high[i], 3 + i);
 	posix_spawn_file_actions_addclosefrom_np(&fa, 3 + given_n);
@@ -127,34 +163,67 @@ spawn(const char *const *argv, const char *log, const int *given, int given_n, p
 		if (high[i] >= 0)
 			close(high[i]);
 	}
+	for (int i = 0; i < 2; i++) {
+		if (said_high[i] >= 0)
+			close(said_high[i]);
+	}
 	return rc == 0 ? 0 : err_errno(e, rc, ERR_TO_USER, "cannot start %s", argv[0]);
 }
 
+/* The last lines go to our own log: nobody will take the pipe of a process that is gone. */
 static void
-last_words(const char *path, char out[120])
+log_last(const char *stream, struct str s)
 {
-	char *text = NULL;
-	size_t n = 0;
+	struct str line;
+	size_t from = s.n;
+
+	for (int lines = 0; from > 0 && lines < LAST_LINES; from--)
+		lines += s.p[from - 1] == '\n';
+	s = str_sub(s, from, s.n);
+	while (str_next(&s, '\n', &line)) {
+		char text[200];
+		line = str_trim(line);
+		snprintf(text, sizeof(text), "%.*s", (int)MIN(line.n, sizeof(text) - 1), line.p);
+		if (line.n > 0)
+			log_warn("of a machine that did not start", LOG_S("stream", stream),
+				LOG_S("said", text));
+	}
+}
+
+/* What is in a pipe, which is empty then; in out the line that tells most. */
+static void
+last_words(const struct tier_log *l, char out[120])
+{
+	struct buf b;
+	char *at;
 
 	out[0] = '\0';
-	if (file_read(path, MIB, &text, &n, NULL) != 0)
-		return;
-	struct str s = str_trim((struct str){ text, n });
+	buf_init(&b, MIB);
+	while ((at = buf_reserve(&b, 4096)) != NULL) {
+		ssize_t got = read(l->fd, at, 4096);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			break;
+		buf_added(&b, (size_t)got);
+	}
+	struct str s = str_trim(buf_str(&b));
+	log_last(l->stream, s);
 	ptrdiff_t panic = str_find(s, STR("Kernel panic"));
-	const char *nl = memrchr(s.p, '\n', s.n);
+	const char *nl = s.n == 0 ? NULL : memrchr(s.p, '\n', s.n);
 	if (panic >= 0) { /* a kernel says more behind it */
 		s = str_sub(s, (size_t)panic, s.n);
 		(void)str_next(&(struct str){ s.p, s.n }, '\n', &s);
 	} else if (nl != NULL) {
 		s = str_sub(s, (size_t)(nl + 1 - s.p), s.n);
 	}
-	snprintf(out, 120, "%.*s", (int)MIN(s.n, 119), s.p);
-	free(text);
+	snprintf(out, 120, "%.*s", (int)MIN(s.n, 119), s.p != NULL ? s.p : "");
+	buf_fini(&b);
 }
 
 /* false when it ended; then it is reaped and e says what it said last. */
 static bool
-is_running(pid_t *pid, const char *what, const char *log, struct err *e)
+is_running(pid_t *pid, const char *what, const struct tier_log *log, struct err *e)
 {
 	char line[120];
 	int status;
@@ -246,15 +315,13 @@ vm_end_orphans(const struct tier_spec *s)
  * QEMU's connection waits there until the tree is built, which takes as long as the machine's own
  * start. */
 static int
-start_share(
-	const struct tier_spec *s, const struct vm_parts *p, struct tier_run *run, struct err *e)
+start_share(const struct tier_spec *s, const struct vm_parts *p, struct tier_run *run, int log,
+	struct err *e)
 {
-	char spec[PLAN_PATH_MAX], sock[PLAN_PATH_MAX], log[PLAN_PATH_MAX],
-		source[PLAN_PATH_MAX + 32];
+	char spec[PLAN_PATH_MAX], sock[PLAN_PATH_MAX], source[PLAN_PATH_MAX + 32];
 
 	snprintf(spec, sizeof(spec), "%s/share", s->run_dir);
 	snprintf(sock, sizeof(sock), "%s/fs.sock", s->run_dir);
-	snprintf(log, sizeof(log), "%s/fs.log", s->run_dir);
 	snprintf(source, sizeof(source), "source=%s/tree", s->run_dir);
 	const char *const argv[] = { s->guest, "--share", spec, p->virtiofsd, "-f", "--fd=3", "-o",
 		source, "-o", "cache=auto", "-o", "log_level=warn", NULL };
@@ -263,7 +330,7 @@ start_share(
 	if (fd < 0)
 		return fd;
 	fcntl(fd, F_SETFL, 0); /* it accepts without looking */
-	return write_share(s, spec, e) != 0 ? e->code : spawn(argv, log, &fd, 1, &run->share, e);
+	return write_share(s, spec, e) != 0 ? e->code : spawn(argv, log, log, &fd, 1, &run->share, e);
 }
 
 /* ---- QEMU's own arguments ---- */
@@ -297,7 +364,7 @@ machine_args(struct args *x, const struct vm_try *t)
 		   much. */
 		is_kvm ? "console=ttyS0 quiet panic=-1"
 		       : "console=ttyS0 quiet panic=-1 nokaslr no_timer_check mitigations=off",
-		"-serial", arena_printf(a, "file:%s/console.log", s->run_dir), "-chardev",
+		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-chardev",
 		arena_printf(a, "socket,id=monitor,fd=%d", FD_MONITOR), "-mon",
 		"chardev=monitor,mode=control", "-device", "pcie-root-port,id=slot0,chassis=1",
 		"-device", "virtio-serial-pci" };
@@ -327,23 +394,21 @@ static bool
 is_there(void *arg, struct err *e)
 {
 	struct vm_try *t = arg;
-	char log[PLAN_PATH_MAX];
+	const struct tier_log *logs = t->run->logs;
 
 	if (t->s->is_cancelled != NULL && t->s->is_cancelled(t->s->arg)) {
 		err_set(e, ERR_CANCELLED, ERR_TO_LOG, "the start was given up");
 		return false;
 	}
-	snprintf(log, sizeof(log), "%s/qemu.log", t->s->run_dir);
-	if (!is_running(&t->run->machine, "the machine", log, e)) {
+	if (!is_running(&t->run->machine, "the machine", &logs[LOG_QEMU], e)) {
 		char line[120];
-		snprintf(log, sizeof(log), "%s/console.log", t->s->run_dir);
-		last_words(log, line);
+		last_words(&logs[LOG_CONSOLE], line);
 		if (strstr(e->msg, "said nothing") != NULL && line[0] != '\0')
 			err_set(e, ERR_FAILED, ERR_TO_USER, "the machine ended: %s", line);
 		return false;
 	}
-	snprintf(log, sizeof(log), "%s/fs.log", t->s->run_dir);
-	return is_running(&t->run->share, "virtiofsd", log, e); /* which ends when the machine does */
+	return is_running(&t->run->share, "virtiofsd", &logs[LOG_SHARE],
+		e); /* which ends when the machine does */
 }
 
 /* ---- its steps ---- */
@@ -374,11 +439,11 @@ open_memory(struct machine *m, bool may_restore, int *state, struct err *e)
 }
 
 static int
-open_machine(struct machine *m, bool may_restore, int *state, struct err *e)
+open_machine(struct machine *m, bool may_restore, const int *logs, int *state, struct err *e)
 {
 	const struct tier_spec *s = m->t->s;
 	struct args x = { .a = arena_new(MIB) };
-	char log[PLAN_PATH_MAX];
+	char path[PLAN_PATH_MAX];
 	struct buf initrd;
 	int monitor[2] = { -1, -1 }, boot[2] = { -1, -1 };
 
@@ -390,8 +455,8 @@ open_machine(struct machine *m, bool may_restore, int *state, struct err *e)
 	buf_init(&initrd, VM_INITRD_MAX);
 	int rc = vm_initrd(s, m->t->p, &initrd, e);
 	if (rc == 0) {
-		snprintf(log, sizeof(log), "%s/initrd", s->run_dir);
-		rc = file_write(log, buf_str(&initrd), 0600, e);
+		snprintf(path, sizeof(path), "%s/initrd", s->run_dir);
+		rc = file_write(path, buf_str(&initrd), 0600, e);
 	}
 	if (rc == 0) {
 		vm_machine_key(m->t, x.v, x.n, &initrd, m->key);
@@ -408,11 +473,11 @@ open_machine(struct machine *m, bool may_restore, int *state, struct err *e)
 		rc = err_errno(e, errno, ERR_TO_USER, "no link to a machine");
 	m->monitor = monitor[0];
 	m->boot = boot[0];
-	snprintf(log, sizeof(log), "%s/qemu.log", s->run_dir);
 	if (rc == 0)
-		rc = spawn(x.v, log, (const int[]){ monitor[1], m->memory, boot[1] }, 3,
-			&m->t->run->machine, e);
-	if (rc == 0) /* a machine that floods its console fills no disk: QEMU ends */
+		rc = spawn(x.v, logs[LOG_CONSOLE], logs[LOG_QEMU],
+			(const int[]){ monitor[1], m->memory, boot[1] }, 3, &m->t->run->machine,
+			e);
+	if (rc == 0) /* the one file that it writes is the state that is saved */
 		(void)prlimit(m->t->run->machine, RLIMIT_FSIZE,
 			&(struct rlimit){ SAVED_MEMORY_AT, SAVED_MEMORY_AT }, NULL);
 	if (monitor[1] >= 0)
@@ -598,12 +663,18 @@ static int
 once(struct vm_try *t, bool may_restore, bool *was_restored, int *link, struct err *e)
 {
 	struct machine m = { .t = t, .memory = -1, .monitor = -1, .boot = -1 };
-	int state = -1;
+	int state = -1, logs[TIER_LOGS_MAX] = { -1, -1, -1 };
 
 	door_token(t->run->token);
-	int rc = start_share(t->s, t->p, t->run, e);
+	int rc = open_logs(t->run, logs, e);
 	if (rc == 0)
-		rc = open_machine(&m, may_restore, &state, e);
+		rc = start_share(t->s, t->p, t->run, logs[LOG_SHARE], e);
+	if (rc == 0)
+		rc = open_machine(&m, may_restore, logs, &state, e);
+	for (size_t i = 0; i < TIER_LOGS_MAX; i++) {
+		if (logs[i] >= 0)
+			close(logs[i]);
+	}
 	*was_restored = m.is_restored;
 	if (rc == 0)
 		rc = run_steps(&m, state, link, e);
@@ -613,6 +684,10 @@ once(struct vm_try *t, bool may_restore, bool *was_restored, int *link, struct e
 		if (fd >= 0)
 			close(fd);
 	}
+	for (size_t i = 0; rc != 0 && rc != ERR_CANCELLED && i < t->run->logs_n; i++) {
+		char line[120];
+		last_words(&t->run->logs[i], line);
+	}
 	if (rc != 0)
 		vm_end(t->run);
 	else
@@ -620,7 +695,6 @@ once(struct vm_try *t, bool may_restore, bool *was_restored, int *link, struct e
 	return rc;
 }
 
-/* The logs stay, for people; the next start begins them anew. */
 static void
 clear_away(const char *dir)
 {
@@ -641,6 +715,7 @@ vm_end(struct tier_run *run)
 {
 	end(&run->machine);
 	end(&run->share);
+	close_logs(run);
 	if (run->dir[0] == '/')
 		clear_away(run->dir);
 	explicit_bzero(run->token, sizeof(run->token));

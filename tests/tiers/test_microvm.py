@@ -95,7 +95,7 @@ class Home:
 
     def expect_nothing(self):
         check(processes(self) == {}, "processes are left: %s" % processes(self))
-        left = [n for n in os.listdir(self.dir + "/run/guest") if not n.endswith(".log")] if os.path.isdir(self.dir + "/run/guest") else []
+        left = os.listdir(self.dir + "/run/guest") if os.path.isdir(self.dir + "/run/guest") else []
         check(left == [], "files are left: %s" % left)
         check(self.dir not in open("/proc/self/mounts").read(), "mounts are left")
         check(not os.path.exists(self.dir + "/state/machine.new"), "half a saved machine is left")
@@ -197,6 +197,37 @@ def deaths():
     finally:
         r = h.run("stop")
     check(r.returncode == 0, r.stderr)
+    h.expect_nothing()
+
+
+def flood():
+    """Whatever QEMU, the machine's console and virtiofsd say: it is bounded on the disk, and nobody waits for it."""
+    go = TOP + "/flood-"
+    wait_for_go = "( exec 3>&- 4>&- 5>&-; while [ ! -e %s ] && kill -0 $$; do sleep 0.1; done; %s ) &"
+    much = "yes 'a line of a flood' | head -c 40000000 >&2"
+    # QEMU does not wait on the output that is the console's: a writer has to bear that.
+    lines = "i=0; while [ $i -lt 400000 ]; do echo 'a line of a flood'; i=$((i + 1)); done 2>/dev/null"
+    qemu = stand_in("loud-qemu", shutil.which("qemu-system-x86_64"),
+                    wait_for_go % (go + "console", lines) + "\n" + wait_for_go % (go + "qemu", much))
+    share = stand_in("loud-virtiofsd", virtiofsd(), wait_for_go % (go + "virtiofsd", much))
+    h = Home("log: { file_kb: 1024, keep: 1 }\n", qemu=qemu, virtiofsd=share)
+    h.start()
+    try:
+        check("before" in h.run("run", "run echo before").stdout, "commands run")
+        for stream in ("console", "qemu", "virtiofsd"):
+            open(go + stream, "w").close()
+            wait(stream + " is logged", lambda: "a line of a flood" in h.run("logs", "--stream", stream, "--tail", "1").stdout)
+        wait("the cut of a flood", lambda: h.logged("a flood of log lines was cut") > 0)
+        check("meanwhile" in h.run("run", "run echo meanwhile").stdout, "commands run")
+        kept = sum(os.path.getsize(f) for f in glob.glob(h.dir + "/logs/shelld.log*"))
+        check(kept <= 2 * 1024 * 1024, "%d bytes are kept" % kept)
+        beside = {n: os.path.getsize(h.dir + "/run/guest/" + n) for n in os.listdir(h.dir + "/run/guest") if n != "initrd"}
+        check(sum(beside.values()) < 65536, "nothing of it is elsewhere: %s" % beside)
+    finally:
+        h.run("stop")
+        for stream in ("console", "qemu", "virtiofsd"):
+            if os.path.exists(go + stream):
+                os.unlink(go + stream)
     h.expect_nothing()
 
 
@@ -309,7 +340,7 @@ def main():
 
     reason = None if only else first_reason()
     step(pretends)
-    for f in (deaths, two_homes, given_up, egress) if reason is None else ():
+    for f in (deaths, flood, two_homes, given_up, egress) if reason is None else ():
         step(f)
     for what in failed:
         print("FAILED: " + what)

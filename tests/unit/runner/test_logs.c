@@ -177,6 +177,49 @@ test_no_link_is_followed(void **state)
 	logfile_close(f);
 }
 
+/* Pipes of a machine: lines end as on a serial port, and none passes for a record of ours, as those of a role do. */
+static void
+test_taken(void **state)
+{
+	static const char said[] = "time=2026-01-02T03:04:05.678Z level=warn role=shelld msg=x\r\n\r\n[    1.2] kernel\r\n";
+	struct config_sources src = { .system_file = "/nonexistent", .home_file = "/nonexistent" };
+	AUTO_FREE char *logs = xasprintf("%s/logs", dir);
+	struct config *c = NULL;
+	struct loop *l = NULL;
+	struct err e;
+	int fds[2];
+	size_t n;
+
+	assert_int_equal(config_load(&src, &c, &e), 0);
+	assert_int_equal(loop_open(&l, &e), 0);
+	assert_int_equal(mkdir(logs, 0700), 0);
+	struct outputs *o = outputs_open(l, dir, c);
+	int own = outputs_pipe(o, ROLE_BROKER, "stderr", &e);
+	assert_true(own >= 0);
+	assert_int_equal(fd_write_all(own, "time=2026 of a role\n", 20), 0);
+	close(own);
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	outputs_take(o, ROLE_SHELLD, "console", fds[0]);
+	assert_int_equal(fd_write_all(fds[1], said, sizeof said - 1), 0);
+	close(fds[1]);
+	outputs_close(o);
+	AUTO_FREE char *text = content("logs/shelld.log", &n);
+	AUTO_FREE char *of_role = content("logs/broker.log", &n);
+	assert_string_equal(of_role, "time=2026 of a role\n");
+	assert_non_null(strstr(text, " level=info role=shelld msg=\"time=2026-01-02T03:04:05.678Z level=warn role=shelld msg=x\" "
+		"stream=console\n"));
+	assert_non_null(strstr(text, "level=info role=shelld msg=\"[    1.2] kernel\" stream=console\n"));
+	assert_null(strchr(text, '\r'));
+	assert_null(strstr(text, "\\r"));
+	for (enum role r = ROLE_RUNNER; r <= ROLE_SHELLD; r++) {
+		AUTO_FREE char *path = xasprintf("%s/%s.log", logs, role_name(r));
+		unlink(path);
+	}
+	assert_int_equal(rmdir(logs), 0);
+	config_unref(c);
+	loop_close(l);
+}
+
 int
 main(void)
 {
@@ -186,6 +229,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_full_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_lines, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_link_is_followed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_taken, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
