@@ -96,6 +96,7 @@ struct vm_try {
 	struct tier_run *run;
 	int64_t timeout_ms; /* for its first program to answer, and again for shelld */
 	bool has_answered;  /* its first program did: this acceleration works */
+	bool has_crashed;   /* QEMU ended by a signal of its own doing */
 };
 /* A machine in which shelld answers: *link is the runner's. Nothing is left of one that fails. */
 int vm_start(struct vm_try *t, int *link, struct err *e) MUST_USE;

@@ -223,7 +223,8 @@ last_words(const struct tier_log *l, char out[120])
 
 /* false when it ended; then it is reaped and e says what it said last. */
 static bool
-is_running(pid_t *pid, const char *what, const struct tier_log *log, struct err *e)
+is_running(pid_t *pid, const char *what, const struct tier_log *log, bool *has_crashed,
+	struct err *e)
 {
 	char line[120];
 	int status;
@@ -231,6 +232,7 @@ is_running(pid_t *pid, const char *what, const struct tier_log *log, struct err 
 	if (*pid == 0 || waitpid(*pid, &status, WNOHANG) == 0)
 		return true;
 	*pid = 0;
+	*has_crashed = WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL;
 	last_words(log, line);
 	if (WIFSIGNALED(status) && line[0] == '\0')
 		snprintf(line, sizeof(line), "signal %d", WTERMSIG(status));
@@ -400,14 +402,15 @@ is_there(void *arg, struct err *e)
 		err_set(e, ERR_CANCELLED, ERR_TO_LOG, "the start was given up");
 		return false;
 	}
-	if (!is_running(&t->run->machine, "the machine", &logs[LOG_QEMU], e)) {
+	bool ignored;
+	if (!is_running(&t->run->machine, "the machine", &logs[LOG_QEMU], &t->has_crashed, e)) {
 		char line[120];
 		last_words(&logs[LOG_CONSOLE], line);
 		if (strstr(e->msg, "said nothing") != NULL && line[0] != '\0')
 			err_set(e, ERR_FAILED, ERR_TO_USER, "the machine ended: %s", line);
 		return false;
 	}
-	return is_running(&t->run->share, "virtiofsd", &logs[LOG_SHARE],
+	return is_running(&t->run->share, "virtiofsd", &logs[LOG_SHARE], &ignored,
 		e); /* which ends when the machine does */
 }
 
@@ -725,13 +728,26 @@ int
 vm_start(struct vm_try *t, int *link, struct err *e)
 {
 	int64_t began_ms = clock_mono_ms();
-	bool was_restored = false;
-	int rc = once(t, true, &was_restored, link, e);
+	bool was_restored = false, may_restore = true, may_crash = true;
+	int rc;
 
-	if (rc != 0 && rc != ERR_CANCELLED && was_restored) {
-		log_warn("a saved machine did not come up", LOG_E(e));
-		unlink(t->s->microvm.saved);
-		rc = once(t, false, &was_restored, link, e);
+	for (;;) {
+		t->has_crashed = false;
+		rc = once(t, may_restore, &was_restored, link, e);
+		if (rc == 0 || rc == ERR_CANCELLED)
+			break;
+		if (was_restored) {
+			log_warn("a saved machine did not come up", LOG_E(e));
+			unlink(t->s->microvm.saved);
+			may_restore = false;
+		} else if (t->has_crashed && may_crash) {
+			/* Emulation on several threads has a race with changes of the memory map,
+			 * as the share makes one, up to QEMU 8.1. */
+			log_warn("QEMU crashed: a machine is tried once more", LOG_E(e));
+			may_crash = false;
+		} else {
+			break;
+		}
 	}
 	t->run->is_restored = rc == 0 && was_restored;
 	if (rc == 0)

@@ -164,6 +164,24 @@ def pretends():
         check(h.logged("no machine answers with KVM") == 1 and h.logged("no machine answered with KVM when") == 1, "each start says why")
 
 
+def crashes():
+    """A QEMU that crashes while a machine starts is tried once more, and not for ever."""
+    runs = TOP + "/runs"
+    for crash, count in (("once", 2), ("always", 2)):
+        fake = stand_in("crash-" + crash, shutil.which("qemu-system-x86_64"),
+                        'case "$*" in *"-accel kvm"*) exit 1 ;; esac; echo run >>%s; %s kill -SEGV $$' %
+                        (runs, "[ $(wc -l <%s) -gt 1 ] ||" % runs if crash == "once" else ""))
+        h = Home(qemu=fake)
+        r = h.run("start")
+        check((r.returncode == 0) == (crash == "once"), crash + ": " + r.stdout + r.stderr)
+        check(crash == "once" or "guest_failed: the machine ended: signal 11" in r.stderr, r.stderr)
+        check(len(open(runs).readlines()) == count, "%s: %s" % (crash, open(runs).readlines()))
+        check(h.logged("tried once more") == 1, crash + " is told")
+        h.run("stop")
+        h.expect_nothing()
+        os.unlink(runs)
+
+
 # ---- its life ----
 
 def deaths():
@@ -340,7 +358,7 @@ def main():
 
     reason = None if only else first_reason()
     step(pretends)
-    for f in (deaths, flood, two_homes, given_up, egress) if reason is None else ():
+    for f in (crashes, deaths, flood, two_homes, given_up, egress) if reason is None else ():
         step(f)
     for what in failed:
         print("FAILED: " + what)
