@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The microVM tier on a real QEMU: acceleration that is believed when a machine answered, a daemon in it and what becomes of it
-when its processes die, two homes, starts that are given up, the way out of its cells. With RIG_EMULATION=1
-(scripts/in-machine) also where KVM does not work; else that is a SKIP."""
+when its processes die, a session that changes its tier, floods of its logs, two homes, starts that are given up, the way out of
+its cells. With RIG_EMULATION=1 (scripts/in-machine) also where KVM does not work; else that is a SKIP."""
 import glob
 import http.server
 import json
@@ -196,25 +196,78 @@ def deaths():
         check("not_mounted: " in h.run("run", "run pwd", cwd=h.other).stdout, "another directory is refused with its reason")
         saved = os.stat(h.dir + "/state/machine")
         check(stat.S_IMODE(saved.st_mode) == 0o600 and saved.st_uid == os.geteuid(), "the saved machine is ours alone")
+
+        def back(role, restarts, was):
+            """The role is there again, and commands run. was: processes that are gone."""
+            wait("%s after its end" % role, lambda: h.role(role)["restarts"] == restarts and h.role(role)["state"] == "up")
+            wait("the end of the old machine", lambda: not was & set(processes(h)))
+            r = h.run("run", "run echo back again")
+            check("back again" in r.stdout, role + ": " + r.stdout + r.stderr)
+
         restarts = 0
         for program in ("qemu-system-x86_64", "virtiofsd"):
             was = set(processes(h))
             os.kill(h.pid(program), signal.SIGKILL)
             restarts += 1
-            wait("a new machine after " + program, lambda: h.role("shelld")["restarts"] == restarts and h.role("shelld")["state"] == "up")
-            check(not was & set(processes(h)), "nothing of the old machine is left")
-            r = h.run("run", "run echo back again")
-            check("back again" in r.stdout, program + ": " + r.stdout + r.stderr)
-        check(h.logged("a saved state") == 2, "they did not boot")
+            back("shelld", restarts, was)
+        # All in the machine but its first program, shelld among them, by its kernel: with it the machine ends.
+        was = set(processes(h))
+        h.run("run", "--mode", "danger_full_access", "--yes", "run echo i >/proc/sysrq-trigger; sleep 1000")
+        back("shelld", restarts + 1, was)
+        check(h.logged("a saved state") == 3, "they did not boot")
+        # The runtime: the machine stays, and is linked to the next one.
+        was = set(processes(h))
+        os.kill(h.role("runtime")["pid"], signal.SIGKILL)
+        back("runtime", 1, set())
+        check(was == set(processes(h)), "the machine is the same")
+        check(h.role("shelld")["restarts"] == restarts + 1, "shelld lives on")
+        check("restart" not in h.run("restart", "shelld").stderr, "it can be asked for")
+        wait("the end of the old machine", lambda: not was & set(processes(h)))
+        check("by request" in h.run("run", "run echo by request").stdout, "commands run")
         # The runner dies: the next one ends what it left.
         was = set(processes(h))
         os.kill(h.role("runner")["pid"], signal.SIGKILL)
         h.start()
         check(not was & set(processes(h)), "nothing of the old machine is left")
         check("once more" in h.run("run", "run echo once more").stdout, "commands run")
+        # And without a next one everything ends by itself.
+        os.kill(h.role("runner")["pid"], signal.SIGKILL)
+        wait("the end of a machine without a runner", lambda: processes(h) == {})
+        check(h.dir not in open("/proc/self/mounts").read(), "mounts are left")
+        h.start()
+        check("at last" in h.run("run", "run echo at last").stdout, "commands run")
     finally:
         r = h.run("stop")
     check(r.returncode == 0, r.stderr)
+    h.expect_nothing()
+
+
+def other_tier():
+    """A session that goes on in another tier has another cell: its files go along, what is in memory and what runs does not."""
+    h = Home()
+    config = open(h.dir + "/config.yaml").read()
+    ask = "run cat /tmp/mark mark /home/agent/mark; uname -r; true"
+
+    def run(*args):
+        r = h.run("run", "--json", *args)
+        check(r.returncode == 0, r.stdout + r.stderr)
+        return json.loads(r.stdout)
+
+    def in_tier(tier):
+        with open(h.dir + "/config.yaml", "w") as f:
+            f.write("tier: cell\n" if tier == "cell" else config)
+        h.start()
+
+    in_tier("cell")
+    first = run("run echo one | tee /tmp/mark mark >/home/agent/mark")
+    text = run("--session", first["session"], ask)["text"]
+    check(text.count("one") == 3 and os.uname().release in text, "the control, in one tier: " + text)
+    check(h.run("stop").returncode == 0, "stop")
+    in_tier("microvm")
+    text = run("--session", first["session"], ask)["text"]
+    check(text.count("one") == 2 and "/tmp/mark: No such file" in text, "not the same cell: " + text)
+    check(os.uname().release not in text, "another kernel: " + text)
+    check(h.run("stop").returncode == 0, "stop")
     h.expect_nothing()
 
 
@@ -358,7 +411,7 @@ def main():
 
     reason = None if only else first_reason()
     step(pretends)
-    for f in (crashes, deaths, flood, two_homes, given_up, egress) if reason is None else ():
+    for f in (crashes, deaths, other_tier, flood, two_homes, given_up, egress) if reason is None else ():
         step(f)
     for what in failed:
         print("FAILED: " + what)

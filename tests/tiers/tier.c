@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * The life of a sidecar in the tier RIG_TIER: started, reached, refused what it may not see, lost, started again over what
- * was left, ended; and each reason for which it cannot be used. */
+ * was left, ended; and each reason for which it cannot be used. RIG_ONLY: tests of that name. */
 #include "../unit/sandbox/rig.h"
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -163,7 +163,7 @@ test_machine_lost(void **state)
 	assert_int_equal(sandbox_facts(r->sb)->limits, LIMITS_CGROUP); /* its own kernel has them, whoever we are */
 	struct rlimit file_size;
 	assert_int_equal(prlimit(r->tier.machine, RLIMIT_FSIZE, NULL, &file_size), 0);
-	assert_int_equal(file_size.rlim_max, SAVED_MEMORY_AT); /* its console fills no disk */
+	assert_int_equal(file_size.rlim_max, SAVED_MEMORY_AT); /* it fills no disk */
 	struct exec_request q = rig_request(r, "long", "echo begun; sleep 100");
 	rig_begin(r, &q, &o);
 	o.stop_after = 1;
@@ -181,6 +181,7 @@ test_machine_lost(void **state)
 /* What a machine says of itself; random is what its generator and a new process get. */
 struct told {
 	char random[256];
+	struct buf console;
 	long long at_ms;
 	bool is_restored;
 };
@@ -188,7 +189,8 @@ struct told {
 static struct told
 one_start(struct rig *r)
 {
-	static const char facts[] = "head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n'; echo; cat /proc/sys/kernel/random/uuid; "
+	static const char facts[] = "head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n'; echo; cat /proc/sys/kernel/random/uuid "
+				    "/proc/sys/kernel/random/boot_id; "
 				    "od -An -tx1 -N 16 /dev/random; date +%s%3N";
 	struct told t = { 0 };
 	struct outcome o;
@@ -196,7 +198,14 @@ one_start(struct rig *r)
 	rig_spawn(r);
 	rig_peer(r);
 	t.is_restored = r->tier.is_restored;
+	buf_init(&t.console, MIB);
 	rig_sh(r, facts, &o);
+	for (char *at; (at = buf_reserve(&t.console, 4096)) != NULL;) {
+		ssize_t n = read(r->tier.logs[0].fd, at, 4096);
+		if (n <= 0)
+			break;
+		buf_added(&t.console, (size_t)n);
+	}
 	if (o.e.code != 0 || o.out.n >= sizeof(t.random))
 		fail_msg("no facts: %s", o.e.msg);
 	snprintf(t.random, sizeof(t.random), "%s", buf_z(&o.out));
@@ -229,6 +238,110 @@ expect_other(const struct told *a, const struct told *b)
 }
 
 static void
+told_fini(struct told *t)
+{
+	buf_fini(&t->console);
+}
+
+static bool
+is_restored_start(struct rig *r)
+{
+	struct told t = one_start(r);
+
+	told_fini(&t);
+	return t.is_restored;
+}
+
+/* Whether the generators of two starts gave a number in common; each has shown some. */
+static bool
+shares_a_number(const struct told *a, const struct told *b)
+{
+	struct str rest = buf_str(&a->console), line;
+	size_t n = 0;
+	bool is_shared = false;
+
+	while (str_next(&rest, '\n', &line)) {
+		if (!str_starts(line, "number "))
+			continue;
+		n++;
+		is_shared = is_shared || str_find(buf_str(&b->console), line) >= 0;
+	}
+	if (n < 32)
+		fail_msg("%zu numbers: %s", n, buf_z(&((struct told *)(uintptr_t)a)->console));
+	return is_shared;
+}
+
+/* Where the host is so slow that one is not restored in time, it boots, and is another state from then on. */
+static void
+two_of_one_state(struct rig *r, struct told *a, struct told *b)
+{
+	bool has_a = false;
+
+	for (int starts = 0; starts < 10; starts++) {
+		struct told t = one_start(r);
+		if (t.is_restored && has_a) {
+			*b = t;
+			return;
+		}
+		if (has_a)
+			told_fini(a);
+		has_a = t.is_restored;
+		if (has_a)
+			*a = t;
+		else
+			told_fini(&t);
+	}
+	fail_msg("of ten starts no two in a row were restored");
+}
+
+/* What a start brings for the generator is what makes the difference: without, two machines restored from one state draw the
+ * same numbers. Both guests are of this test, and show what they draw first. */
+static void
+test_machine_reseeded(void **state)
+{
+	static const struct {
+		const char *guest;
+		bool shares;
+	} rows[] = { { "guest-unseeded", true }, { "guest-reseeded", false } };
+	char *saved = getenv("RIG_SAVED") != NULL ? strdup(getenv("RIG_SAVED")) : NULL,
+	     *guest = getenv("ITHACA_GUEST") != NULL ? strdup(getenv("ITHACA_GUEST")) : NULL;
+	char path[RIG_PATH + 32], self[RIG_PATH];
+
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	assert_true(n > 0);
+	self[n] = '\0';
+	*strrchr(self, '/') = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct rig *r = begin();
+		snprintf(path, sizeof(path), "%s/machine", r->dir);
+		setenv("RIG_SAVED", path, 1);
+		snprintf(path, sizeof(path), "%s/%s", self, rows[i].guest);
+		setenv("ITHACA_GUEST", path, 1);
+		struct told a, b;
+		two_of_one_state(r, &a, &b);
+		if (shares_a_number(&a, &b) != rows[i].shares)
+			fail_msg("%s: two machines of one state %s", rows[i].guest,
+				rows[i].shares ? "draw other numbers: this proves nothing" : "draw the same numbers");
+		told_fini(&a);
+		told_fini(&b);
+		sandbox_free(r->sb);
+		loop_close(r->l);
+		rig_remove(r->dir);
+		free(r);
+	}
+	if (saved != NULL)
+		setenv("RIG_SAVED", saved, 1);
+	else
+		unsetenv("RIG_SAVED");
+	if (guest != NULL)
+		setenv("ITHACA_GUEST", guest, 1);
+	else
+		unsetenv("ITHACA_GUEST");
+	free(saved);
+	free(guest);
+}
+
+static void
 damage(const char *path, off_t at, const char *bytes, size_t n)
 {
 	AUTO_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -250,12 +363,15 @@ test_machine_saved(void **state)
 	setenv("RIG_SAVED", path, 1);
 	struct told first = one_start(r);
 	assert_false(first.is_restored);
+	told_fini(&first);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
 	struct told second = one_start(r), third = one_start(r);
 	assert_true(second.is_restored && third.is_restored);
 	expect_other(&first, &second);
 	expect_other(&second, &third);
+	told_fini(&second);
+	told_fini(&third);
 	/* QEMU refuses the state of its devices, whose check is right. */
 	int fd = open(path, O_RDWR | O_CLOEXEC), memory = memfd_create("test", MFD_CLOEXEC), none = -1;
 	assert_int_equal(pread(fd, head, sizeof(head), 0), sizeof(head));
@@ -269,15 +385,15 @@ test_machine_saved(void **state)
 	assert_int_equal(saved_open(path, h.key, memory, (int64_t)h.memory_bytes, &none, &e), 0);
 	close(none);
 	close(memory);
-	assert_false(one_start(r).is_restored);
-	assert_true(one_start(r).is_restored);
+	assert_false(is_restored_start(r));
+	assert_true(is_restored_start(r));
 	/* Damage that QEMU would not see. */
 	damage(path, SAVED_MEMORY_AT + 32 * (off_t)MIB, "damage", 6);
-	assert_false(one_start(r).is_restored);
-	assert_true(one_start(r).is_restored);
+	assert_false(is_restored_start(r));
+	assert_true(is_restored_start(r));
 	/* It cannot be saved: the start is none the worse. */
 	setenv("RIG_SAVED", "/proc/none", 1);
-	assert_false(one_start(r).is_restored);
+	assert_false(is_restored_start(r));
 	if (was != NULL)
 		setenv("RIG_SAVED", was, 1);
 	else
@@ -363,10 +479,13 @@ main(void)
 		print_message("SKIP: RIG_TIER names no tier (started by tests/tiers/test_*.py)\n");
 		return 77;
 	}
+	if (getenv("RIG_ONLY") != NULL)
+		cmocka_set_test_filter(getenv("RIG_ONLY"));
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_reasons), cmocka_unit_test(test_works),
 		cmocka_unit_test(test_lost) };
 	const struct CMUnitTest machine[] = { cmocka_unit_test(test_machine_reasons), cmocka_unit_test(test_works),
 		cmocka_unit_test(test_machine_lost), cmocka_unit_test(test_machine_saved),
+		cmocka_unit_test(test_machine_reseeded),
 		cmocka_unit_test(test_machine_panics) };
 	return tier == &tier_microvm ? cmocka_run_group_tests(machine, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
 }
