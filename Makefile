@@ -27,7 +27,7 @@ tests: $(BUILD)/build.ninja
 check: tests
 	@scripts/test $(BUILD) $(T)
 bench: tests
-	@bench/run $(BUILD)
+	@bench/run $(BUILD) --tiers
 fuzz:
 	@scripts/fuzz $(T)
 docs: all

@@ -11,18 +11,25 @@
 #include "base/mem.h"
 #include "guest.h"
 
-#define GUARD_MS 120000
+#define GUARD_MS      120000
+#define TIER_GUARD_MS 900000 /* a machine may be an emulated one */
+
+static int
+guard_ms(const struct guest *g)
+{
+	return g->tier.tier != NULL ? TIER_GUARD_MS : GUARD_MS;
+}
 
 static void
 on_guard(void *arg)
 {
-	fatal("bench: no answer in %d ms", GUARD_MS);
+	fatal("bench: no answer in %d ms", guard_ms(arg));
 }
 
 void
 guest_wait(struct guest *g)
 {
-	struct timer *guard = timer_start(g->l, GUARD_MS, on_guard, NULL);
+	struct timer *guard = timer_start(g->l, guard_ms(g), on_guard, g);
 
 	loop_run(g->l);
 	timer_close(guard);

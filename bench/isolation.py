@@ -146,9 +146,12 @@ def echo_rows(b, rows, p, tier):
             rows.add(row, "us_p50", r["us_p50"])
             rows.add(row, "us_p99", r["us_p99"])
         elif "flood" in r:
-            rows.add("flood, " + r["flood"], "mb_s", r["mb_s"])
+            if tier != "cell" and r["flood"] == "pipe":
+                continue
+            row = "flood, " + (r["flood"] if tier == "cell" else "%s: %s" % (tier, r["flood"]))
+            rows.add(row, "mb_s", r["mb_s"])
             if r["peak_kib"] > 0:
-                rows.add("flood, " + r["flood"], "peak_mib", r["peak_kib"] / 1024)
+                rows.add(row, "peak_mib", r["peak_kib"] / 1024)
 
 
 def through_cells(b, rows, has_flood):
@@ -175,11 +178,11 @@ def idle_cells(b, rows, pss_parts):
 
 
 def tiers(b, rows):
-    """The echo in a sidecar of each tier; the engine of containers is one of the bench's own."""
+    """The echo and the flood in a sidecar of each tier; the engine of containers is one of the bench's own."""
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "tiers"))
     for tier in TIER_ECHOS:
         try:
-            with engine(tier) as env, traffic(b, "-t", tier, "-e", str(TIER_ECHOS[tier]), env=env) as p:
+            with engine(tier) as env, traffic(b, "-t", tier, "-e", str(TIER_ECHOS[tier]), "-b", str(FLOOD_BYTES), env=env) as p:
                 echo_rows(b, rows, p, tier)
             if p.returncode != 0:
                 rows.skip("%s: %s" % (tier, (p.stderr.read().strip().splitlines() or ["no reason"])[-1]))

@@ -46,18 +46,29 @@ class Start:
         self.is_restored = "a saved state" in up
 
 
+def new_home(top, keep, verdict):
+    """verdict: what a first start found out about KVM, or None: no measured one has to wait for that."""
+    home = tempfile.mkdtemp(dir=top)
+    machine = {"allow_emulation": True, "kernel": os.environ.get("RIG_KERNEL") or "", "keep_booted": keep}
+    with open(home + "/config.yaml", "w") as f:
+        f.write("tier: microvm\nmicrovm: %s\n" % json.dumps(machine))
+    if verdict and os.path.exists(verdict):
+        os.mkdir(home + "/state", 0o700)
+        shutil.copy(verdict, home + "/state/machine.kvm")
+    return home
+
+
 def measure(build, rows, rounds):
     """Adds to rows[way]; gives the acceleration, or why there is none."""
     if not shutil.which("qemu-system-x86_64") or not (os.environ.get("RIG_KERNEL") or glob.glob("/boot/vmlinuz-*")):
         return None, "microvm: there is no qemu-system-x86_64 or no kernel"
     top, accel = tempfile.mkdtemp(prefix="ithaca-bench-vm."), None
     try:
+        first = new_home(top, False, None)
+        Start(build, first, tempfile.mkdtemp(dir=top))
         for _ in range(rounds):
             for keep in (False, True):
-                home = tempfile.mkdtemp(dir=top)
-                machine = {"allow_emulation": True, "kernel": os.environ.get("RIG_KERNEL") or "", "keep_booted": keep}
-                with open(home + "/config.yaml", "w") as f:
-                    f.write("tier: microvm\nmicrovm: %s\n" % json.dumps(machine))
+                home = new_home(top, keep, first + "/state/machine.kvm")
                 work = tempfile.mkdtemp(dir=top)
                 for way in WAYS[1:] if keep else WAYS[:1]:
                     s = Start(build, home, work)
