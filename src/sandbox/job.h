@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * A command as shelld keeps it, shared by job.c (its life), job_output.c (what it writes and who sees that) and shell.c
- * (those that run in a persistent shell). */
+ * A command as shelld keeps it, shared by job.c (its life), job_ask.c (requests about it), job_output.c (what it writes
+ * and who sees that) and shell.c (those that run in a persistent shell). */
 #ifndef SANDBOX_JOB_H
 #define SANDBOX_JOB_H
 
@@ -65,6 +65,7 @@ void job_finish(struct job *j); /* its status is set; may free it */
 int exec_order(int pidfd, int number); /* of an exec init: a signal for its command; 0: the end. 0 or -1 */
 struct job *job_find(struct shelld *d, struct str effect);
 void job_free(struct job *j);
+void job_kill_tree(struct job *j); /* its status follows */
 
 /* ---- job_output.c ---- */
 
