@@ -235,6 +235,24 @@ def reach(engine):
         h.run("stop")
 
 
+def outside(engine):
+    """A store in a directory that holds the home: the directory is there, and the home in it is covered."""
+    h = Home(engine)
+    shutil.move(h.dir, h.other)
+    h.dir = os.path.join(h.other, os.path.basename(h.dir))
+    config, store = os.path.join(h.dir, "config.yaml"), os.path.join(h.other, "store.db")
+    with open(config, "w") as f:
+        json.dump({"tier": "container", "container": engine.settings, "store": {"url": "sqlite:" + store}}, f)
+    check(h.run("start").returncode == 0, "starts")
+    try:
+        check("in its store" in h.run("run", "run echo in its store").stdout and os.path.getsize(store) > 0, "the store is there")
+        sees, hidden = execute(engine, h.containers("runtime")[0], ["test -s " + store, "cat " + config])
+        check(sees[0] == 0 and hidden[0] != 0, (sees, hidden))
+        check(subprocess.call(["cat", config], stdout=subprocess.DEVNULL) == 0, "the control")
+    finally:
+        h.run("stop")
+
+
 def first_line(path):
     with open(path) as f:
         return f.readline().strip()
@@ -485,7 +503,7 @@ def main():
     engine = {"podman": Podman, "docker": Docker, "given": Given}[which](*sys.argv[3:])
     failed = []
     try:
-        for step in (daemon, survives, kept, files, walls, reach, doctor, tiers, refused, images, rises):
+        for step in (daemon, survives, kept, files, walls, reach, outside, doctor, tiers, refused, images, rises):
             print("== " + step.__name__, flush=True)
             try:
                 step(engine)
