@@ -196,7 +196,7 @@ const struct field catalog_fetch_params[] = {
 
 const struct field policy_why_params[] = {
 	{ .name = "tool", .type = FIELD_STR, .flags = FIELD_REQUIRED, .min = 1,
-		.max = NAME_MAX_BYTES, .text = "Name of a tool, as in exec; or path, to ask about a path alone." },
+		.max = NAME_MAX_BYTES, .text = "Name of a tool, as in exec; or path or host, to ask about one alone." },
 	{ .name = "args", .type = FIELD_ANY, .text = "Its arguments, an object." },
 	{ .name = "text", .type = FIELD_STR, .flags = FIELD_NUL, .max = 64 * KIB,
 		.text = "Instead of args: the command, path or host alone." },

@@ -174,7 +174,7 @@ static const struct field secret_set_options[] = {
 static const struct field secret_options[] = { SECRET_OPERAND, JSON_OPTION, END };
 static const struct field why_options[] = {
 	{ .name = "tool", .type = FIELD_STR, .min = 1, .max = 128,
-		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "Name of a tool, as in exec; or path, to ask about a path alone." },
+		.flags = FIELD_POSITIONAL | FIELD_REQUIRED, .text = "Name of a tool, as in exec; or path or host, to ask about one alone." },
 	{ .name = "text", .type = FIELD_LIST, .item = &word, .max = 1000, .flags = FIELD_POSITIONAL,
 		.text = "What it would act on: a command, a path, a host." },
 	{ .name = "mode", .type = FIELD_ENUM, .choices = modes, .text = "Default: as configured." },

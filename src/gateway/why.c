@@ -127,6 +127,34 @@ write_walls(struct request *q, const struct policy *p, const struct policy_reque
 	json_arr_end(j);
 }
 
+/* "host" is no tool either: it asks where commands of a cell may connect to. */
+static void
+why_host(struct request *q)
+{
+	struct policy *p = NULL;
+	struct verdict v;
+	struct err e = { 0 };
+	enum mode mode;
+
+	if (mode_parse(node_str(q->params, "mode", str_of(config_z(q->g->parts.config, "mode"))), &mode) != 0)
+		err_set(&e, ERR_INVALID, ERR_TO_USER, "there is no such mode");
+	else if (policy_new(q->g->parts.config, &p, &e) == 0 && policy_egress_why(p, q->g->parts.config,
+		node_str(q->params, "text", STR("")), &v, &e) == 0 && mode == MODE_DANGER_FULL_ACCESS)
+		v = (struct verdict){ .decision = DECIDE_ALLOW, .rule = "mode danger_full_access", .origin = "built in",
+			.reason = "Commands have the host's own network: no rule is asked." };
+	policy_free(p);
+	if (e.code != 0) {
+		reply_error(q, &e);
+		return;
+	}
+	struct json *j = reply_begin(q);
+	json_kv_z(j, "decision", decision_name(v.decision));
+	json_kv_z(j, "rule", v.rule);
+	json_kv_z(j, "origin", v.origin);
+	json_kv_z(j, "reason", v.reason);
+	reply_end(q);
+}
+
 void
 handle_policy_why(struct request *q)
 {
@@ -137,6 +165,10 @@ handle_policy_why(struct request *q)
 	struct json *j;
 	struct buf b;
 
+	if (str_is(node_str(q->params, "tool", STR("")), "host")) {
+		why_host(q);
+		return;
+	}
 	if (why_request(q, &r, &e) != 0 || policy_new(q->g->parts.config, &p, &e) != 0) {
 		reply_error(q, &e);
 		return;

@@ -4,6 +4,7 @@
  * asked is refused. Pure. Invariant: deny and ask only take away, and a workspace's file can only add those. */
 #include "policy/internal.h"
 
+#include <stdio.h>
 #include "base/limits.h"
 #include "net/endpoint.h"
 
@@ -149,4 +150,74 @@ policy_egress_is_open(const struct policy *p, const struct config *c)
 		if (p->rules[i].decision == DECIDE_ALLOW && fetch_pattern(&p->rules[i], &pattern))
 			return true;
 	return false;
+}
+
+/* ---- one target ---- */
+
+/* The rule of one side that speaks of it, with where it stands. */
+static bool
+find_rule(const struct policy *p, const struct config *c, bool allows, const struct endpoint *to, struct verdict *out)
+{
+	bool (*const matches)(const struct endpoint_rule *, const struct endpoint *) = allows ? endpoint_rule_allows :
+		endpoint_rule_denies;
+	const char *key = allows ? "egress.allow" : "egress.deny";
+	const struct node *list = config_get(c, key);
+	struct endpoint_rule rule;
+	struct str pattern;
+	struct err e;
+
+	for (size_t i = 0; i < node_len(list); i++) {
+		if (endpoint_rule_parse(node_at(list, i)->s, true, &rule, &e) != 0 || !matches(&rule, to))
+			continue;
+		snprintf(out->rule, sizeof(out->rule), "%.*s", STR_FMT(str_sub(node_at(list, i)->s, 0, 100)));
+		snprintf(out->origin, sizeof(out->origin), "%s", key);
+		return true;
+	}
+	for (size_t i = 0; i < p->n; i++) {
+		if ((p->rules[i].decision == DECIDE_ALLOW) != allows || !fetch_pattern(&p->rules[i], &pattern) ||
+			endpoint_rule_parse(pattern, false, &rule, &e) != 0 || !matches(&rule, to))
+			continue;
+		snprintf(out->rule, sizeof(out->rule), "%.*s", STR_FMT(str_sub(p->rules[i].text, 0, 100)));
+		snprintf(out->origin, sizeof(out->origin), "%.*s", STR_FMT(str_sub(p->rules[i].origin, 0, 100)));
+		return true;
+	}
+	return false;
+}
+
+static int
+parse_target(struct str text, struct endpoint *out, struct err *e)
+{
+	bool is_plain = str_starts(text, "http://");
+	ptrdiff_t slash;
+
+	if (is_plain || str_starts(text, "https://"))
+		text = str_sub(text, is_plain ? 7 : 8, text.n);
+	slash = str_find_char(text, '/');
+	return endpoint_parse(slash < 0 ? text : str_sub(text, 0, (size_t)slash), is_plain ? 80 : 443, out, e);
+}
+
+int
+policy_egress_why(const struct policy *p, const struct config *c, struct str target, struct verdict *out, struct err *e)
+{
+	struct verdict v = { .decision = DECIDE_DENY, .rule = "default", .origin = "built in" };
+	struct sockaddr_storage sa = { 0 };
+	char text[ENDPOINT_TEXT_SIZE];
+	struct endpoint to;
+
+	if (parse_target(target, &to, e) != 0)
+		return e->code;
+	const char *special = endpoint_address(&to, &sa) > 0 ? address_is_special((const struct sockaddr *)&sa) : NULL;
+	endpoint_text(&to, text);
+	if (find_rule(p, c, false, &to, &v)) {
+		snprintf(v.reason, sizeof(v.reason), "A rule denies %.160s: take it away to allow it.", text);
+	} else if (find_rule(p, c, true, &to, &v)) {
+		v.decision = DECIDE_ALLOW;
+		snprintf(v.reason, sizeof(v.reason), "The proxy lets commands reach %.100s. An address that is not of the Internet "
+			"needs a rule or egress.hosts that names it.", text);
+	} else {
+		snprintf(v.reason, sizeof(v.reason), "No rule allows %s%s%s%.120s (rule to allow: Fetch(%.60s)).",
+			special != NULL ? "a " : "", special != NULL ? special : "", special != NULL ? " address, " : "", text, text);
+	}
+	*out = v;
+	return 0;
 }

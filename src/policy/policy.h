@@ -68,6 +68,10 @@ bool policy_always_rule(const struct policy_request *r, struct buf *out);
 /* Where commands in a cell may connect to (`egress` and the Fetch rules). Checked by policy_new. */
 int policy_egress_check(const struct config *c, struct err *e) MUST_USE;
 bool policy_egress_is_open(const struct policy *p, const struct config *c); /* to anywhere at all */
+/* What that grant says of one target, "host", "host:port" or a URL: never ask, since a command cannot wait. ERR_INVALID: it is
+ * no target. */
+int policy_egress_why(const struct policy *p, const struct config *c, struct str target, struct verdict *out,
+	struct err *e) MUST_USE;
 /* The grant for the broker, as a JSON object. always: rules that the user allowed for the session.
  */
 void policy_egress_write(const struct policy *p, const struct config *c, const char *const *always,

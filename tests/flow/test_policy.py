@@ -100,6 +100,19 @@ class Rules(Case):
         self.config("tier: process\n")
         self.assertEqual(list(walls("path", "/etc/x")), ["basic"])
 
+    def test_why_of_a_host(self):
+        self.config("egress: { allow: [ \"a.test:443\" ], deny: [ \"b.a.test\" ] }\n")
+        def said(*args, **kw):
+            d = self.decision("host", *args, **kw)
+            return d["decision"], d["rule"], d["origin"]
+        self.assertEqual(said("a.test"), ("allow", "a.test:443", "egress.allow"))
+        self.assertEqual(said("https://b.a.test/x"), ("deny", "b.a.test", "egress.deny"))
+        self.assertEqual(said("c.test:22"), ("deny", "default", "built in"))
+        self.assertIn("rule to allow: Fetch(c.test:22)", self.decision("host", "c.test:22")["reason"])
+        self.assertIn("a loopback address", self.decision("host", "127.0.0.1:80")["reason"])
+        self.assertEqual(said("c.test", mode="danger_full_access")[0], "allow")
+        self.assertIn("a host has letters", self.ithaca("why", "host", "two words", check=2).stderr)
+
     def test_why_and_what_happens_agree(self):
         self.rules(deny=["Exec(touch *)", "Read(secret/**)"])
         self.write("secret/a", "hidden")

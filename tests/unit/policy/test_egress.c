@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/limits.h"
+#include "broker/proxy.h"
 #include "policy/policy.h"
 
 static struct config *
@@ -121,6 +122,53 @@ test_workspace(void **in)
 	buf_fini(&refused);
 }
 
+/* What `ithaca why host` says is what the broker does with the grant, target by target. */
+static void
+test_why_is_the_grant(void **in)
+{
+	static const char *const flags[] = { "egress.allow=[github.com, \"*.example.org:8080\", \"192.168.1.20:3000\", \"any.test:*\"]",
+		"egress.deny=[gist.github.com, \"*.github.com:22\"]",
+		"permissions.deny=[\"Fetch(evil.example.org:*)\"]", "permissions.ask=[\"Fetch(asked.test:443)\"]",
+		"permissions.allow=[\"Fetch(asked.test:443)\", \"Fetch(other.test:1)\"]", NULL };
+	static const char *const targets[] = { "github.com", "github.com:443", "github.com:80", "github.com:22", "gist.github.com:443",
+		"a.github.com:22", "a.example.org:8080", "a.example.org:443", "evil.example.org:8080", "example.org:8080",
+		"192.168.1.20:3000", "192.168.1.20:80", "127.0.0.1:443", "any.test:9", "asked.test:443", "other.test:1", "other.test:2",
+		"[::1]:443", "nothing.test" };
+	struct config *c = load(flags);
+	struct policy *p;
+	struct buf text;
+	struct json j;
+	struct err e;
+	size_t allowed = 0;
+
+	assert_int_equal(policy_new(c, &p, &e), 0);
+	buf_init(&text, 64 * KIB);
+	json_init(&j, &text);
+	policy_egress_write(p, c, NULL, 0, 0, &j);
+	struct grant *g = grant_new(STR("cell"), buf_str(&text), &e);
+	assert_non_null(g);
+	for (size_t i = 0; i < ARRAY_LEN(targets); i++) {
+		struct endpoint to;
+		struct verdict v;
+
+		assert_int_equal(endpoint_parse(str_of(targets[i]), 443, &to, &e), 0);
+		assert_int_equal(policy_egress_why(p, c, str_of(targets[i]), &v, &e), 0);
+		if ((v.decision == DECIDE_ALLOW) != grant_allows(g, &to, &e))
+			fail_msg("%s: why says %s", targets[i], decision_name(v.decision));
+		allowed += v.decision == DECIDE_ALLOW;
+		if (v.decision == DECIDE_DENY && strcmp(v.rule, "default") == 0)
+			assert_non_null(strstr(v.reason, "rule to allow: Fetch("));
+	}
+	assert_int_equal(allowed, 7);
+	assert_int_equal(policy_egress_why(p, c, STR("https://evil.example.org/a/b"), &(struct verdict){ 0 }, &e), 0);
+	assert_int_not_equal(policy_egress_why(p, c, STR("two words"), &(struct verdict){ 0 }, &e), 0);
+	assert_int_not_equal(policy_egress_why(p, c, STR("[::ffff:127.0.0.1]:80"), &(struct verdict){ 0 }, &e), 0);
+	grant_free(g);
+	buf_fini(&text);
+	policy_free(p);
+	config_unref(c);
+}
+
 int
 main(void)
 {
@@ -128,6 +176,7 @@ main(void)
 		cmocka_unit_test(test_grant),
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_workspace),
+		cmocka_unit_test(test_why_is_the_grant),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
