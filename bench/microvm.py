@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """How long a machine of tier microvm takes to start: booted, booted and saved, restored. `bench/microvm.py BUILD [-n ROUNDS]`, or a
-part of `bench/run BUILD --tiers`. RIG_KERNEL: its kernel; else the newest of /boot. Emulated where KVM does not run one."""
+part of `bench/run BUILD --tiers`. RIG_KERNEL: its kernel; else that of tests/kernel (scripts/bootstrap check), else the newest of
+/boot. Emulated where KVM does not run one."""
 import argparse
 import glob
 import json
@@ -15,6 +16,12 @@ import tempfile
 import time
 
 WAYS = ("booted", "booted and saved", "restored")
+
+
+def kernel():
+    """Empty: the newest of /boot."""
+    ours = glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "kernel", "boot", "vmlinuz-*"))
+    return os.environ.get("RIG_KERNEL") or (os.path.realpath(ours[0]) if ours else "")
 
 
 class Start:
@@ -49,7 +56,7 @@ class Start:
 def new_home(top, keep, verdict):
     """verdict: what a first start found out about KVM, or None: no measured one has to wait for that."""
     home = tempfile.mkdtemp(dir=top)
-    machine = {"allow_emulation": True, "kernel": os.environ.get("RIG_KERNEL") or "", "keep_booted": keep}
+    machine = {"allow_emulation": True, "kernel": kernel(), "keep_booted": keep}
     with open(home + "/config.yaml", "w") as f:
         f.write("tier: microvm\nmicrovm: %s\n" % json.dumps(machine))
     if verdict and os.path.exists(verdict):
@@ -60,7 +67,7 @@ def new_home(top, keep, verdict):
 
 def measure(build, rows, rounds):
     """Adds to rows[way]; gives the acceleration, or why there is none."""
-    if not shutil.which("qemu-system-x86_64") or not (os.environ.get("RIG_KERNEL") or glob.glob("/boot/vmlinuz-*")):
+    if not shutil.which("qemu-system-x86_64") or not (kernel() or glob.glob("/boot/vmlinuz-*")):
         return None, "microvm: there is no qemu-system-x86_64 or no kernel"
     top, accel = tempfile.mkdtemp(prefix="ithaca-bench-vm."), None
     try:
