@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "store/blob.h"
 
 #include <stdlib.h>
 #include <stdio.h>
@@ -118,6 +119,10 @@ project(struct pass *p, enum event_kind kind, struct str text, const struct node
 		break;
 	case EVENT_TURN_STOPPING:
 		BATCH(p->batch, STMT_APPROVAL_CLOSE, V_Z(r->s->id), V_Z(r->turn), V_INT(p->now_ms));
+		break;
+	case EVENT_TURN_FILES:
+		for (size_t i = 0; i < node_len(node_get(body, "files")); i++)
+			blob_keep(p->batch, r->s->owner, node_str(node_at(node_get(body, "files"), i), "blob", STR("")), r->s->id);
 		break;
 	case EVENT_TURN_FINISHED:
 		BATCH(p->batch, STMT_TURN_END, V_Z(r->turn), V_Z("ended"), V_Z(draft_z(body, "status")),
@@ -240,6 +245,7 @@ run_detach(struct run *r)
 {
 	model_cancel(r);
 	effects_cancel(r, true);
+	outbox_detach(r);
 	timer_close(r->deadline);
 	r->deadline = NULL;
 	r->s->run = NULL;
@@ -296,7 +302,7 @@ set_deadline(struct run *r)
 
 	if (turn_state(r->t) == TURN_ASK)
 		ms = MAX(1, turn_asked_ms(r->t) + APPROVAL_EXPIRES_MS - clock_wall_ms());
-	if (turn_state(r->t) == TURN_STOP) { /* what runs was told; it ends by itself */
+	if (turn_state(r->t) == TURN_STOP || turn_state(r->t) == TURN_COLLECT) { /* what runs was told; it ends by itself */
 		timer_close(r->deadline);
 		r->deadline = NULL;
 	} else if (r->deadline == NULL)
@@ -326,6 +332,9 @@ start_effect(struct run *r, const struct turn_effect *ef)
 	case DO_CANCEL:
 		model_cancel(r);
 		effects_cancel(r, false);
+		break;
+	case DO_COLLECT:
+		outbox_collect(r);
 		break;
 	case DO_END:
 		run_over(r);
@@ -619,7 +628,7 @@ run_stop(struct run *r, const char *why, const char *code, const char *message)
 {
 	struct buf b;
 
-	if (turn_state(r->t) == TURN_STOP)
+	if (turn_state(r->t) == TURN_STOP || turn_state(r->t) == TURN_COLLECT)
 		return; /* a second wish changes nothing */
 	model_flush(r);
 	stop_body(r, &b, why, code, message);
@@ -744,6 +753,9 @@ run_resume(struct run *r)
 		}
 		if (state == TURN_STOP && r->s != NULL)
 			effects_cancel(r, false);
+		break;
+	case TURN_COLLECT:
+		outbox_collect(r);
 		break;
 	default: /* TURN_ASK waits, the others have nothing under way */
 		break;

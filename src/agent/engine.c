@@ -687,8 +687,8 @@ on_cancel(struct engine *en, struct active *s, void *arg, const struct err *e)
 		wish_fails(w, e);
 		return;
 	}
-	if (turn_state(r->t) == TURN_STOP)
-		w->done(w->arg, s->id, r->turn, 0, NULL); /* a second wish changes nothing */
+	if (turn_state(r->t) == TURN_STOP || turn_state(r->t) == TURN_COLLECT)
+		w->done(w->arg, s->id, r->turn, 0, NULL); /* a second wish changes nothing, nor one at its end */
 	else
 		run_cancel(r, w->by, w->done, w->arg);
 	free(w);
@@ -797,7 +797,9 @@ engine_sandbox_up(struct engine *en)
 	for (size_t i = 0; i < TABLE_SIZE; i++)
 		for (struct active *s = en->table[i], *next; s != NULL; s = next) {
 			next = s->next;
-			if (s->run != NULL)
+			if (s->run != NULL && turn_state(s->run->t) == TURN_COLLECT)
+				outbox_resume(s->run);
+			else if (s->run != NULL)
 				effects_resume(s->run);
 		}
 }

@@ -88,6 +88,7 @@ struct run {
 	size_t begun_bytes; /* of its text that the log has */
 	bool recovers; /* resumed after a crash in the middle of a model call: the next one is a further attempt */
 	bool yes;
+	struct outbox *outbox; /* while it is collected */
 	struct inbox *inbox; /* while it is filled */
 	bool has_inbox; /* it was: what commands did to it since is theirs */
 	struct buf inbox_notes; /* what could not be put there, for the next result */
@@ -248,6 +249,12 @@ void effect_replay_output(struct run *r, const struct node *body); /* tool.parti
 /* Before the first call of a run begins. 0: the inbox is there; 1: it is being filled, then effects_resume comes; ERR_GONE: the
  * sandbox is away. */
 int inbox_fill(struct run *r, struct err *e) MUST_USE;
+
+/* outbox.c */
+/* Keeps what is in the outbox of the run as blobs, and says so: turn.files is the next input. */
+void outbox_collect(struct run *r);
+void outbox_resume(struct run *r); /* the sandbox is back */
+void outbox_detach(struct run *r); /* nothing of it keeps the loop */
 
 /* egress.c */
 void egress_grant(struct active *s); /* tells the broker what the session's cell may reach; what was refused is told anew */

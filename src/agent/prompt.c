@@ -48,15 +48,21 @@ network_text(const struct run *r, struct arena *a)
 }
 
 static const char *
+outbox_text(const struct run *r, struct arena *a)
+{
+	return r->env.work == NULL ? "" : arena_printf(a, " Files that the user shall get go to %s/outbox.", r->env.work);
+}
+
+static const char *
 full_text(const struct run *r, struct arena *a)
 {
 	return arena_printf(a,
 		"You are an agent of Ithaca. You do real work with tools and report truthfully what you did.\n"
-		"%s%s%s Relative paths are below %s, where commands start.\n"
+		"%s%s%s Relative paths are below %s, where commands start.%s\n"
 		"Prefer the file tools for files and exec for everything else. Look before you change. When a call fails, read "
 		"the message: it says what to do. When the task is done, answer briefly; never claim what you did not do.",
 		strcmp(config_z(r->s->config, "tier"), "process") == 0 ? "" : "Tools run in an isolated cell. ",
-		mode_text(r, a), network_text(r, a), r->env.cwd);
+		mode_text(r, a), network_text(r, a), r->env.cwd, outbox_text(r, a));
 }
 
 /* For models with a small window: what they must know, in few words. */
@@ -64,10 +70,10 @@ static const char *
 small_text(const struct run *r, struct arena *a)
 {
 	return arena_printf(a,
-		"You are an agent that does real work with tools. Files are below %s%s.%s\n"
+		"You are an agent that does real work with tools. Files are below %s%s.%s%s\n"
 		"Make one call at a time, read its result, then go on. When the task is done, answer in a few words. Never claim "
 		"what you did not do.",
-		r->env.cwd, r->env.mode == MODE_READ_ONLY ? ", which is read-only" : "", network_text(r, a));
+		r->env.cwd, r->env.mode == MODE_READ_ONLY ? ", which is read-only" : "", network_text(r, a), outbox_text(r, a));
 }
 
 /* What is missing and why, so that the model neither looks for it nor makes believe. NULL: nothing is. */

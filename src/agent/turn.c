@@ -33,6 +33,7 @@ struct turn {
 	struct str model; /* that answered last, or the turn's own */
 	struct str schema; /* of the final answer; empty: none */
 	struct str output; /* the final answer as JSON, checked */
+	bool has_outbox; /* a call may have left something there */
 	bool is_repaired; /* the model was told once what was wrong with its answer */
 	struct expense spent;
 	struct turn_call *calls;
@@ -49,12 +50,12 @@ struct turn {
 /* What an input means to the machine; events that mean nothing to it are not given to turn_step. */
 enum input {
 	IN_STARTED, IN_RETRY, IN_ANSWER, IN_CALLS, IN_FAILED, IN_REQUESTED, IN_ALLOWED, IN_DENIED, IN_INTENT, IN_OUTCOME, IN_STOP,
-	INPUT_COUNT
+	IN_FILES, INPUT_COUNT
 };
 static const char *const input_names[INPUT_COUNT] = { "started", "retry", "answer", "calls", "failed", "requested",
-	"allowed", "denied", "intent", "outcome", "stop" };
+	"allowed", "denied", "intent", "outcome", "stop", "files" };
 
-static const char *const state_names[TURN_STATE_COUNT] = { "new", "model", "admit", "ask", "tools", "stop", "end" };
+static const char *const state_names[TURN_STATE_COUNT] = { "new", "model", "admit", "ask", "tools", "stop", "collect", "end" };
 
 const char *
 turn_state_name(enum turn_state s)
@@ -212,7 +213,7 @@ write_finished(struct turn *t, struct json *j)
 }
 
 static enum turn_state
-finish(struct turn *t)
+end(struct turn *t)
 {
 	struct buf b;
 	struct json j;
@@ -223,6 +224,16 @@ finish(struct turn *t)
 	tell(t, EVENT_TURN_FINISHED, &b);
 	ask_for(t, DO_END, 0);
 	return TURN_END;
+}
+
+/* How it ends is decided; what it left for the user is kept first. */
+static enum turn_state
+finish(struct turn *t)
+{
+	if (!t->has_outbox)
+		return end(t);
+	ask_for(t, DO_COLLECT, 0);
+	return TURN_COLLECT;
 }
 
 /* ---- the model ---- */
@@ -611,12 +622,21 @@ act_intent(struct turn *t, const struct turn_input *in)
 	return TURN_TOOLS;
 }
 
+/* Whether a file tool was asked to put something there, by whatever path. */
+static bool
+writes_outbox(const struct turn_call *c)
+{
+	return !c->is_parallel && (str_find(node_str(c->checked, "path", STR("")), STR("outbox")) >= 0 ||
+		str_find(node_str(c->checked, "to", STR("")), STR("outbox")) >= 0);
+}
+
 static void
 settle(struct turn *t, const struct turn_input *in)
 {
 	struct turn_call *c = call_of(t, in);
 	struct str state = node_str(in->body, "state", STR("done"));
 
+	t->has_outbox = t->has_outbox || node_bool(node_get(in->body, "facts"), "outbox", false) || writes_outbox(c);
 	c->state = CALL_DONE;
 	note_effect(c,
 		str_is(state, "done") ? (node_bool(in->body, "is_error", false) ? "error" : "done") :
@@ -665,6 +685,12 @@ act_stopped(struct turn *t, const struct turn_input *in)
 	return is_under_way(t, CALL_RUNS) ? TURN_STOP : finish(t);
 }
 
+static enum turn_state
+act_files(struct turn *t, const struct turn_input *in)
+{
+	return end(t);
+}
+
 /* A second wish to stop changes nothing. */
 static enum turn_state
 act_ignore(struct turn *t, const struct turn_input *in)
@@ -679,7 +705,7 @@ static const struct edge {
 	enum input input;
 	enum turn_state (*action)(struct turn *, const struct turn_input *); /* gives the next state */
 } edges[] = {
-	{ TURN_NEW, IN_STARTED, act_begin }, /* -> model, end */
+	{ TURN_NEW, IN_STARTED, act_begin }, /* -> model, end; where it says end here and below: collect, when the outbox may hold something */
 	{ TURN_MODEL, IN_RETRY, act_retry }, /* -> model */
 	{ TURN_MODEL, IN_ANSWER, act_answer }, /* -> end, model (a structured answer to be repaired) */
 	{ TURN_MODEL, IN_CALLS, act_calls }, /* -> admit */
@@ -695,6 +721,7 @@ static const struct edge {
 	{ TURN_TOOLS, IN_STOP, act_stop }, /* -> stop, end */
 	{ TURN_STOP, IN_OUTCOME, act_stopped }, /* -> stop, end */
 	{ TURN_STOP, IN_STOP, act_ignore },
+	{ TURN_COLLECT, IN_FILES, act_files }, /* -> end */
 };
 
 /* The meaning of a logged event, or -1 with *needs_call set for those that name a call. */
@@ -716,6 +743,8 @@ classify(const struct turn_input *in, bool *needs_call)
 		return IN_ANSWER;
 	case EVENT_TURN_STOPPING:
 		return IN_STOP;
+	case EVENT_TURN_FILES:
+		return IN_FILES;
 	default:
 		break;
 	}

@@ -19,6 +19,7 @@ enum turn_state {
 	TURN_ASK, /* an approval is pending */
 	TURN_TOOLS, /* effects are being prepared or run */
 	TURN_STOP, /* stopping: waits for the outcomes of what runs */
+	TURN_COLLECT, /* it ends when its outbox was looked at */
 	TURN_END,
 	TURN_STATE_COUNT
 };
@@ -38,6 +39,7 @@ enum turn_effect_type {
 	DO_PREPARE, /* make the intent of call `index`; completes with effect.intent */
 	DO_RUN, /* run effect of call `index`; completes with effect.outcome */
 	DO_CANCEL, /* stop whatever is under way; each DO_RUN still completes */
+	DO_COLLECT, /* keep what is in the outbox; completes with turn.files */
 	DO_END, /* the turn is over */
 };
 struct turn_effect {

@@ -276,10 +276,20 @@ static const struct field attached_row[] = {
 	R_END,
 };
 static const struct field attached_item = { .type = FIELD_OBJECT, .sub = attached_row };
+static const struct field left_row[] = {
+	R_STR("turn", "Id of the turn that left it."),
+	R_STR("name", "Its path in the outbox."),
+	R_STR("type", "What it is, as in image/png, told by its content."),
+	R_INT("bytes", "bytes", "Its size."),
+	R_STR("blob", "SHA-256 of its bytes: for blob.get."),
+	R_END,
+};
+static const struct field left_item = { .type = FIELD_OBJECT, .sub = left_row };
 const struct field session_get_result[] = {
 	SESSION_ROW,
 	{ .name = "turns", .type = FIELD_LIST, .item = &turn_row_item, .text = "Oldest first." },
 	{ .name = "attachments", .type = FIELD_LIST, .item = &attached_item, .text = "Oldest first." },
+	{ .name = "files", .type = FIELD_LIST, .item = &left_item, .text = "That its turns left in their outboxes, oldest first." },
 	R_END,
 };
 
@@ -355,6 +365,10 @@ const struct field blob_result[] = {
 const struct field turn_get_result[] = {
 	TURN_ROW,
 	R_OPT("seq", "Follow the session after this number to see the whole turn."),
+	R_OPT("files", "What it left in its outbox: a list of {name, bytes, type, blob}."),
+	R_OPT("left_out", "What of it was not kept: a list of {name, bytes, why}."),
+	R_OPT("left_out_more", "How many more at least."),
+	R_OPT("files_error", "Why the outbox could not be looked at: {code, message}."),
 	R_END,
 };
 

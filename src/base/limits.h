@@ -103,6 +103,13 @@
 #define TURN_FILES_MAX        32u          /* files of one message, and in the inbox of a run */
 #define INBOX_NOTES_MAX       (4u * KIB)   /* about files that could not be put there */
 #define INBOX_PART            (2u * MIB)   /* of a file that one operation puts there */
+#define OUTBOX_FILES_MAX      32u          /* that are kept of a turn, each of MEDIA_MAX, ... */
+#define OUTBOX_BYTES_MAX      (32u * MIB)  /* ... together of this */
+#define OUTBOX_SEEN_MAX       256u         /* entries that are looked at; of the rest nothing but that it is there is told */
+#define OUTBOX_SHOWN_MAX      16u          /* that the model is told of after a command */
+#define OUTBOX_DEPTH_MAX      8u           /* levels of directories in it */
+#define OUTBOX_PART           (3u * MIB)   /* of a file that one operation reads */
+#define OUTBOX_COLLECT_MS     60000        /* after which no further file is read */
 #define BLOB_ROW_MAX          (64u * KIB)  /* larger blobs are files in state/blobs */
 #define BLOB_TRANSFERS_MAX    8u           /* uploads and downloads at a time */
 #define BLOB_STALL_MS         5000         /* without a byte: then a transfer gives way to one that wants to begin */

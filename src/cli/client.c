@@ -238,6 +238,89 @@ client_put(struct client *k, struct str bytes, client_answer_fn fn, void *arg)
 	upload_write(up);
 }
 
+/* ---- bytes behind an answer ---- */
+
+struct download {
+	struct stream *s;
+	client_bytes_fn on_bytes;
+	client_answer_fn fn;
+	void *arg;
+	bool is_answered, is_whole;
+};
+
+/* Ends it with its last word: the end of the bytes, or what went wrong. */
+static void
+download_ends(struct download *d, const struct err *e)
+{
+	struct download over = *d;
+
+	free(d);
+	if (over.s != NULL)
+		stream_close(over.s, NULL);
+	over.fn(over.arg, NULL, e);
+}
+
+static void
+on_download_answer(void *arg, const struct node *result, const struct err *e)
+{
+	struct download *d = arg;
+
+	d->is_answered = true;
+	if (e != NULL || d->is_whole)
+		download_ends(d, e);
+}
+
+static void
+on_download_data(void *arg, int ch, struct str bytes)
+{
+	struct download *d = arg;
+
+	d->on_bytes(d->arg, bytes);
+	stream_consume(d->s, bytes.n);
+}
+
+static void
+on_download_credit(void *arg)
+{
+}
+
+static void
+on_download_eof(void *arg)
+{
+	struct download *d = arg;
+
+	d->is_whole = true;
+	if (d->is_answered)
+		download_ends(d, NULL);
+}
+
+static void
+on_download_reset(void *arg, const struct err *e)
+{
+	struct download *d = arg;
+
+	d->s = NULL; /* before the answer: that says why */
+	if (d->is_answered)
+		download_ends(d, e);
+}
+
+static const struct stream_handler download_handler = { .on_data = on_download_data, .on_credit = on_download_credit,
+	.on_eof = on_download_eof, .on_reset = on_download_reset };
+
+void
+client_get(struct client *k, const char *blob, client_bytes_fn on_bytes, client_answer_fn fn, void *arg)
+{
+	struct download *d = xcalloc(1, sizeof(*d));
+	char params[96];
+	uint64_t id;
+
+	*d = (struct download){ .on_bytes = on_bytes, .fn = fn, .arg = arg };
+	snprintf(params, sizeof(params), "{\"blob\":\"%.64s\"}", blob);
+	id = call_add(k, API_BLOB_GET, str_of(params), NULL, on_download_answer, d);
+	d->s = stream_open(k->w, id, &download_handler, d);
+	stream_eof(d->s);
+}
+
 /* ---- one call of a short command ---- */
 
 struct once {

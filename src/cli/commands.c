@@ -116,6 +116,13 @@ static const struct field session_rename_options[] = {
 	JSON_OPTION,
 	END,
 };
+static const struct field blob_get_options[] = {
+	{ .name = "blob", .type = FIELD_STR, .min = 64, .max = 64, .flags = FIELD_POSITIONAL | FIELD_REQUIRED,
+		.text = "SHA-256 of its bytes, as run and session show name it." },
+	{ .name = "output", .type = FIELD_STR, .min = 1, .max = 4096, .unit = "file", .short_opt = 'o',
+		.text = "File to write, or to replace; default: standard output." },
+	END,
+};
 static const struct field json_options[] = { JSON_OPTION, END };
 static const struct field budget_options[] = {
 	{ .name = "session", .type = FIELD_STR, .min = 1, .max = 128, .unit = "id",
@@ -342,6 +349,15 @@ print_session(const struct node *r, struct buf *out)
 		{ 0 },
 	};
 
+	static const struct column left[] = {
+		{ "name", "FILE" },
+		{ "type", "TYPE" },
+		{ "bytes", "BYTES", COLUMN_NUMBER },
+		{ "turn", "OF TURN" },
+		{ "blob", "SHA-256" },
+		{ 0 },
+	};
+
 	print_row(r, columns, out);
 	if (node_len(node_get(r, "turns")) > 0) {
 		buf_add_char(out, '\n');
@@ -350,6 +366,10 @@ print_session(const struct node *r, struct buf *out)
 	if (node_len(node_get(r, "attachments")) > 0) {
 		buf_add_char(out, '\n');
 		print_table(node_get(r, "attachments"), files, out);
+	}
+	if (node_len(node_get(r, "files")) > 0) {
+		buf_add_char(out, '\n');
+		print_table(node_get(r, "files"), left, out);
 	}
 }
 
@@ -499,6 +519,8 @@ const struct command commands[] = {
 		CALL(API_SESSION_RENAME), .done = "renamed" },
 	{ .words = "session delete", .text = "Delete a session with its events and its cell.",
 		.options = session_options, CALL(API_SESSION_DELETE), .done = "deleted" },
+	{ .words = "blob get", .text = "Get a file that a turn left, or that came with a message.", .options = blob_get_options,
+		.run = cmd_blob_get, .method = API_BLOB_GET },
 	{ .words = "approval list", .text = "List what waits for approval.", .options = json_options,
 		CALL(API_APPROVAL_LIST), .list = "approvals", .columns = approval_columns },
 	{ .words = "approval allow", .text = "Allow a call that waits.", .options = approve_options,

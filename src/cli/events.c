@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/media.h"
 #include "base/utf8.h"
 #include "cli/fold.h"
 #include "cli/internal.h"
@@ -24,6 +25,7 @@ add_detail(struct buf *b, const struct node *body)
 	static const char *const keys[] = { "tool", "model", "status", "decision", "state", "code", "reason",
 		"why", "name", "text", "summary" };
 	struct buf text;
+	char size[32];
 
 	buf_init(&text, 64 * KIB);
 	for (size_t i = 0; i < ARRAY_LEN(keys) && text.n < DETAIL_MAX; i++) {
@@ -39,6 +41,13 @@ add_detail(struct buf *b, const struct node *body)
 		buf_add_z(&text, text.n > 0 ? " [" : "[");
 		add_attachment(&text, node_at(node_get(body, "attachments"), i));
 		buf_add_char(&text, ']');
+	}
+	for (size_t i = 0; i < node_len(node_get(body, "files")); i++) {
+		const struct node *file = node_at(node_get(body, "files"), i);
+
+		buf_add_z(&text, text.n > 0 ? " [" : "[");
+		add_cut(&text, node_str(file, "name", STR("?")), 60, true);
+		buf_printf(&text, " %s]", media_size_text((size_t)MAX(node_int(file, "bytes", 0), 0), size));
 	}
 	if (node_get(body, "args")) {
 		buf_add_char(&text, ' ');

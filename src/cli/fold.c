@@ -18,6 +18,8 @@ fold_init(struct fold *f)
 	buf_init(&f->text, MODEL_TEXT_MAX + 64 * KIB);
 	buf_init(&f->answer, MODEL_TEXT_MAX + 64 * KIB);
 	buf_init(&f->json_output, MODEL_TEXT_MAX + 64 * KIB);
+	buf_init(&f->files, EVENT_BODY_MAX);
+	buf_init(&f->left_out, EVENT_BODY_MAX);
 	buf_init(&f->error_code, 64);
 	buf_init(&f->error_msg, 4 * KIB);
 }
@@ -28,6 +30,8 @@ fold_fini(struct fold *f)
 	buf_fini(&f->text);
 	buf_fini(&f->answer);
 	buf_fini(&f->json_output);
+	buf_fini(&f->files);
+	buf_fini(&f->left_out);
 	buf_fini(&f->error_code);
 	buf_fini(&f->error_msg);
 	free(f->effects);
@@ -338,6 +342,26 @@ take_effects(struct fold *f, const struct node *list)
 	}
 }
 
+static void
+take_list(struct buf *b, const struct node *list)
+{
+	struct json j;
+
+	buf_reset(b);
+	if (node_len(list) == 0)
+		return;
+	json_init(&j, b);
+	json_node(&j, list);
+}
+
+static enum fold_news
+on_turn_files(struct fold *f, const struct node *body, size_t *kept)
+{
+	take_list(&f->files, node_get(body, "files"));
+	take_list(&f->left_out, node_get(body, "left_out"));
+	return FOLD_NEW;
+}
+
 static enum fold_news
 on_turn_finished(struct fold *f, const struct node *body, size_t *kept)
 {
@@ -395,6 +419,7 @@ static const struct {
 	{ "approval.resolved", on_approval_resolved },
 	{ "approval.expired", on_approval_resolved },
 	{ "turn.started", on_turn_started },
+	{ "turn.files", on_turn_files },
 	{ "turn.finished", on_turn_finished },
 	{ "turn.suspended", on_turn_suspended },
 };
@@ -484,6 +509,10 @@ fold_json(const struct fold *f, struct json *j)
 		json_obj_end(j);
 	}
 	json_arr_end(j);
+	if (f->files.n > 0)
+		json_kv_raw(j, "files", buf_str(&f->files));
+	if (f->left_out.n > 0)
+		json_kv_raw(j, "files_left_out", buf_str(&f->left_out));
 	json_kv_int(j, "duration_ms", f->duration_ms);
 	if (f->error_code.n > 0) {
 		json_kv_obj(j, "error");

@@ -47,6 +47,7 @@ struct fold {
 	enum turn_status status;
 	struct buf answer; /* final text */
 	struct buf json_output; /* the final answer as JSON, where a schema asked for it */
+	struct buf files, left_out; /* JSON lists of turn.files; empty: none */
 	struct buf error_code, error_msg; /* empty: none */
 };
 

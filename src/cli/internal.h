@@ -68,6 +68,7 @@ int cmd_run(struct cli *c, struct err *e);
 int cmd_run_refuse(struct cli *c, struct err *e);
 int cmd_call(struct cli *c, struct err *e);
 int cmd_events(struct cli *c, struct err *e);
+int cmd_blob_get(struct cli *c, struct err *e);
 int cmd_doctor_tiers(struct cli *c, const char *which, struct err *e);
 int cmd_image_build(struct cli *c, struct err *e);
 int cmd_image_list(struct cli *c, struct err *e);
@@ -167,6 +168,9 @@ void client_close(struct client *k); /* NULL is fine */
 void client_call(struct client *k, enum api_method m, struct str params, client_answer_fn fn, void *arg);
 /* blob.put with these bytes behind it; they are borrowed until the answer. */
 void client_put(struct client *k, struct str bytes, client_answer_fn fn, void *arg);
+/* blob.get: its bytes as they come, then fn, once. */
+typedef void (*client_bytes_fn)(void *arg, struct str bytes);
+void client_get(struct client *k, const char *blob, client_bytes_fn on_bytes, client_answer_fn fn, void *arg);
 
 /* Connects (starting a runner where needed), calls, waits, closes. *result is in c->a. */
 int call_once(struct cli *c, enum api_method m, struct str params, enum connect how,

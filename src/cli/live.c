@@ -577,6 +577,53 @@ on_user_message(struct live *v, const struct live_input *in)
 	}
 }
 
+/* With the words that get it; the name there is harmless, unquoted, in any shell. */
+static void
+live_file(struct live *v, const struct node *file)
+{
+	char size[32], name[MEDIA_NAME_MAX + 1];
+
+	line_begin(v, GLYPH_OK, GREEN);
+	buf_add_z(v->out, "file ");
+	color(v, BOLD);
+	add_cut(v->out, node_str(file, "name", STR("?")), 60, v->style.utf8);
+	color(v, "0");
+	buf_add_char(v->out, ' ');
+	add_cut(v->out, node_str(file, "type", STR("")), 40, v->style.utf8);
+	buf_printf(v->out, " %s\n    ithaca blob get ", media_size_text((size_t)MAX(node_int(file, "bytes", 0), 0), size));
+	add_cut(v->out, node_str(file, "blob", STR("")), 64, v->style.utf8);
+	buf_printf(v->out, " -o %s\n", media_file_name(node_str(file, "name", STR("")), 1, name));
+}
+
+static void
+on_turn_files(struct live *v, const struct live_input *in)
+{
+	const struct node *files = node_get(in->body, "files"), *left = node_get(in->body, "left_out");
+	int64_t more = node_int(in->body, "left_out_more", 0);
+	struct buf b;
+
+	for (size_t i = 0; i < node_len(files); i++)
+		live_file(v, node_at(files, i));
+	buf_init(&b, EVENT_BODY_MAX);
+	for (size_t i = 0; i < node_len(left); i++) {
+		buf_reset(&b);
+		buf_add_z(&b, "not kept: ");
+		add_cut(&b, node_str(node_at(left, i), "name", STR("?")), 60, v->style.utf8);
+		buf_add_z(&b, " (");
+		add_cut(&b, node_str(node_at(left, i), "why", STR("?")), 160, v->style.utf8);
+		buf_add_z(&b, ")");
+		live_note(v, buf_str(&b));
+	}
+	buf_reset(&b);
+	if (more > 0)
+		buf_printf(&b, "not kept: %" PRId64 " or more other files in the outbox", more);
+	if (node_get(in->body, "error") != NULL)
+		buf_add_str(&b, node_str(node_get(in->body, "error"), "message", STR("?")));
+	if (b.n > 0)
+		live_note(v, buf_str(&b));
+	buf_fini(&b);
+}
+
 static void
 on_stop(struct live *v, const struct live_input *in)
 {
@@ -590,6 +637,7 @@ static const struct {
 } renderers[] = {
 	{ "user.message", on_user_message },
 	{ "turn.started", on_turn_started },
+	{ "turn.files", on_turn_files },
 	{ "turn.finished", on_stop },
 	{ "model.started", on_model_started },
 	{ "model.done", on_stop },

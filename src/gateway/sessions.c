@@ -144,48 +144,72 @@ handle_session_list(struct request *q)
 	store_query(q->g->parts.store, STMT_SESSION_LIST, params, 2, on_list, q);
 }
 
-/* Messages of a session are looked through for files a few at a time: each may be as large as an event. */
-#define MESSAGES_AT_ONCE 3
+/* What a session has of files, by the events that name them: looked through a few at a time, because each may be as large
+ * as an event may be. */
+#define EVENTS_AT_ONCE 3
+
+static const struct {
+	enum event_kind kind;
+	const char *list, *answer; /* in the body, and in the result */
+	const char *const keys[6];
+} file_lists[] = {
+	{ EVENT_USER_MESSAGE, "attachments", "attachments", { "name", "mime", "size", "blob", "tokens" } },
+	{ EVENT_TURN_FILES, "files", "files", { "name", "type", "bytes", "blob" } },
+};
 
 struct gathering {
 	const char *session;
+	size_t at; /* in file_lists */
 	int64_t after;
 };
 
 static void
-write_attachments(struct request *q, struct str turn, struct str body)
+write_files(struct request *q, size_t at, struct str turn, struct str body)
 {
 	struct arena *a = arena_new(4 * EVENT_BODY_MAX);
 	const struct node *n, *files;
 
 	if (json_parse(a, body, &n, NULL) == 0) {
-		files = node_get(n, "attachments");
+		files = node_get(n, file_lists[at].list);
 		for (size_t i = 0; i < node_len(files); i++) {
-			static const char *const keys[] = { "name", "mime", "size", "blob", "tokens" };
-
 			json_obj(&q->j);
 			json_kv_str(&q->j, "turn", turn);
-			for (size_t k = 0; k < ARRAY_LEN(keys); k++)
-				json_kv_node(&q->j, keys[k], node_get(node_at(files, i), keys[k]));
+			for (const char *const *key = file_lists[at].keys; *key != NULL; key++)
+				json_kv_node(&q->j, *key, node_get(node_at(files, i), *key));
 			json_obj_end(&q->j);
 		}
 	}
 	arena_free(a);
 }
 
-static void on_messages(void *arg, const struct rows *rows, const struct err *e);
+static void on_file_events(void *arg, const struct rows *rows, const struct err *e);
 
 static void
 gather(struct request *q)
 {
 	struct gathering *g = q->own;
-	struct cell_value params[] = { V_Z(g->session), V_INT(g->after), V_INT(MESSAGES_AT_ONCE) };
+	struct cell_value params[] = { V_Z(g->session), V_INT(g->after), V_INT(EVENTS_AT_ONCE),
+		V_Z(event_kind_name(file_lists[g->at].kind)) };
 
-	store_query(q->g->parts.store, STMT_EVENT_MESSAGES, params, 3, on_messages, q);
+	store_query(q->g->parts.store, STMT_EVENT_WITH_FILES, params, ARRAY_LEN(params), on_file_events, q);
 }
 
 static void
-on_messages(void *arg, const struct rows *rows, const struct err *e)
+gather_list(struct request *q)
+{
+	struct gathering *g = q->own;
+
+	if (g->at == ARRAY_LEN(file_lists)) {
+		reply_end(q);
+		return;
+	}
+	g->after = 0;
+	json_kv_arr(&q->j, file_lists[g->at].answer);
+	gather(q);
+}
+
+static void
+on_file_events(void *arg, const struct rows *rows, const struct err *e)
 {
 	struct request *q = arg;
 	struct gathering *g = q->own;
@@ -194,14 +218,15 @@ on_messages(void *arg, const struct rows *rows, const struct err *e)
 		return;
 	for (size_t i = 0; i < rows_len(rows); i++) {
 		g->after = rows_int(rows, i, 0);
-		write_attachments(q, rows_str(rows, i, 1), rows_str(rows, i, 2));
+		write_files(q, g->at, rows_str(rows, i, 1), rows_str(rows, i, 2));
 	}
-	if (rows_len(rows) == MESSAGES_AT_ONCE) {
+	if (rows_len(rows) == EVENTS_AT_ONCE) {
 		gather(q);
 		return;
 	}
 	json_arr_end(&q->j);
-	reply_end(q);
+	g->at++;
+	gather_list(q);
 }
 
 static void
@@ -219,8 +244,7 @@ on_turns(void *arg, const struct rows *rows, const struct err *e)
 		json_obj_end(j);
 	}
 	json_arr_end(j);
-	json_kv_arr(j, "attachments");
-	gather(q);
+	gather_list(q);
 }
 
 static void

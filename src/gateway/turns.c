@@ -296,16 +296,39 @@ turn_rows_check(struct request *q, const struct rows *rows, const struct err *e,
 	return 0;
 }
 
+/* What it left: as the event says it, which is in front of its end. */
+static void
+on_turn_files(void *arg, const struct rows *rows, const struct err *e)
+{
+	static const char *const keys[] = { "files", "left_out", "left_out_more", "error" };
+	struct request *q = arg;
+	const struct node *body = &node_null;
+	struct json *j = &q->j;
+
+	if (reply_failed(q, e))
+		return;
+	if (rows_len(rows) > 0 && json_parse(q->a, rows_str(rows, 0, 0), &body, NULL) != 0)
+		body = &node_null;
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+		if (node_get(body, keys[i]) != NULL)
+			json_kv_node(j, i < 3 ? keys[i] : "files_error", node_get(body, keys[i]));
+	reply_end(q);
+}
+
 static void
 on_turn_first(void *arg, const struct rows *rows, const struct err *e)
 {
 	struct request *q = arg;
+	struct cell_value params[3];
 	struct json *j = &q->j;
 
 	if (reply_failed(q, e))
 		return;
 	json_kv_int(j, "seq", MAX(rows_int(rows, 0, 0) - 1, 0));
-	reply_end(q);
+	params[0] = V_Z(q->own);
+	params[1] = V_TEXT(node_str(q->params, "turn", STR("")));
+	params[2] = V_Z(event_kind_name(EVENT_TURN_FILES));
+	store_query(q->g->parts.store, STMT_EVENT_OF_TURN, params, ARRAY_LEN(params), on_turn_files, q);
 }
 
 static void
@@ -322,7 +345,8 @@ on_turn(void *arg, const struct rows *rows, const struct err *e)
 	}
 	j = reply_begin(q);
 	write_turn_row(j, rows, 0);
-	params[0] = V_TEXT(rows_str(rows, 0, 1));
+	q->own = arena_strdup(q->a, rows_str(rows, 0, 1)); /* its session */
+	params[0] = V_Z(q->own);
 	params[1] = V_TEXT(rows_str(rows, 0, 0));
 	store_query(q->g->parts.store, STMT_EVENT_FIRST_OF_TURN, params, 2, on_turn_first, q);
 }

@@ -40,7 +40,6 @@ static const struct field read_params[] = {
 		.max = WIRE_TAIL_MAX,
 		.unit = "bytes",
 		.text = "Bytes at most." },
-	BELOW_ROW,
 	{ .name = "line",
 		.type = FIELD_INT,
 		.min = 1,
@@ -150,9 +149,17 @@ static const struct field stat_params[] = {
 
 static const struct field put_params[] = {
 	PATH_ROW,
-	{ .name = "below", .type = FIELD_STR, .flags = FIELD_REQUIRED, .text = "A directory, as in read." },
+	{ .name = "below", .type = FIELD_STR, .flags = FIELD_REQUIRED, .text = "A directory, as in list." },
 	{ .name = "offset", .type = FIELD_INT, .min = 0, .max = INT64_MAX, .dflt = "0", .text = "Where this part begins: 0, or where the last one ended." },
 	{ .name = "last", .type = FIELD_BOOL, .dflt = "false", .text = "The file is whole with it." },
+	END_ROW,
+};
+
+static const struct field get_params[] = {
+	PATH_ROW,
+	{ .name = "below", .type = FIELD_STR, .flags = FIELD_REQUIRED, .text = "A directory, as in list." },
+	{ .name = "offset", .type = FIELD_INT, .min = 0, .max = INT64_MAX, .dflt = "0", .text = "First byte." },
+	{ .name = "n", .type = FIELD_INT, .flags = FIELD_REQUIRED, .min = 1, .max = WIRE_TAIL_MAX, .unit = "bytes", .text = "Bytes at most." },
 	END_ROW,
 };
 
@@ -171,6 +178,7 @@ static const struct op {
 	{ "move", true, move_params, op_move },
 	{ "delete", true, delete_params, op_delete },
 	{ "stat", false, stat_params, op_stat },
+	{ "get", false, get_params, op_get },
 	{ "put", false, put_params, op_put }, /* for /run/work, also where the workspace is read-only */
 };
 

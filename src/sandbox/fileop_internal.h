@@ -28,6 +28,7 @@ int op_grep(struct fileop *c, struct err *e);
 int op_move(struct fileop *c, struct err *e);
 int op_delete(struct fileop *c, struct err *e);
 int op_stat(struct fileop *c, struct err *e);
+int op_get(struct fileop *c, struct err *e);
 int op_put(struct fileop *c, struct err *e);
 
 /* Whether an entry with n bytes of text still fits the answer. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * read, write, put, edit and stat: operations on the content of one file. What is read is described
+ * read, write, get, put, edit and stat: operations on the content of one file. What is read is described
  * (size, lines, hash, whether it is text) so that a model can page through it and guard an edit;
  * what is written is replaced whole. */
 #include <errno.h>
@@ -193,7 +193,7 @@ op_read(struct fileop *c, struct err *e)
 		g.line = 1;
 	if ((rc = param_path(c, "path", &g.path, e)) != 0)
 		return rc;
-	AUTO_CLOSE int fd = path_open_file(node_z(c->params, "below", NULL), g.path, &st, e);
+	AUTO_CLOSE int fd = path_open_file(NULL, g.path, &st, e);
 	if (fd < 0)
 		return fd;
 	g.fd = fd;
@@ -242,7 +242,30 @@ op_write(struct fileop *c, struct err *e)
 	return 0;
 }
 
-/* ---- put ---- */
+/* ---- get and put: files as they are, in parts that fit a message ---- */
+
+/* The stamp is another one as soon as the file is: parts with the same stamp are of one file. */
+int
+op_get(struct fileop *c, struct err *e)
+{
+	int64_t offset = node_int(c->params, "offset", 0), n = node_int(c->params, "n", 0);
+	const char *path;
+	struct stat st;
+	int rc = param_path(c, "path", &path, e);
+
+	if (rc != 0)
+		return rc;
+	AUTO_CLOSE int fd = path_open_file(node_z(c->params, "below", ""), path, &st, e);
+	if (fd < 0)
+		return fd;
+	if ((rc = fd_load(fd, offset, (size_t)n, c->tail, path, e)) != 0)
+		return rc;
+	json_kv_int(c->j, "size", st.st_size);
+	json_kv_z(c->j, "stamp", arena_printf(c->a, "%llu:%lld:%lld.%09ld", (unsigned long long)st.st_ino, (long long)st.st_size,
+		(long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec));
+	json_kv_bool(c->j, "is_end", offset + (int64_t)c->tail->n >= st.st_size);
+	return 0;
+}
 
 /* The unfinished file. A part that a runtime asked for which is gone may still be written: it ends first. fd or -1 with
  * errno. */
@@ -270,7 +293,7 @@ part_open(int dir, const char *tmp, int64_t offset)
 	return fd;
 }
 
-/* Files of any size in parts that fit a message: nothing is to be seen under the name before the last one. Nobody may write
+/* Nothing is to be seen under the name before the last one. Nobody may write
  * to it then, which is a word to its reader and no wall: the directory is the reader's own. */
 int
 op_put(struct fileop *c, struct err *e)

@@ -208,9 +208,10 @@ void sandbox_effect_forget(struct sandbox *sb, const char *effect);
  * /shared. Every operation refuses anything but regular files and directories, never follows the last symlink of a
  * path it writes, and writes atomically (temporary file, fsync, rename).
  *   op       parameters                                       answer head                          tail
- *   read     path, offset, n (bytes) or line, lines; below    size, offset, n, line, lines, is_end, sha256, binary  content
+ *   read     path, offset, n (bytes) or line, lines           size, offset, n, line, lines, is_end, sha256, binary  content
  *   write    path, mkdirs; tail: content                      size, sha256, existed
  *   edit     path, old, new, all, expect (sha256 or ""); dry  sha256_before, sha256, replacements, line
+ *   get      path, offset, n; below                           size, stamp, is_end                  a part
  *   put      path, offset, last; below; tail: a part          size
  *   list     path, depth, max, media; below                   entries[{name, type, size, mtime_ms, media}], truncated
  *   glob     path, pattern, max                               paths[], truncated
@@ -218,8 +219,8 @@ void sandbox_effect_forget(struct sandbox *sb, const char *effect);
  *   move     path, to, replace                                (none)
  *   delete   path, recursive                                  removed
  *   stat     path, hash                                       exists, type, size, mtime_ms, mode, sha256 */
-/* below: a directory that path is taken from, and no link in path is followed. put writes a file in parts, for /run/work: it is
- * there, and read-only, with the last one. */
+/* below: a directory that path is taken from, and no link in path is followed. get and put are for files of /run/work, in parts:
+ * the stamp tells that a file is another one; what is put is there, and read-only, with the last part. */
 struct file_request {
 	const char *cell;
 	const struct cell_plan *plan;

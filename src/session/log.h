@@ -24,6 +24,7 @@ enum event_flags {
 	X(TURN_STEERED, "turn.steered", 0)                                               \
 	X(TURN_STOPPING, "turn.stopping", EVENT_INPUT)                                             \
 	X(TURN_SUSPENDED, "turn.suspended", EVENT_LIVE) /* not ended: taken up again later */      \
+	X(TURN_FILES, "turn.files", EVENT_INPUT) /* what it left for the user: in front of its end */  \
 	X(TURN_FINISHED, "turn.finished", EVENT_OUTPUT)                                            \
 	X(CONTEXT_BUILT, "context.built", EVENT_OUTPUT)                                            \
 	X(CONTEXT_COMPACTED, "context.compacted", 0)                                     \

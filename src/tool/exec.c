@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/utf8.h"
 #include "tool/internal.h"
 
 #define STATUS_MAX          1400
@@ -97,6 +98,7 @@ struct run {
 	char *head, *ring;
 	size_t head_n, head_max, ring_max;
 	int64_t total;
+	struct exec_status st; /* how it ended, while its outbox is looked at */
 };
 
 static void
@@ -251,6 +253,8 @@ status_facts(struct tool_call *c, const struct exec_status *st)
 			json_kv_int(&f.j, "written_bytes", st->written_bytes);
 		}
 	}
+	if (st->has_outbox || st->state == EXEC_RUNNING || st->state == EXEC_UNKNOWN)
+		json_kv_bool(&f.j, "outbox", true); /* something is there, or may come to be */
 	return facts_end(&f, c->a);
 }
 
@@ -360,15 +364,114 @@ add_walls(const struct run *r, const struct exec_status *st, char line[STATUS_MA
 				"no network but its own loopback (egress.allow names hosts)");
 }
 
+/* ---- what is in the outbox when a command ended ---- */
+
+#define OUTBOX_NOTE_MAX (3 * NOTE_MAX)
+#define OUTBOX_NAME_MAX 100u /* bytes of a name that are shown */
+
+static void
+add_entry(struct buf *b, const struct node *x)
+{
+	struct str name = node_str(x, "name", STR(""));
+	const char *type = node_z(x, "type", "");
+	int64_t size = node_int(x, "size", 0);
+	struct json j;
+
+	buf_add_z(b, b->n > 0 ? ", " : "");
+	json_init(&j, b);
+	json_str(&j, str_sub(name, 0, utf8_cut(name, OUTBOX_NAME_MAX)));
+	if (strcmp(type, "file") == 0)
+		buf_printf(b, " %s %lld bytes%s", node_z(x, "media", ""), (long long)size,
+			size > MEDIA_MAX ? " (too large to be kept)" : "");
+	else
+		buf_printf(b, " (%s: not kept)", type);
+}
+
+static struct str
+outbox_text(const struct run *r, const struct node *head)
+{
+	const struct node *list = node_get(head, "entries");
+	bool is_full = false;
+	size_t shown = 0;
+	struct buf b;
+
+	buf_init(&b, OUTBOX_NOTE_MAX);
+	for (size_t i = 0; i < node_len(list); i++) {
+		const struct node *x = node_at(list, i);
+
+		if (strcmp(node_z(x, "type", ""), "dir") == 0)
+			continue;
+		is_full = is_full || shown == OUTBOX_SHOWN_MAX || b.n + 6 * OUTBOX_NAME_MAX + 128 > b.max;
+		if (is_full)
+			break;
+		add_entry(&b, x);
+		shown++;
+	}
+	if (is_full || node_bool(head, "truncated", false))
+		buf_add_z(&b, shown > 0 ? ", and more" : "more than can be listed");
+	struct str text = text_clean(r->c->a, buf_str(&b));
+	buf_fini(&b);
+	return text;
+}
+
+static void
+run_ends(struct run *r, struct str outbox)
+{
+	struct tool_call *c = r->c;
+	const struct exec_status *st = &r->st;
+	size_t max = (size_t)c->tool->result_max - 3 * NOTE_MAX - (st->has_outbox ? OUTBOX_NOTE_MAX : 0);
+	char line[STATUS_MAX];
+	struct str text;
+
+	status_line(st, line);
+	add_walls(r, st, line);
+	text = text_note(c->a, run_text(r, max), "%s", line);
+	if (outbox.n > 0)
+		text = text_note(c->a, text, "in the outbox, for the user when the turn ends: %.*s", STR_FMT(outbox));
+	call_done(c, EFFECT_DONE, st->signal != 0 || st->exit_code != 0 || st->timed_out, text, status_facts(c, st));
+}
+
+static void
+on_outbox(void *arg, const struct node *head, struct str tail, const struct err *e)
+{
+	struct run *r = ((struct tool_call *)arg)->state;
+
+	if (e != NULL && e->code == ERR_GONE)
+		call_fail(r->c, EFFECT_DONE, e); /* its end is kept: it is asked for again */
+	else
+		run_ends(r, e != NULL ? text_clean(r->c->a, str_of(e->msg)) : outbox_text(r, head));
+}
+
+static int
+outbox_list(struct run *r, struct err *e)
+{
+	struct buf b;
+	struct json j;
+
+	buf_init(&b, FILE_PARAMS_MAX);
+	json_init(&j, &b);
+	json_obj(&j);
+	json_kv_z(&j, "below", r->c->env->work);
+	json_kv_z(&j, "path", "outbox");
+	json_kv_bool(&j, "media", true);
+	json_kv_int(&j, "depth", OUTBOX_DEPTH_MAX);
+	json_kv_int(&j, "max", 4 * OUTBOX_SHOWN_MAX);
+	json_obj_end(&j);
+	int rc = file_send(r->c, "list", buf_str(&b), STR(""), on_outbox, e);
+	buf_fini(&b);
+	return rc;
+}
+
 static void
 on_status(void *arg, const struct exec_status *st)
 {
 	struct run *r = arg;
 	struct tool_call *c = r->c;
+	struct err e;
 	struct str facts = status_facts(c, st);
 	size_t max = (size_t)c->tool->result_max - 3 * NOTE_MAX;
-	char line[STATUS_MAX];
 
+	r->call = NULL;
 	switch (st->state) {
 	case EXEC_NOT_BEGUN:
 		call_done(c, EFFECT_NOT_DONE, false,
@@ -390,10 +493,9 @@ on_status(void *arg, const struct exec_status *st)
 			facts);
 		return;
 	case EXEC_DONE:
-		status_line(st, line);
-		add_walls(r, st, line);
-		call_done(c, EFFECT_DONE, st->signal != 0 || st->exit_code != 0 || st->timed_out,
-			text_note(c->a, run_text(r, max), "%s", line), facts);
+		r->st = *st;
+		if (!st->has_outbox || c->env->work == NULL || outbox_list(r, &e) != 0)
+			run_ends(r, STR(""));
 		return;
 	}
 }
@@ -640,7 +742,8 @@ const struct tool exec_tools[] = {
 		.cancel = exec_cancel,
 		.target = exec_target,
 		.text = "Run a shell command in the session's cell. Answers its output (both "
-			"streams) and how it ended. Without a session each command is a "
+			"streams) and how it ended. Files that it leaves in the outbox are the user's when "
+			"the turn ends. Without a session each command is a "
 			"shell of its own, with no terminal and no standard input." },
 	{ .name = "job",
 		.args = job_args,

@@ -148,6 +148,68 @@ test_answer(void **state)
 	assert_int_equal(turn_state(b->t), TURN_END);
 }
 
+#define FILES "{\"files\":[{\"name\":\"a\",\"bytes\":1,\"type\":\"text/plain\",\"blob\":\"x\"}],\"left_out\":[]}"
+
+/* What a call left for the user is looked at before the end, whatever the end is; without a word of it nothing is. */
+static void
+test_files_before_the_end(void **state)
+{
+	struct bench *b = *state;
+
+	start(b, "{\"turn_steps\":5}");
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, CALLS(CALL("a", "exec", "{}"))), 0);
+	admit(b, 0, "allow", false);
+	intent(b, 0);
+	assert_int_equal(feed(b, EVENT_EFFECT_OUTCOME, "{\"index\":0,\"state\":\"done\",\"text\":\"x\",\"facts\":{\"exit\":0,\"outbox\":true}}"), 0);
+	assert_int_equal(asks(b, DO_COLLECT), 0); /* not before the turn ends */
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, ANSWER), 0);
+	assert_int_equal(turn_state(b->t), TURN_COLLECT);
+	assert_int_equal(asks(b, DO_COLLECT), 1);
+	assert_int_equal(asks(b, DO_END), 0);
+	assert_false(tells(b, EVENT_TURN_FINISHED));
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, ANSWER), ERR_CORRUPT);
+	assert_int_equal(feed(b, EVENT_TURN_FILES, FILES), 0);
+	assert_string_equal(node_z(finished(b), "status", ""), "answered");
+	assert_string_equal(node_z(finished(b), "text", ""), "hello");
+	assert_int_equal(asks(b, DO_END), 1);
+	assert_int_equal(feed(b, EVENT_TURN_FILES, FILES), ERR_CORRUPT); /* once */
+}
+
+static void
+test_files_of_a_stopped_turn(void **state)
+{
+	struct bench *b = *state;
+
+	start(b, "{\"turn_steps\":5}");
+	assert_int_equal(feed(b, EVENT_TURN_FILES, FILES), ERR_CORRUPT); /* nobody asked */
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, CALLS(CALL("a", "write", "{}"))), 0);
+	assert_int_equal(feed(b, EVENT_TOOL_REQUESTED, "{\"index\":0,\"decision\":\"allow\",\"args\":{\"path\":\"../run/work/outbox/x\"}}"), 0);
+	intent(b, 0);
+	assert_int_equal(feed(b, EVENT_TURN_STOPPING, "{\"why\":\"cancelled\"}"), 0);
+	assert_int_equal(asks(b, DO_COLLECT), 0); /* the call still runs */
+	outcome(b, 0, "done", "x");
+	assert_int_equal(turn_state(b->t), TURN_COLLECT);
+	assert_int_equal(asks(b, DO_COLLECT), 1);
+	assert_int_equal(feed(b, EVENT_TURN_FILES, FILES), 0);
+	assert_string_equal(node_z(finished(b), "status", ""), "cancelled");
+}
+
+/* Reading what is in an outbox leaves nothing there. */
+static void
+test_a_read_leaves_no_files(void **state)
+{
+	struct bench *b = *state;
+
+	start(b, "{\"turn_steps\":5}");
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, CALLS(CALL("a", "read", "{}"))), 0);
+	assert_int_equal(feed(b, EVENT_TOOL_REQUESTED,
+		"{\"index\":0,\"decision\":\"allow\",\"parallel\":true,\"args\":{\"path\":\"/run/work/outbox/x\"}}"), 0);
+	intent(b, 0);
+	outcome(b, 0, "done", "x");
+	assert_int_equal(feed(b, EVENT_MODEL_DONE, ANSWER), 0);
+	assert_int_equal(turn_state(b->t), TURN_END);
+}
+
 static void
 test_serial_and_parallel(void **state)
 {
@@ -655,7 +717,8 @@ int
 main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = { T(test_answer), T(test_serial_and_parallel), T(test_many_side_by_side), T(test_effect_ids_are_stable),
+	const struct CMUnitTest tests[] = { T(test_answer), T(test_files_before_the_end), T(test_files_of_a_stopped_turn), T(test_a_read_leaves_no_files),
+		T(test_serial_and_parallel), T(test_many_side_by_side), T(test_effect_ids_are_stable),
 		T(test_refused_calls_go_back_to_the_model), T(test_approval), T(test_denied_by_the_user), T(test_step_limit),
 		T(test_token_limit), T(test_cancel_waits_for_what_runs), T(test_cancel_of_a_model_call), T(test_model_failure),
 		T(test_empty_answer_is_a_failure), T(test_guard_stops_a_spinning_model), T(test_guard_sees_oscillation),

@@ -45,6 +45,25 @@ test_json(void **state)
 	buf_fini(&b);
 }
 
+/* Files are in the object where there are any, and what was left out beside them. */
+static void
+test_files(void **state)
+{
+	struct fold f;
+	struct buf b;
+	size_t kept;
+
+	buf_init(&b, 1 << 20);
+	begin(&f);
+	feed(&f, NULL, EV("1", "1", "turn.files", "{\"files\":[{\"name\":\"a\",\"bytes\":1,\"type\":\"text/plain\",\"blob\":\"00\"}],\"left_out\":[]}"), &kept);
+	assert_non_null(strstr(json_of(&f, &b), "\"files\":[{\"name\":\"a\",\"bytes\":1,\"type\":\"text/plain\",\"blob\":\"00\"}],\"duration_ms\""));
+	feed(&f, NULL, EV("2", "2", "turn.files", "{\"files\":[],\"left_out\":[{\"name\":\"l\",\"bytes\":0,\"why\":\"link\"}]}"), &kept);
+	assert_null(strstr(json_of(&f, &b), "\"files\""));
+	assert_non_null(strstr(json_of(&f, &b), "\"files_left_out\":[{\"name\":\"l\""));
+	fold_fini(&f);
+	buf_fini(&b);
+}
+
 /* Cut the link after every event: what follows is everything that was logged after the last number seen, or, worse,
  * the whole log again. The text of each step must come out the same. */
 static void
@@ -226,6 +245,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_reconnect_anywhere),
 		cmocka_unit_test(test_text),
 		cmocka_unit_test(test_other_turns),

@@ -320,12 +320,30 @@ test_attachments(void **state)
 	show_close(&s);
 }
 
+/* A name shows no control, and the words that get the file are harmless in a shell. */
+static void
+test_files(void **state)
+{
+	struct show s;
+
+	show_open(&s, true, 100);
+	show_event(&s, EV("2", "1000", "turn.files", "{\"files\":[{\"name\":\"d/a\\u001b[2J;rm -rf $HOME.csv\",\"bytes\":12345,\"type\":\"text/plain\","
+		"\"blob\":\"00ff\"}],\"left_out\":[{\"name\":\"l\\nx\",\"bytes\":0,\"why\":\"link\"}],\"left_out_more\":3,"
+		"\"error\":{\"code\":\"gone\",\"message\":\"no cell\"}}"));
+	assert_non_null(strstr(show_text(&s), "file d/a\\x1b[2J;rm -rf $HOME.csv text/plain 12 KB\n"
+		"    ithaca blob get 00ff -o a__2J_rm_-rf__HOME.csv\n"));
+	assert_non_null(strstr(show_text(&s), "not kept: l\\nx (link)\n"));
+	assert_non_null(strstr(show_text(&s), "not kept: 3 or more other files in the outbox"));
+	show_close(&s);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_live),
 		cmocka_unit_test(test_attachments),
+		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_live_reconnect),
 		cmocka_unit_test(test_spinner),
 		cmocka_unit_test(test_taken_back),

@@ -1011,6 +1011,31 @@ test_put(void **state)
 	assert_int_equal(chdir("../shared"), 0);
 }
 
+/* A file as it is, in parts; the stamp changes with it. */
+static void
+test_get(void **state)
+{
+	struct fix *f = *state;
+	char stamp[96], params[PATH_MAX + 512];
+
+	put("a", "\xff" "123");
+	snprintf(params, sizeof(params), "{\"below\":\"%s\",\"path\":\"shared/a\",\"n\":3}", f->dir);
+	assert_int_equal(run(f, "get", "%s", params), 0);
+	assert_true(str_eq(buf_str(&f->tail), STR("\xff" "12")));
+	assert_false(node_bool(f->answer, "is_end", true));
+	snprintf(stamp, sizeof(stamp), "%s", node_z(f->answer, "stamp", ""));
+	assert_int_equal(run(f, "get", "{\"below\":\"%s\",\"path\":\"shared/a\",\"n\":3,\"offset\":3}", f->dir), 0);
+	assert_true(str_eq(buf_str(&f->tail), STR("3")));
+	assert_true(node_bool(f->answer, "is_end", false));
+	assert_string_equal(node_z(f->answer, "stamp", ""), stamp);
+	put("a", "\xff" "123");
+	assert_int_equal(run(f, "get", "%s", params), 0);
+	assert_string_not_equal(node_z(f->answer, "stamp", ""), stamp);
+	put("empty", "");
+	assert_int_equal(run(f, "get", "{\"below\":\"%s\",\"path\":\"shared/empty\",\"n\":3}", f->dir), 0);
+	assert_true(node_bool(f->answer, "is_end", false));
+}
+
 /* Below a directory no link is followed, neither on the way nor at the end, and nothing leads out. Without `below` it does. */
 static void
 test_below(void **state)
@@ -1030,13 +1055,13 @@ test_below(void **state)
 	assert_int_equal(mkfifo("../in/fifo", 0666), 0);
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		snprintf(params, sizeof(params), "{\"below\":\"%s\",\"path\":\"%s\"}", f->dir, bad[i]);
-		assert_int_not_equal(run(f, "read", "%s", params), 0);
+		assert_int_not_equal(run(f, "get", "%.*s,\"n\":100}", (int)strlen(params) - 1, params), 0);
 		if (i > 1) /* the first two would be replaced */
 			assert_int_not_equal(run_as(f, CELL_READ_ONLY, "put", STR("x"), params), 0);
 	}
 	assert_content("../elsewhere/secret", "secret");
 	assert_int_not_equal(run(f, "list", "{\"below\":\"%s\",\"path\":\"out\"}", f->dir), 0);
-	assert_int_equal(run(f, "read", "{\"below\":\"%s\",\"path\":\"in/file\"}", f->dir), 0);
+	assert_int_equal(run(f, "get", "{\"below\":\"%s\",\"path\":\"in/file\",\"n\":100}", f->dir), 0);
 	assert_int_equal(run(f, "read", "{\"path\":\"../in/link\"}"), 0); /* the control */
 	assert_int_equal(run(f, "list", "{\"path\":\"../out\"}"), 0);
 	assert_int_equal(put_part(f, "in/link", 0, true, "mine"), 0);
@@ -1104,6 +1129,7 @@ main(void)
 		ROW(test_answers_are_bounded),
 		ROW(test_race_with_a_link),
 		ROW(test_put),
+		ROW(test_get),
 		ROW(test_below),
 		ROW(test_list_types),
 	};

@@ -54,6 +54,7 @@ struct sandbox {
 	struct run runs[RUNS_MAX];
 	int run_n;
 	enum fake_fault fault;
+	bool has_outbox;
 	struct exec_request last;
 };
 
@@ -78,6 +79,12 @@ void
 fake_fault(struct sandbox *sb, enum fake_fault f)
 {
 	sb->fault = f;
+}
+
+void
+fake_outbox(struct sandbox *sb, bool has)
+{
+	sb->has_outbox = has;
 }
 
 int
@@ -263,6 +270,7 @@ do_exec(struct sandbox *sb, struct pending *p)
 			};
 		else
 			run_shell(sb, x, run);
+		run->st.has_outbox = sb->has_outbox;
 	}
 	if (p->fault != FAKE_NO_FAULT) {
 		x->h.on_fail(x->arg, &gone);

@@ -19,6 +19,8 @@ struct sandbox *fake_new(const char *dir);
 void fake_free(struct sandbox *sb);
 void fake_pump(struct sandbox *sb);                     /* until nothing is pending */
 void fake_fault(struct sandbox *sb, enum fake_fault f); /* of the next request */
+/* From now on commands end with this word about their outbox. */
+void fake_outbox(struct sandbox *sb, bool has);
 int fake_started(const struct sandbox *sb);             /* commands that really ran */
 /* What shelld says of the command of this key. */
 struct exec_status *fake_status(struct sandbox *sb, const char *effect);

@@ -50,6 +50,40 @@ test_request(void **state)
 	assert_true(fake_last_exec(f->sb)->background);
 }
 
+/* What is in the outbox when a command ended is told with its end, in a line that no name can leave, and bounded. */
+static void
+test_outbox(void **state)
+{
+	struct fix *f = *state;
+
+	f->env.work = f->dir;
+	fake_outbox(f->sb, true);
+	assert_has(fix_run(f, "exec", "{\"command\":\"mkdir outbox outbox/d; echo abc > outbox/d/t.txt; printf 'PK\\\\003\\\\004' > 'outbox/a\nb'; "
+				       "ln -s / outbox/l; echo out\"}"),
+		"ms]\n[in the outbox, for the user when the turn ends: \"a\\nb\" application/zip 4 bytes, \"d/t.txt\" text/plain 4 bytes, "
+		"\"l\" (link: not kept)]");
+	assert_true(node_bool(f->facts, "outbox", false));
+	assert_false(f->r.is_error);
+	fix_run(f, "exec", "{\"command\":\"cd outbox; for i in 1 2 3 4 5 6 7 8 9; do : > f$i; : > g$i; done; exit 3\"}");
+	assert_has(f->r.text.p, "\"f9\" text/plain 0 bytes, ");
+	assert_has(f->r.text.p, ", and more]");
+	assert_true(f->r.is_error);
+	fix_run(f, "exec", "{\"command\":\"cd outbox; rm -r *; for i in $(seq 200); do : > $(printf '%0200d' $i); done; seq 100000\"}");
+	assert_true(f->r.text.n <= TOOL_RESULT_MAX);
+	assert_has(f->r.text.p, "0000\" text/plain 0 bytes, ");
+	assert_has(f->r.text.p, ", and more]");
+	fix_run(f, "exec", "{\"command\":\"rm -r outbox\"}");
+	assert_has(f->r.text.p, "outbox does not exist");
+	fix_run(f, "exec", "{\"command\":\"mkdir outbox; echo x > outbox/x\"}");
+	assert_has(f->r.text.p, "\"x\" text/plain 2 bytes]");
+	fake_outbox(f->sb, false);
+	fix_run(f, "exec", "{\"command\":\"true\"}");
+	assert_null(strstr(f->r.text.p, "outbox"));
+	assert_null(node_get(f->facts, "outbox"));
+	fix_run(f, "exec", "{\"command\":\"true\",\"background\":true}"); /* it may yet leave something */
+	assert_true(node_bool(f->facts, "outbox", false));
+}
+
 /* A session runs where its shell is, and what a model reads is what a terminal would show. */
 static void
 test_session(void **state)
@@ -281,7 +315,7 @@ test_jobs(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = { ROW(test_ends), ROW(test_request), ROW(test_session),
+	const struct CMUnitTest tests[] = { ROW(test_ends), ROW(test_request), ROW(test_outbox), ROW(test_session),
 		ROW(test_terminal_text), ROW(test_walls),
 		ROW(test_long_output), ROW(test_output_sizes), ROW(test_output_without_lines),
 		ROW(test_pages_start_at_lines), ROW(test_recover), ROW(test_cancel),
