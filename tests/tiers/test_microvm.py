@@ -6,6 +6,7 @@ import glob
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -302,6 +303,15 @@ def flood():
     h.expect_nothing()
 
 
+def doctor():
+    """The escape suite as doctor runs it, in a cell of a machine."""
+    h = Home()
+    cell = {c["name"]: c for c in json.loads(h.run("doctor", "--json").stdout)["checks"]}["cell"]
+    check(cell["ok"] == "pass" and re.search(r"\b(\d\d) of \1 walls hold", cell["text"]), cell)
+    h.run("stop")
+    h.expect_nothing()
+
+
 def two_homes():
     a, b = Home(), Home(keep_booted=False)
     a.start()
@@ -411,7 +421,7 @@ def main():
 
     reason = None if only else first_reason()
     step(pretends)
-    for f in (crashes, deaths, other_tier, flood, two_homes, given_up, egress) if reason is None else ():
+    for f in (crashes, deaths, other_tier, flood, doctor, two_homes, given_up, egress) if reason is None else ():
         step(f)
     for what in failed:
         print("FAILED: " + what)
