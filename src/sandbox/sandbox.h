@@ -171,7 +171,8 @@ int sandbox_exec(struct sandbox *sb, const struct exec_request *r, const struct 
 void exec_call_kill(struct exec_call *c);
 /* No callbacks any more; the command goes on. */
 void exec_call_forget(struct exec_call *c);
-void exec_call_input(struct exec_call *c, struct str bytes); /* empty: the end of its input */
+/* Empty: the end of its input. There is no credit for input: what is more than 1 MiB ahead of the command is dropped, and logged. */
+void exec_call_input(struct exec_call *c, struct str bytes);
 /* To what runs in the foreground of its terminal, or to its process group. A signal of exec_signal_name. */
 void exec_call_signal(struct exec_call *c, int signal);
 void exec_call_resize(struct exec_call *c, int rows, int columns);
