@@ -140,11 +140,20 @@ mount_runtime(struct json *j, const struct tier_spec *s)
 		mount(j, s->runtime.store, s->runtime.store, false);
 }
 
+/* Empty: podman would fill it with what it covers. */
 static void
-write_mounts(struct json *j, const struct tier_spec *s)
+mount_empty(struct json *j, const struct oci *g, const char *path, const char *access, int mode, int64_t bytes)
 {
-	char text[64];
+	char text[128];
 
+	snprintf(text, sizeof(text), "%s,nosuid,nodev,mode=%04o,size=%lld%s", access, (unsigned)mode, (long long)bytes,
+		g->kind == OCI_PODMAN ? ",notmpcopyup" : "");
+	json_kv_z(j, path, text);
+}
+
+static void
+write_mounts(struct json *j, const struct tier_spec *s, const struct oci *g)
+{
 	json_kv_arr(j, "Mounts");
 	if (image_of(s)[0] == '\0')
 		mount_system(j, is_runtime(s));
@@ -154,13 +163,12 @@ write_mounts(struct json *j, const struct tier_spec *s)
 		mount_sidecar(j, s);
 	json_arr_end(j);
 	json_kv_obj(j, "Tmpfs");
-	snprintf(text, sizeof(text), "rw,nosuid,nodev,mode=1777,size=%lld", (long long)TMP_BYTES);
-	json_kv_z(j, "/tmp", text);
+	mount_empty(j, g, "/tmp", "rw", 01777, TMP_BYTES);
 	if (covers_home(s))
-		json_kv_z(j, s->home, "rw,nosuid,nodev,mode=0755,size=1m");
+		mount_empty(j, g, s->home, "rw", 0755, MIB);
 	if (is_runtime(s)) { /* below state/: files and output of cells, which are shelld's */
-		json_kv_z(j, s->spool_dir, "ro,nosuid,nodev,mode=0755,size=64k");
-		json_kv_z(j, s->state_root, "ro,nosuid,nodev,mode=0755,size=64k");
+		mount_empty(j, g, s->spool_dir, "ro", 0755, 64 * KIB);
+		mount_empty(j, g, s->state_root, "ro", 0755, 64 * KIB);
 	}
 	json_obj_end(j);
 }
@@ -326,7 +334,7 @@ write_spec(struct buf *b, const struct tier_spec *s, const struct oci *g, const 
 	json_kv_z(&j, LABEL_ROLE, role_name(role_of(s)));
 	json_obj_end(&j);
 	json_kv_obj(&j, "HostConfig");
-	write_mounts(&j, s);
+	write_mounts(&j, s, g);
 	write_security(&j, s, g, is_root, profile);
 	write_limits(&j, s);
 	if (keeps_id)

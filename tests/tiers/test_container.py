@@ -116,7 +116,7 @@ def files(engine):
 def survives(engine):
     """The runtime's container dies in the middle of a command: another takes the session on, and nothing runs twice."""
     h = Home(engine)
-    check(h.run("start").returncode == 0, "starts")
+    r = h.run("start"); check(r.returncode == 0, "starts: " + r.stderr)
     try:
         os.mkfifo(os.path.join(h.work, "gate"))
         ran = os.path.join(h.work, "ran")
@@ -151,7 +151,7 @@ def kept(engine):
     try:
         r = h.run("run", "hello")
         check(r.returncode == 0 and "from the script" in r.stdout, r.stdout + r.stderr)
-        check(h.run("start").returncode == 0, "starts")
+        r = h.run("start"); check(r.returncode == 0, "starts: " + r.stderr)
         r = h.run("config", "set", "limits.turn_steps", "7")
         with open(config) as f:
             check(r.returncode == 0 and "turn_steps: 7" in f.read(), r.stderr)
@@ -199,9 +199,10 @@ def reach(engine):
     abstract = socket.socket(socket.AF_UNIX)
     abstract.bind("\0ithaca-test-%d" % os.getpid())
     abstract.listen()
-    check(h.run("start").returncode == 0, "starts")
+    r = h.run("start"); check(r.returncode == 0, "starts: " + r.stderr)
     try:
         check(h.run("run", "run echo of a cell").returncode == 0, "there is something of a cell")
+        check(h.run("restart", "runtime").returncode == 0, "the container is made when it is there")
         for name in ("master.key", "secrets"):
             if not os.path.exists(os.path.join(h.dir, name)):
                 with open(os.path.join(h.dir, name), "w") as f:
@@ -243,7 +244,7 @@ def outside(engine):
     config, store = os.path.join(h.dir, "config.yaml"), os.path.join(h.other, "store.db")
     with open(config, "w") as f:
         json.dump({"tier": "container", "container": engine.settings, "store": {"url": "sqlite:" + store}}, f)
-    check(h.run("start").returncode == 0, "starts")
+    r = h.run("start"); check(r.returncode == 0, "starts: " + r.stderr)
     try:
         check("in its store" in h.run("run", "run echo in its store").stdout and os.path.getsize(store) > 0, "the store is there")
         sees, hidden = execute(engine, h.containers("runtime")[0], ["test -s " + store, "cat " + config])
@@ -310,7 +311,7 @@ def walls(engine):
     h = Home(engine, memory_mb=900, processes=700)
     loose = None
     try:
-        check(h.run("start").returncode == 0, "starts")
+        r = h.run("start"); check(r.returncode == 0, "starts: " + r.stderr)
         allowed = 1 << 31 if os.geteuid() == 0 else 0  # SETFCAP, of root
         # The first process, shelld, and the zygote; the first process and the runtime.
         for role, n, may, limits in (("shelld", 3, allowed, {"memory": 900 << 20, "pids": 700}),
