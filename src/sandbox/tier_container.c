@@ -115,7 +115,7 @@ covers_home(const struct tier_spec *s)
 		if (is_within(s->home, s->mounts[i]))
 			return true;
 	}
-	return s->runtime.store != NULL && is_within(s->home, s->runtime.store);
+	return false;
 }
 
 static void
@@ -468,6 +468,9 @@ start(const struct tier_spec *s, struct tier_run *out, int *link, struct tier_re
 	char path[PLAN_PATH_MAX];
 	struct err e;
 
+	if (s->runtime.store != NULL && is_within(s->home, s->runtime.store))
+		return tier_refuse(why, "runtime_failed", ERR_CONFIG, "store.url: %.100s holds the home, whose keys the runtime may not see "
+			"(put the store into another directory)", s->runtime.store);
 	if (find_engine(s, &run.oci, why) != 0 || find_image(s, &run.oci, why) != 0)
 		return why->e.code;
 	door_path(s->run_dir, role_of(s), path, sizeof(path));
