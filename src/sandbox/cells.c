@@ -417,7 +417,7 @@ cell_take_spare(struct cell *c)
 	c->pid = s->pid;
 	c->pidfd = s->pidfd;
 	c->group = s->group;
-	c->has_group = true;
+	c->has_group = s->has_group;
 	watch_close(s->out.watch);
 	outbox_init(&c->out, c->sock);
 	c->out.watch = watch_start(c->d->l, c->sock, LOOP_READ, on_cell, c);

@@ -54,7 +54,7 @@ on_spare(void *arg)
 	struct err e = { 0 };
 	struct cell *c;
 
-	if (s->cell != NULL || d->is_stopping || d->facts.level != CELL_FULL || cgroups_level(&d->cgroups) != LIMITS_CGROUP)
+	if (s->cell != NULL || d->is_stopping || d->facts.level != CELL_FULL)
 		return;
 	if (s->mounts < 0)
 		s->mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
@@ -125,7 +125,7 @@ spare_take(struct cell *c)
 		cell_kill(x);
 		return NULL;
 	}
-	if (!waits(x) || cgroup_limit(&x->group, &c->plan, &e) != 0)
+	if (!waits(x) || (x->has_group && cgroup_limit(&x->group, &c->plan, &e) != 0))
 		return NULL;
 	s->cell = NULL;
 	return x;

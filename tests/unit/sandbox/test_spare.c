@@ -34,22 +34,24 @@ zygotes_parent(pid_t pid)
 	return rig_parent_of(rig_parent_of(pid));
 }
 
-/* The spare of this guest, once it is in its cgroup; its groups in `group`. */
+/* The spare of this guest, once it is in its cgroup, where there are any. */
 static pid_t
-wait_spare(struct rig *r, char *group, size_t size)
+wait_spare(struct rig *r)
 {
+	bool has_groups = sandbox_facts(r->sb)->limits == LIMITS_CGROUP;
+	char groups[2048];
+
 	for (int64_t end = clock_mono_ms() + RIG_GUARD_MS; clock_mono_ms() < end; sched_yield()) {
 		pid_t found = find(r, "ithaca-spare\n", zygotes_parent);
-		if (found != 0 && rig_read_proc(found, "cgroup", group, size) && strstr(group, "ithaca-cell-") != NULL)
+		if (found != 0 && (!has_groups || (rig_read_proc(found, "cgroup", groups, sizeof(groups)) && strstr(groups, "ithaca-cell-") != NULL)))
 			return found;
 	}
 	fail_msg("no spare came");
 	return 0;
 }
 
-/* What a command in a new cell sees of its own groups. */
 static void
-groups_of_new_cell(struct rig *r, char *out, size_t size)
+make_cell(struct rig *r)
 {
 	struct id id = id_new(), cell = id_new();
 	struct exec_request q = rig_request(r, id.z, "cat /proc/self/cgroup");
@@ -57,26 +59,28 @@ groups_of_new_cell(struct rig *r, char *out, size_t size)
 
 	q.cell = cell.z;
 	rig_run(r, &q, &o);
-	assert_int_equal(o.e.code, 0);
-	snprintf(out, size, "%s", buf_z(&o.out));
+	if (o.e.code != 0)
+		fail_msg("%s", o.e.msg);
+	if (sandbox_facts(r->sb)->limits == LIMITS_CGROUP)
+		assert_non_null(strstr(buf_z(&o.out), "ithaca-cell-"));
 	outcome_fini(&o);
 }
 
-/* Without cgroups there is no spare; only root has other owners, and mounts of his own for this test. */
+/* Only root has other owners, and mounts of his own for this test. */
 static void
-needs(const struct rig *r, bool is_root)
+needs_root(void)
 {
-	if (sandbox_facts(r->sb)->limits != LIMITS_CGROUP || (is_root && geteuid() != 0)) {
-		print_message("SKIP: no spare like that here\n");
+	if (geteuid() != 0) {
+		print_message("SKIP: only root can arrange that\n");
 		skip();
 	}
 }
 
 /* A handle of the spare that there is now. */
 static int
-open_spare(struct rig *r, char *group, size_t size)
+open_spare(struct rig *r)
 {
-	int pidfd = pidfd_open(wait_spare(r, group, size), 0);
+	int pidfd = pidfd_open(wait_spare(r), 0);
 
 	assert_true(pidfd >= 0);
 	return pidfd;
@@ -89,16 +93,16 @@ expect_end(int pidfd)
 	close(pidfd);
 }
 
-/* New cells until one takes the spare. */
+/* New cells until the spare has become one. */
 static void
 expect_taken(struct rig *r)
 {
-	char spare[2048], cell[2048];
+	char comm[32];
 
 	for (int i = 0; i < TRIES_MAX; i++) {
-		wait_spare(r, spare, sizeof(spare));
-		groups_of_new_cell(r, cell, sizeof(cell));
-		if (strcmp(spare, cell) == 0)
+		pid_t pid = wait_spare(r);
+		make_cell(r);
+		if (rig_read_proc(pid, "comm", comm, sizeof(comm)) && strcmp(comm, "ithaca-cell\n") == 0)
 			return;
 	}
 	fail_msg("no cell took the spare");
@@ -106,31 +110,23 @@ expect_taken(struct rig *r)
 
 /* The next cell is made from nothing, and the spare that there was is gone. */
 static void
-expect_dropped(struct rig *r, int pidfd, const char *spare)
+expect_dropped(struct rig *r, int pidfd)
 {
-	char cell[2048];
-
-	groups_of_new_cell(r, cell, sizeof(cell));
-	assert_string_not_equal(spare, cell);
-	assert_non_null(strstr(cell, "ithaca-cell-"));
+	make_cell(r);
 	expect_end(pidfd);
 }
 
-/* A cell takes over the spare with its groups; without one it is made from nothing; either way the next has a spare. */
+/* A spare becomes a cell; without one a cell is made from nothing; either way the next has a spare. */
 static void
 test_taken(void **state)
 {
 	struct rig *r = *state;
-	char spare[2048], cell[2048];
 
-	needs(r, false);
 	expect_taken(r);
-	int pidfd = open_spare(r, spare, sizeof(spare));
+	int pidfd = open_spare(r);
 	assert_int_equal(pidfd_send_signal(pidfd, SIGKILL, NULL, 0), 0);
 	expect_end(pidfd);
-	groups_of_new_cell(r, cell, sizeof(cell));
-	assert_string_not_equal(spare, cell);
-	assert_non_null(strstr(cell, "ithaca-cell-"));
+	make_cell(r);
 	expect_taken(r);
 }
 
@@ -139,15 +135,15 @@ static void
 test_host_changed(void **state)
 {
 	struct rig *r = *state;
-	char spare[2048], place[RIG_PATH + 8];
+	char place[RIG_PATH + 8];
 
-	needs(r, true);
+	needs_root();
 	snprintf(place, sizeof(place), "%s/mount", r->dir);
 	assert_int_equal(mkdir(place, 0700), 0);
 	expect_taken(r);
-	int pidfd = open_spare(r, spare, sizeof(spare));
+	int pidfd = open_spare(r);
 	assert_int_equal(mount("tmpfs", place, "tmpfs", 0, "size=4k"), 0);
-	expect_dropped(r, pidfd, spare);
+	expect_dropped(r, pidfd);
 	expect_taken(r);
 	assert_int_equal(umount2(place, MNT_DETACH), 0);
 }
@@ -157,17 +153,18 @@ static void
 test_other_owner(void **state)
 {
 	struct rig *r = *state;
-	char spare[2048];
+	char made[RIG_PATH + 8];
 	struct stat st;
 
-	needs(r, true);
+	needs_root();
+	snprintf(made, sizeof(made), "%s/f", r->shared);
 	expect_taken(r);
-	int pidfd = open_spare(r, spare, sizeof(spare));
+	int pidfd = open_spare(r);
 	assert_int_equal(chown(r->shared, NOBODY, NOBODY), 0);
-	expect_dropped(r, pidfd, spare);
+	expect_dropped(r, pidfd);
 	expect_taken(r);
 	rig_expect_in(r, "main", "touch f", "");
-	assert_int_equal(fstatat(AT_FDCWD, r->shared, &st, 0), 0);
+	assert_int_equal(stat(made, &st), 0);
 	assert_int_equal(st.st_uid, NOBODY);
 }
 
@@ -205,22 +202,21 @@ static void
 test_holds_nothing(void **state)
 {
 	struct rig *r = *state;
-	char spare[2048], *mounts = xcalloc(1, 65536);
+	char *mounts = xcalloc(1, 65536);
 
-	needs(r, true);
+	needs_root();
 	expect_taken(r);
-	pid_t pid = wait_spare(r, spare, sizeof(spare));
+	pid_t pid = wait_spare(r);
 	int64_t until = clock_mono_ms() + RIG_GUARD_MS;
-	while (sees(pid, r->dir) || descriptors_of(pid) > 4) { /* it is being made */
-		assert_true(clock_mono_ms() < until);
+	while (descriptors_of(pid) > 4 || !rig_read_proc(pid, "mountinfo", mounts, 65536) || strstr(mounts, " /sys") != NULL) {
+		assert_true(clock_mono_ms() < until); /* it is being made */
 		sched_yield();
 	}
+	assert_false(sees(pid, r->dir));
 	assert_true(sees(rig_parent_of(pid), r->dir));
 	assert_true(sees(pid, "/usr"));
 	assert_false(sees(pid, "/etc/shadow"));
 	assert_true(sees(rig_parent_of(pid), "/etc/shadow"));
-	assert_true(rig_read_proc(pid, "mountinfo", mounts, 65536));
-	assert_null(strstr(mounts, " /sys"));
 	assert_true(rig_read_proc(rig_parent_of(pid), "mountinfo", mounts, 65536));
 	assert_non_null(strstr(mounts, " /sys"));
 	free(mounts);
@@ -230,10 +226,8 @@ static void
 test_ends(void **state)
 {
 	struct rig *r = *state;
-	char spare[2048];
 
-	needs(r, false);
-	int pidfd = open_spare(r, spare, sizeof(spare));
+	int pidfd = open_spare(r);
 	pid_t zygote = find(r, "ithaca-zygote\n", rig_parent_of);
 	assert_true(zygote > 0);
 	assert_int_equal(kill(zygote, SIGKILL), 0);
