@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The engine's front: the table of active sessions, submitting, continuing, cancelling and approving. One session works
- * on one turn at a time; what comes meanwhile is logged as queued and started in order. */
+ * The engine: the table of active sessions, their making and deletion, and what a link that comes or goes means for all
+ * of them. Turns come in by submit.c; what people want of an open one is in wishes.c. */
 #include "agent/internal.h"
 
 #include "base/clock.h"
@@ -17,8 +17,6 @@
 #define TABLE_SIZE       4096
 #define IDLE_KEPT        64 /* idle sessions that stay in memory ... */
 #define IDLE_BYTES       (64u * MIB) /* ... and what their conversations may take */
-#define QUEUED_TURNS_MAX 32
-#define OPTIONS_MAX      (16u * KIB) /* of a turn, beside its text */
 
 /* ---- the table ---- */
 
@@ -139,6 +137,25 @@ drop_idle(struct engine *en)
 	}
 }
 
+void
+active_idle(struct active *s)
+{
+	struct engine *en = s->en;
+	struct queued *q = s->queue;
+
+	s->used_ms = loop_now_ms(s->en->parts.loop);
+	if (s->run == NULL)
+		media_forget(s);
+	if (s->run == NULL && s->loading == NULL && !s->is_closing && q != NULL) {
+		s->queue = q->next;
+		run_begin(run_new(s, q->turn), q);
+		return;
+	}
+	if (active_is_idle(s))
+		drop_idle(en); /* perhaps s itself */
+	engine_changed(en);
+}
+
 /* ---- busy or idle ---- */
 
 /* Runs that work: those that wait for a person hold nothing. */
@@ -173,131 +190,8 @@ engine_is_idle(const struct engine *en)
 	return en->embeddings == NULL;
 }
 
-/* ---- submitting ---- */
-
-static void
-write_queued(const struct queued *q, struct buf *b)
-{
-	struct json j;
-
-	json_init(&j, b);
-	json_obj(&j);
-	json_kv_str(&j, "text", (struct str){ q->text, q->text_n });
-	json_kv_z(&j, "model", q->model);
-	if (q->mode >= 0)
-		json_kv_z(&j, "mode", mode_name((enum mode)q->mode));
-	json_kv_bool(&j, "yes", q->yes);
-	if (q->effort != NULL)
-		json_kv_z(&j, "effort", q->effort);
-	if (q->schema != NULL)
-		json_kv_raw(&j, "schema", str_of(q->schema));
-	if (q->attachments != NULL)
-		json_kv_raw(&j, "attachments", str_of(q->attachments));
-	json_obj_end(&j);
-}
-
-/* An acknowledgement of a queued message. */
-struct ack {
-	struct engine *en;
-	char session[ID_SIZE], turn[ID_SIZE];
-	engine_done_fn done;
-	void *arg;
-};
-
 bool
-forget_queued(struct active *s, const char *turn)
-{
-	struct queued **at = &s->queue, *q;
-
-	while (*at != NULL && strcmp((*at)->turn, turn) != 0)
-		at = &(*at)->next;
-	if (*at == NULL)
-		return false;
-	q = *at;
-	*at = q->next;
-	queued_free(q);
-	return true;
-}
-
-static void
-on_queued(void *arg, uint64_t first_seq, const struct err *e)
-{
-	struct ack *ack = arg;
-	struct active *s = e != NULL ? active_find(ack->en, ack->session) : NULL;
-
-	if (s != NULL) /* what is not in the log must not be in memory */
-		(void)forget_queued(s, ack->turn);
-	if (ack->done != NULL)
-		ack->done(ack->arg, ack->session, ack->turn, first_seq, e);
-	free(ack);
-}
-
-int
-engine_check_text(struct str text, struct err *e)
-{
-	struct json j;
-	struct buf b;
-	bool fits;
-
-	buf_init(&b, EVENT_BODY_MAX - OPTIONS_MAX);
-	json_init(&j, &b);
-	json_str(&j, text);
-	fits = !b.overflow;
-	buf_fini(&b);
-	return fits ? 0 : err_set(e, ERR_LIMIT, ERR_TO_USER, "the message has too many control characters: as JSON it is larger "
-		"than %u KiB (put it into a file of the workspace)", (EVENT_BODY_MAX - OPTIONS_MAX) / KIB);
-}
-
-static void
-enqueue(struct active *s, struct queued *q)
-{
-	struct event_draft d = { .kind = EVENT_TURN_QUEUED, .turn = q->turn, .time_ms = clock_wall_ms() };
-	struct batch *batch = batch_new();
-	struct queued **at = &s->queue;
-	struct ack *ack = xcalloc(1, sizeof *ack);
-	struct buf b;
-
-	buf_init(&b, EVENT_BODY_MAX);
-	write_queued(q, &b);
-	d.body = buf_str(&b);
-	BATCH(batch, STMT_TURN_INSERT, V_Z(q->turn), V_Z(s->id), V_Z(s->owner), V_Z("queued"), V_INT(d.time_ms));
-	media_keep(batch, s, q->attachments);
-	snprintf(ack->session, sizeof ack->session, "%s", s->id);
-	snprintf(ack->turn, sizeof ack->turn, "%s", q->turn);
-	ack->en = s->en;
-	ack->done = q->done;
-	ack->arg = q->arg;
-	q->done = NULL;
-	q->is_logged = true;
-	while (*at != NULL)
-		at = &(*at)->next;
-	*at = q;
-	events_append(s->en->parts.events, s->id, &d, 1, batch, on_queued, ack);
-	buf_fini(&b);
-}
-
-void
-active_idle(struct active *s)
-{
-	struct engine *en = s->en;
-	struct queued *q = s->queue;
-
-	s->used_ms = loop_now_ms(s->en->parts.loop);
-	if (s->run == NULL)
-		media_forget(s);
-	if (s->run == NULL && s->loading == NULL && !s->is_closing && q != NULL) {
-		s->queue = q->next;
-		run_begin(run_new(s, q->turn), q);
-		return;
-	}
-	if (active_is_idle(s))
-		drop_idle(en); /* perhaps s itself */
-	engine_changed(en);
-}
-
-/* Whether a turn of this id runs or waits: two calls with one id may both have found none in the store. */
-static bool
-is_submitted(const struct engine *en, const char *turn)
+engine_has_turn(const struct engine *en, const char *turn)
 {
 	for (size_t i = 0; i < TABLE_SIZE; i++)
 		for (const struct active *s = en->table[i]; s != NULL; s = s->next) {
@@ -308,97 +202,6 @@ is_submitted(const struct engine *en, const char *turn)
 					return true;
 		}
 	return false;
-}
-
-static void
-on_submit(struct engine *en, struct active *s, void *arg, const struct err *e)
-{
-	struct queued *q = arg;
-	size_t n = 0;
-	struct err le;
-
-	for (const struct queued *x = s != NULL ? s->queue : NULL; x != NULL; x = x->next)
-		n++;
-	if (e == NULL && is_submitted(en, q->turn)) {
-		err_set(&le, ERR_EXISTS, ERR_TO_USER, "turn %s was submitted already", q->turn);
-		e = &le;
-	} else if (e == NULL && s->is_closing) {
-		err_set(&le, ERR_GONE, ERR_TO_USER, "session %s is being deleted", s->id);
-		e = &le;
-	} else if (e == NULL && n >= QUEUED_TURNS_MAX) {
-		err_set(&le, ERR_BUSY, ERR_TO_USER, "%d messages wait in this session already (wait, or cancel its turn)",
-			QUEUED_TURNS_MAX);
-		e = &le;
-	}
-	if (e != NULL) {
-		q->done(q->arg, "", q->turn, 0, e);
-		queued_free(q);
-	} else if (s->run != NULL || s->queue != NULL) {
-		enqueue(s, q);
-	} else {
-		run_begin(run_new(s, q->turn), q);
-		engine_changed(en);
-	}
-}
-
-void
-engine_submit(struct engine *en, const struct turn_spec *spec, engine_done_fn done, void *arg)
-{
-	struct queued *q = xcalloc(1, sizeof *q);
-	struct err e;
-
-	snprintf(q->turn, sizeof q->turn, "%s", spec->turn != NULL ? spec->turn : id_new().z);
-	q->text = str_dup(spec->text);
-	q->text_n = spec->text.n;
-	q->model = str_dup(spec->model);
-	q->attachments = spec->attachments.n > 0 ? str_dup(spec->attachments) : NULL;
-	q->mode = spec->mode;
-	q->yes = spec->yes;
-	q->effort = spec->effort.n > 0 ? str_dup(spec->effort) : NULL;
-	q->schema = spec->schema.n > 0 ? str_dup(spec->schema) : NULL;
-	q->done = done;
-	q->arg = arg;
-	if (engine_check_text(spec->text, &e) != 0) {
-		done(arg, "", q->turn, 0, &e);
-		queued_free(q);
-		return;
-	}
-	active_load(en, spec->session, on_submit, q);
-}
-
-static void
-on_continue(struct engine *en, struct active *s, void *arg, const struct err *e)
-{
-	struct ack *ack = arg;
-	const char *turn = "";
-	struct err le;
-
-	if (e == NULL && s->is_closing) {
-		err_set(&le, ERR_GONE, ERR_TO_USER, "session %s is being deleted", s->id);
-		e = &le;
-	} else if (e == NULL && s->run != NULL)
-		turn = s->run->turn;
-	else if (e == NULL && s->queue != NULL)
-		turn = s->queue->turn;
-	else if (e == NULL && s->recovered[0] != '\0')
-		turn = s->recovered; /* it was open, and has ended before anybody asked */
-	else if (e == NULL) {
-		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "nothing is open in session %s (give it a task)", s->id);
-		e = &le;
-	}
-	ack->done(ack->arg, ack->session, turn, 0, e);
-	free(ack);
-}
-
-void
-engine_continue(struct engine *en, const char *session, engine_done_fn done, void *arg)
-{
-	struct ack *ack = xcalloc(1, sizeof *ack);
-
-	snprintf(ack->session, sizeof ack->session, "%s", session);
-	ack->done = done;
-	ack->arg = arg;
-	active_load(en, session, on_continue, ack);
 }
 
 /* ---- sessions ---- */
@@ -573,197 +376,6 @@ engine_counts(const struct engine *en, size_t *sessions, size_t *turns)
 	for (size_t i = 0; i < TABLE_SIZE; i++)
 		for (const struct active *s = en->table[i]; s != NULL; s = s->next)
 			*turns += s->run != NULL;
-}
-
-/* ---- cancelling and approving ---- */
-
-/* A wish about an open turn; its session may have to be read first. */
-struct wish {
-	char target[64]; /* turn or approval */
-	enum approval_decision decision;
-	char by[64];
-	engine_done_fn done;
-	void *arg;
-};
-
-static void
-wish_load(struct engine *en, const char *session, const struct wish *wish, session_ready_fn ready)
-{
-	struct wish *w = xcalloc(1, sizeof *w);
-
-	*w = *wish;
-	active_load(en, session, ready, w);
-}
-
-static void
-wish_fails(struct wish *w, const struct err *e)
-{
-	w->done(w->arg, "", "", 0, e);
-	free(w);
-}
-
-static void
-on_unqueued(void *arg, uint64_t first_seq, const struct err *e)
-{
-	struct ack *ack = arg;
-	struct active *s = active_find(ack->en, ack->session);
-
-	ack->done(ack->arg, ack->session, ack->turn, first_seq, e);
-	free(ack);
-	if (s != NULL && s->loading != NULL)
-		return; /* it is being read again already */
-	if (s != NULL && e != NULL && s->run == NULL)
-		active_drop(s); /* the log still has it waiting: it is read again before the next use */
-	else if (s != NULL)
-		active_idle(s);
-}
-
-/* Ends a turn that never began. It leaves the queue at once, so that it cannot begin behind its end. */
-static void
-unqueue(struct active *s, struct wish *w)
-{
-	struct event_draft d = { .kind = EVENT_TURN_FINISHED, .turn = w->target, .time_ms = clock_wall_ms() };
-	struct batch *batch = batch_new();
-	struct ack *ack = xcalloc(1, sizeof *ack);
-	char message[128];
-	struct json j;
-	struct buf b;
-
-	(void)forget_queued(s, w->target);
-	snprintf(message, sizeof message, "cancelled by %s before it began", w->by);
-	buf_init(&b, 4 * KIB);
-	json_init(&j, &b);
-	json_obj(&j);
-	json_kv_z(&j, "status", turn_status_name(TURN_CANCELLED));
-	json_kv_z(&j, "text", "");
-	json_key(&j, "error");
-	json_obj(&j);
-	json_kv_z(&j, "code", err_name(ERR_CANCELLED));
-	json_kv_z(&j, "message", message);
-	json_obj_end(&j);
-	json_obj_end(&j);
-	d.body = buf_str(&b);
-	snprintf(ack->session, sizeof ack->session, "%s", s->id);
-	snprintf(ack->turn, sizeof ack->turn, "%.26s", w->target);
-	ack->en = s->en;
-	ack->done = w->done;
-	ack->arg = w->arg;
-	BATCH(batch, STMT_TURN_END, V_Z(w->target), V_Z("ended"), V_Z(turn_status_name(TURN_CANCELLED)), V_INT(d.time_ms),
-		V_INT(0));
-	events_append(s->en->parts.events, s->id, &d, 1, batch, on_unqueued, ack);
-	buf_fini(&b);
-}
-
-static bool
-is_queued(const struct active *s, const char *turn)
-{
-	const struct queued *q = s->queue;
-
-	while (q != NULL && strcmp(q->turn, turn) != 0)
-		q = q->next;
-	return q != NULL && q->is_logged;
-}
-
-static void
-on_cancel(struct engine *en, struct active *s, void *arg, const struct err *e)
-{
-	struct wish *w = arg;
-	struct run *r = s != NULL ? s->run : NULL;
-	struct err le;
-
-	if (e == NULL && s->is_closing) {
-		err_set(&le, ERR_GONE, ERR_TO_USER, "session %s is being deleted", s->id);
-		e = &le;
-	} else if (e == NULL && is_queued(s, w->target)) {
-		unqueue(s, w);
-		free(w);
-		return;
-	}
-	if (e == NULL && (r == NULL || r->has_failed || turn_state(r->t) == TURN_END || strcmp(r->turn, w->target) != 0)) {
-		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "turn %s is not running", w->target);
-		e = &le;
-	}
-	if (e != NULL) {
-		wish_fails(w, e);
-		return;
-	}
-	if (turn_state(r->t) == TURN_STOP || turn_state(r->t) == TURN_COLLECT)
-		w->done(w->arg, s->id, r->turn, 0, NULL); /* a second wish changes nothing, nor one at its end */
-	else
-		run_cancel(r, w->by, w->done, w->arg);
-	free(w);
-}
-
-void
-engine_cancel(struct engine *en, const char *session, const char *turn, const char *by, engine_done_fn done, void *arg)
-{
-	struct wish w = { .done = done, .arg = arg };
-
-	snprintf(w.target, sizeof w.target, "%s", turn);
-	snprintf(w.by, sizeof w.by, "%s", by);
-	wish_load(en, session, &w, on_cancel);
-}
-
-static const char *const approval_names[] = { "allow_once", "allow_always", "deny" };
-
-static void
-approve(struct run *r, const struct turn_call *c, const struct wish *w)
-{
-	struct json j;
-	struct buf b;
-
-	buf_init(&b, 64 * KIB);
-	json_init(&j, &b);
-	json_obj(&j);
-	json_kv_z(&j, "id", c->effect);
-	json_kv_int(&j, "index", c - turn_call(r->t, 0));
-	json_kv_str(&j, "hash", c->hash);
-	json_kv_z(&j, "decision", approval_names[w->decision]);
-	json_kv_z(&j, "by", w->by);
-	if (w->decision == APPROVE_ALWAYS) {
-		json_kv_str(&j, "rule", c->always);
-		always_add(r->s, c->always);
-	}
-	json_obj_end(&j);
-	run_input_acked(r, EVENT_APPROVAL_RESOLVED, buf_str(&b), w->done, w->arg);
-	buf_fini(&b);
-}
-
-static void
-on_approve(struct engine *en, struct active *s, void *arg, const struct err *e)
-{
-	struct wish *w = arg;
-	struct run *r = s != NULL ? s->run : NULL;
-	const struct turn_call *c = r != NULL && !r->has_failed ? turn_asks(r->t) : NULL;
-	struct err le;
-
-	if (e != NULL)
-		err_copy(&le, e);
-	else if (c == NULL || strcmp(c->effect, w->target) != 0)
-		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "approval %s is not pending (see `ithaca approval list`)", w->target);
-	else if (clock_wall_ms() >= turn_asked_ms(r->t) + APPROVAL_EXPIRES_MS) { /* the machine slept: no timer ran */
-		run_expire(r);
-		err_set(&le, ERR_NOT_FOUND, ERR_TO_USER, "approval %s has expired (give the task again)", w->target);
-	} else if (w->decision == APPROVE_ALWAYS && c->always.n == 0)
-		err_set(&le, ERR_INVALID, ERR_TO_USER,
-			"this call cannot be allowed always: no exact rule covers it (allow it once)");
-	else {
-		approve(r, c, w);
-		free(w);
-		return;
-	}
-	wish_fails(w, &le);
-}
-
-void
-engine_approve(struct engine *en, const char *session, const char *approval, enum approval_decision d, const char *by,
-	engine_done_fn done, void *arg)
-{
-	struct wish w = { .decision = d, .done = done, .arg = arg };
-
-	snprintf(w.target, sizeof w.target, "%s", approval);
-	snprintf(w.by, sizeof w.by, "%s", by);
-	wish_load(en, session, &w, on_approve);
 }
 
 /* ---- links ---- */

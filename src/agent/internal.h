@@ -132,9 +132,20 @@ void engine_egress_lost(struct engine *en); /* nothing more will be told of what
 typedef void (*run_fn)(void *arg, const struct run *r);
 void engine_each_run(const struct engine *en, run_fn fn, void *arg);
 void queued_free(struct queued *q);
-bool forget_queued(struct active *s, const char *turn); /* whether it was there */
+/* Whether a turn of this id runs or waits: two calls with one id may both have found none in the store. */
+bool engine_has_turn(const struct engine *en, const char *turn);
 /* The offline model of a provider, opened once. */
 int engine_offline(struct engine *en, const struct model_info *m, const struct offline **out, struct err *e) MUST_USE;
+
+/* submit.c */
+bool forget_queued(struct active *s, const char *turn); /* whether it was there */
+/* Who is told when what he asked for is in the log. */
+struct ack {
+	struct engine *en;
+	char session[ID_SIZE], turn[ID_SIZE];
+	engine_done_fn done;
+	void *arg;
+};
 
 /* load.c: reads a session from the log; ready is called once, maybe at once. */
 void active_load(struct engine *en, const char *id, session_ready_fn ready, void *arg);
