@@ -388,7 +388,7 @@ engine_broker_up(struct engine *en)
 			next = s->next;
 			egress_broker_up(en, s);
 			if (s->run != NULL)
-				model_resume(s->run);
+				model_broker_up(s->run);
 		}
 }
 
@@ -409,7 +409,9 @@ engine_sandbox_up(struct engine *en)
 	for (size_t i = 0; i < TABLE_SIZE; i++)
 		for (struct active *s = en->table[i], *next; s != NULL; s = next) {
 			next = s->next;
-			if (s->run != NULL && turn_state(s->run->t) == TURN_COLLECT)
+			if (s->run != NULL && turn_state(s->run->t) == TURN_MODEL)
+				model_sandbox_up(s->run);
+			else if (s->run != NULL && turn_state(s->run->t) == TURN_COLLECT)
 				outbox_resume(s->run);
 			else if (s->run != NULL)
 				effects_resume(s->run);

@@ -195,7 +195,8 @@ void always_add(struct active *s, struct str rule);
 
 /* model.c */
 void model_start(struct run *r);
-void model_resume(struct run *r); /* the broker is back */
+void model_broker_up(struct run *r);
+void model_sandbox_up(struct run *r);
 /* Failures of the model that is on, after a logged model.retry. */
 int64_t retry_failures(const struct node *body, int64_t before);
 

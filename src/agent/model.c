@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #define BROKER_WAIT_MS 20000 /* for a broker that is started again */
+#define SANDBOX_WAIT_MS 2000 /* for the first word of a sandbox that is just starting */
 
 
 static void
@@ -300,21 +301,31 @@ attempt_waits(struct model_call *m, bool was_sent, const struct err *e)
 	m->timer = timer_start(m->r->en->parts.loop, BROKER_WAIT_MS, on_broker_wait, m);
 }
 
-void
-model_resume(struct run *r)
+static void
+resume(struct model_call *m)
 {
-	struct model_call *m = r->model;
-
-	if (m == NULL || m->waits == WAITS_NOT)
-		return;
 	bool is_again = m->waits == WAITS_TO_REPEAT;
 
 	timer_stop(m->timer);
 	m->waits = WAITS_NOT;
 	if (is_again)
-		attempt_again(m, r->text_shown);
+		attempt_again(m, m->r->text_shown);
 	else
 		call_begin(m);
+}
+
+void
+model_broker_up(struct run *r)
+{
+	if (r->model != NULL && (r->model->waits == WAITS_TO_SEND || r->model->waits == WAITS_TO_REPEAT))
+		resume(r->model);
+}
+
+void
+model_sandbox_up(struct run *r)
+{
+	if (r->model != NULL && r->model->waits == WAITS_FOR_SANDBOX)
+		resume(r->model);
 }
 
 static void
@@ -431,6 +442,26 @@ send_request(struct model_call *m)
 
 /* ---- an attempt ---- */
 
+static void
+on_sandbox_wait(void *arg)
+{
+	resume(arg);
+}
+
+/* What the prompt says of tools and of the machine stays as it is from the first request on, so that it can be cached: a sandbox
+ * that is only just starting is heard first. */
+static bool
+sandbox_is_awaited(struct model_call *m)
+{
+	if (m->has_waited || !sandbox_is_coming(m->r->en->parts.sandbox))
+		return false;
+	m->has_waited = true;
+	m->waits = WAITS_FOR_SANDBOX;
+	timer_close(m->timer);
+	m->timer = timer_start(m->r->en->parts.loop, SANDBOX_WAIT_MS, on_sandbox_wait, m);
+	return true;
+}
+
 void
 call_begin(struct model_call *m)
 {
@@ -438,7 +469,7 @@ call_begin(struct model_call *m)
 	int64_t wait_ms;
 	struct err e = { 0 };
 
-	if (call_media_waits(m))
+	if (sandbox_is_awaited(m) || call_media_waits(m))
 		return;
 	m->shown[0] = m->shown[1] = m->partial_at = 0;
 	buf_reset(&m->partial);

@@ -19,7 +19,8 @@ struct model_call {
 	struct fetch *fetch;
 	struct parser *parser;
 	struct timer *timer; /* retry, offline delay, or waiting for the broker */
-	enum { WAITS_NOT, WAITS_TO_SEND, WAITS_TO_REPEAT } waits; /* for the broker */
+	enum { WAITS_NOT, WAITS_TO_SEND, WAITS_TO_REPEAT, WAITS_FOR_SANDBOX } waits; /* the first two for the broker */
+	bool has_waited; /* for the sandbox */
 	struct breaker *breaker; /* of the provider; NULL while nothing is asked of it */
 	enum breaker_pass pass;
 	struct timer *partial_timer;

@@ -284,6 +284,12 @@ sandbox_facts(const struct sandbox *sb)
 	return &sb->facts;
 }
 
+bool
+sandbox_is_coming(const struct sandbox *sb)
+{
+	return !sb->is_up && (sb->wire != NULL || !sb->was_up) && loop_now_ms(sb->l) - sb->made_ms <= START_MS;
+}
+
 const char *
 sandbox_withdrawn(const struct sandbox *sb, bool execs, const char **code)
 {
@@ -297,8 +303,7 @@ sandbox_withdrawn(const struct sandbox *sb, bool execs, const char **code)
 	}
 	if (!sb->is_up) {
 		*code = "shelld_down";
-		bool is_coming = (sb->wire != NULL || !sb->was_up) && loop_now_ms(sb->l) - sb->made_ms <= START_MS;
-		return is_coming ? NULL : "shelld, which makes cells, is not running";
+		return sandbox_is_coming(sb) ? NULL : "shelld, which makes cells, is not running";
 	}
 	if (sb->facts.level == CELL_NONE) {
 		*code = sb->facts.files_only ? "tier_process" : "cell_none";

@@ -59,6 +59,7 @@ void sandbox_attach(struct sandbox *sb, int fd);
 /* As if the link had broken: every call ends with ERR_GONE, now. For the end of a runtime, while those who called are there. */
 void sandbox_detach(struct sandbox *sb);
 bool sandbox_is_up(const struct sandbox *sb); /* linked and hello received */
+bool sandbox_is_coming(const struct sandbox *sb); /* not up yet, but only just being started */
 const struct sandbox_facts *sandbox_facts(const struct sandbox *sb);
 /* Why tools that act in a cell (execs: those that run commands) are not on offer; NULL: they are. In the first moments of
  * a runtime, before shelld has said what it can, they are: what is called then waits for it. *code (may be NULL): as in

@@ -4,9 +4,12 @@ before it, up to where a server's cache ends."""
 import json
 import os
 import re
+import shutil
+import subprocess
 
 import harness
 from test_attach import png
+from test_refusals import WITHOUT
 
 USAGE = "usage: { input: 100, output: 20, cached: 60, written: 10 }\n"
 SCRIPT = ("by: turn_results\nrepeat: true\n" + USAGE +
@@ -115,6 +118,25 @@ class Context(harness.Case):
 
     def test_prefix_of_gemini(self):
         self.prefix("gemini")
+
+    def test_prefix_when_shelld_is_slow(self):
+        """What the prompt says of the machine is known to shelld alone; the first request has it already."""
+        programs = os.path.join(self.dir, "programs")
+        os.mkdir(programs)
+        for name in ("ithaca", "ithacad"):
+            shutil.copy(os.path.join(harness.BIN, name), programs)
+        with open(os.path.join(programs, "ithaca-guest"), "w") as f:
+            f.write("#!/bin/sh\nsleep 0.5\nexec %s cgroup %s \"$@\"\n" % (WITHOUT, os.path.join(harness.BIN, "ithaca-guest")))
+        os.chmod(os.path.join(programs, "ithaca-guest"), 0o755)
+        self.serve(SCRIPT)
+        if subprocess.run([WITHOUT, "cgroup", "true"], capture_output=True).returncode == 77:
+            self.skipTest("SKIP: cgroups cannot be taken away here")
+        p = subprocess.run([os.path.join(programs, "ithaca"), "run", "--json", "look"], cwd=self.work, env=self.env,
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=harness.DEADLINE)
+        self.assertEqual(p.returncode, 0, p.stderr)
+        first, second = [r["body"]["messages"][0] for r in self.server.requests()]
+        self.assertIn("limits_soft", json.dumps(second))
+        self.assertEqual(first, second)
 
     # ---- the window, other models, people ----
 
