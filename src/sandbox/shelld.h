@@ -67,6 +67,7 @@ struct spare {
 	struct timer *timer;
 	struct timespec etc; /* when the host's /etc last changed as it was asked for */
 	int mounts; /* tells of changes of the host's mounts */
+	uint64_t system; /* a digest of those that a root shows */
 	uid_t uid; /* whose the next one will be */
 	gid_t gid;
 	bool has_trees;

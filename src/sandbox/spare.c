@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: MIT
  * The spare: a cell made ahead for whoever needs the next one, in the groups, namespaces and root that it will have; only its
  * plan is missing. It is for the user that the last cell had, since namespaces and files belong to a user, and for the host
- * as it was: when the host's /etc or mounts have changed it is dropped, so that no new cell shows an old host. Without a
- * spare that fits a cell is made from nothing. */
+ * as it was: when the host's /etc or what is mounted over the system has changed it is dropped, so that no new cell shows an old
+ * host. Without a spare that fits a cell is made from nothing. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/path.h"
 #include "sandbox/shelld.h"
 
-#define SPARE_MS 10 /* after a cell was made, whose first command then has the machine to itself */
+#define SPARE_MS   10 /* after a cell was made, whose first command then has the machine to itself */
+#define MOUNTS_MAX (4u * MIB) /* of the host's mounts, as text */
 
 void
 spare_init(struct shelld *d)
@@ -28,9 +31,44 @@ etc_changed_at(void)
 	return stat("/etc", &st) == 0 ? st.st_mtim : (struct timespec){ 0 };
 }
 
-/* Whether the host's mounts changed since it was asked last. */
+/* Of what a mount is told by: its identity, where it is, its options. The root of a spare has nothing else of the host. */
 static bool
-mounts_changed(struct spare *s)
+is_of_system(struct str mount)
+{
+	static const char *const tops[] = { "/usr", "/etc", "/dev" };
+	struct str point = { 0 };
+
+	for (int i = 0; i < 5; i++) /* the fifth word is where it is */
+		if (!str_next(&mount, ' ', &point))
+			return false;
+	for (size_t i = 0; i < ARRAY_LEN(tops); i++)
+		if (str_starts(point, tops[i]) && (point.n == strlen(tops[i]) || point.p[strlen(tops[i])] == '/'))
+			return true;
+	return str_is(point, "/");
+}
+
+/* 0: nobody knows, which is no two times the same. */
+static uint64_t
+system_mounts(void)
+{
+	AUTO_FREE char *text = NULL;
+	uint64_t digest = 1;
+	struct str rest, line;
+	struct err e;
+	size_t n;
+
+	if (file_read("/proc/self/mountinfo", MOUNTS_MAX, &text, &n, &e) != 0)
+		return 0;
+	rest = (struct str){ text, n };
+	while (str_next(&rest, '\n', &line))
+		if (is_of_system(line))
+			digest = digest * 31 + hash64(line);
+	return digest;
+}
+
+/* Whether there was news of the host's mounts since it was asked last. */
+static bool
+mounts_told(struct spare *s)
 {
 	struct pollfd p = { .fd = s->mounts, .events = POLLPRI };
 
@@ -42,7 +80,9 @@ host_changed(struct spare *s)
 {
 	struct timespec now = etc_changed_at();
 
-	return mounts_changed(s) || now.tv_sec != s->etc.tv_sec || now.tv_nsec != s->etc.tv_nsec;
+	if (mounts_told(s) && (s->system == 0 || system_mounts() != s->system))
+		return true;
+	return now.tv_sec != s->etc.tv_sec || now.tv_nsec != s->etc.tv_nsec;
 }
 
 static void
@@ -58,7 +98,8 @@ on_spare(void *arg)
 		return;
 	if (s->mounts < 0)
 		s->mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
-	(void)mounts_changed(s); /* what is noted from here on is news to the spare */
+	(void)mounts_told(s); /* what is noted from here on is news to the spare */
+	s->system = system_mounts();
 	s->etc = etc_changed_at();
 	c = cell_new(d, STR(""));
 	c->kind = KIND_FULL;
