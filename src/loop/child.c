@@ -23,8 +23,8 @@ struct child {
 	void *arg;
 };
 
-static void
-child_free(struct child *c)
+void
+child_leave(struct child *c)
 {
 	watch_close(c->watch);
 	close(c->pidfd);
@@ -44,7 +44,7 @@ on_end(void *arg, int events)
 	child_fn fn = c->fn;
 	void *fn_arg = c->arg;
 	pid_t pid = c->pid;
-	child_free(c);
+	child_leave(c);
 	fn(fn_arg, pid, status);
 }
 

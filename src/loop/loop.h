@@ -75,6 +75,8 @@ int child_start(struct loop *l, const struct child_spec *spec, child_fn on_exit,
 	struct child **out, struct err *e) MUST_USE;
 pid_t child_pid(const struct child *c);
 int child_kill(struct child *c, int signo); /* by pidfd: never a reused pid */
+/* For who ends before a child that outlives him: on_exit is not called, and c is released. */
+void child_leave(struct child *c);
 
 /* Unix stream sockets. */
 /* fd, or ERR_BUSY when another process serves it. Replaces a stale socket file. Paths may be longer

@@ -154,21 +154,6 @@ envelope_broker(const struct envelope_source *s, struct json *j)
 	json_obj_end(j);
 }
 
-/* What we and the runtime leave in run/ when all of us are killed, and what is held as long as one of us lives. */
-static void
-write_leaves(const struct envelope_source *s, struct json *j)
-{
-	AUTO_FREE char *lock = xasprintf("%s/run/lock", s->home);
-
-	json_kv_z(j, "lock", lock);
-	json_key(j, "leaves");
-	json_arr(j);
-	json_z(j, "control.sock"); /* the first shows whether one of us lives */
-	json_z(j, "rpc.sock");
-	json_z(j, "inputs");
-	json_arr_end(j);
-}
-
 void
 envelope_shelld(const struct envelope_source *s, struct json *j)
 {
@@ -187,7 +172,7 @@ envelope_shelld(const struct envelope_source *s, struct json *j)
 	json_kv_z(j, "spool_dir", spool);
 	json_kv_z(j, "state_root", cells);
 	json_kv_z(j, "home", s->home); /* hidden from every cell */
-	write_leaves(s, j);
+	leaves_write(s->home, j);
 	json_kv_z(j, "tier", s->tier);
 	json_kv_z(j, "no_container", s->no_container);
 	json_kv_bool(j, "files_only", strcmp(s->tier, "process") == 0);

@@ -85,6 +85,14 @@ void envelope_runtime(const struct envelope_source *s, struct json *j);
 void envelope_broker(const struct envelope_source *s, struct json *j);
 void envelope_shelld(const struct envelope_source *s, struct json *j);
 
+/* ---- leaves.c ---- */
+
+struct runner;
+/* "lock" and "leaves" of shelld's envelope. */
+void leaves_write(const char *home, struct json *j);
+/* Starts a cleaner of ours, for the tiers in which shelld is not on the host. */
+struct cleaner *leaves_watch(const struct runner *r);
+
 /* ---- logfile.c, output.c ---- */
 
 /* A file of logs/ that is put aside by size. A failure is counted, never passed on: logging must not stop the work. */
@@ -114,7 +122,6 @@ void notify(const char *state); /* "READY=1": to the service manager, if there i
 
 /* ---- roles.c ---- */
 
-struct runner;
 struct process;
 
 /* ---- guest.c ---- */
@@ -176,6 +183,7 @@ struct runner {
 	struct masters masters;
 	struct outputs *outputs;
 	struct control *control;
+	struct cleaner *cleaner; /* NULL: no guest was ever started */
 	char *home, *bin_dir, *rpc_path;
 	bool is_private, is_linked /* started by a command: FD_LINK and FD_LOCK are there */, is_stopping, is_idle;
 	bool is_stale; /* a private one: ends as soon as it is idle, without waiting for a next command */

@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "sandbox/cleaner.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -714,6 +715,8 @@ way_guest(struct process *p, struct err *e)
 
 	if (!wants_guest(p))
 		return 0;
+	if (p->r->cleaner == NULL)
+		p->r->cleaner = leaves_watch(p->r);
 	if (p->role == ROLE_RUNTIME && (sidecar->started_ms == 0 || guest_is_busy(sidecar->guest))) {
 		p->waits = true;
 		return WAY_BEGUN;
@@ -790,4 +793,5 @@ roles_close(struct runner *r)
 		if (r->is_stopping)
 			remove_socket(&r->processes[i]);
 	}
+	cleaner_dismiss(take_ptr(&r->cleaner));
 }

@@ -330,7 +330,7 @@ clean_after_runner(const struct runtime *rt)
 {
 	static const char *const names[] = { "rpc.sock", "control.sock", "inputs" };
 
-	/* In a container we do not see them, and the next start does it. */
+	/* In a container we do not see them, and the runner's cleaner does it. */
 	for (size_t i = 0; home_is_ours(rt->home, rt->lock_fd) && i < ARRAY_LEN(names); i++) {
 		AUTO_FREE char *path = xasprintf("%s/run/%s", rt->home, names[i]);
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * The cleaner: a small process that shelld starts and that outlives it, for what the kernel does not take away with a process that
- * was killed: empty control groups, and when every role of the home is gone their sockets. It knows nothing but names, reads
- * nothing but what shelld told it, and ends by itself. Invariant: a file of the home goes only while the cleaner holds the
- * home's lock, so never one of somebody who lives or is about to. */
+ * was killed: empty control groups, and when every role of the home is gone their sockets. Where shelld is in a container or a
+ * machine the runner starts it, and it waits for the end of those as well. It knows nothing but names, reads nothing but what it was
+ * told and command lines, and ends by itself. Invariant: a file of the home goes only while the cleaner holds the home's lock, so
+ * never one of somebody who lives or is about to. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -22,15 +24,18 @@
 #include "sandbox/cgroup.h"
 
 #define TOLD_MAX   (64 * KIB)
+#define ARGV_MAX   (64 * KIB) /* of a command line, from its beginning */
 #define AGAIN_MS   50 /* before one that ended is replaced */
 #define LOOK_MS    10
+#define SELDOM_MS  500 /* where others are waited for, at all processes */
 #define SERVED_MS  500 /* then who still serves the home lives, and cleans up by himself */
 #define CLEAN_MS   15000 /* the runtime of a killed runner holds the lock for up to 10 s */
 
-/* ---- shelld's side ---- */
+/* ---- the side of who starts it ---- */
 
 struct cleaner {
 	struct loop *l;
+	char *program;
 	struct buf told;
 	int fd; /* the only end that is written to: it closes with us */
 	struct child *child;
@@ -65,7 +70,7 @@ begin(struct cleaner *c)
 {
 	char *argv[] = { (char *)"ithaca-guest", (char *)"--clean", NULL };
 	AUTO_CLOSE int theirs = -1;
-	struct child_spec spec = { .path = "/proc/self/exe", .argv = argv };
+	struct child_spec spec = { .path = c->program, .argv = argv };
 	struct err e = { 0 };
 	int pair[2];
 
@@ -78,7 +83,7 @@ begin(struct cleaner *c)
 	spec.fds = (const int[]){ -1, -1, -1, theirs };
 	spec.fds_n = CLEANER_FD + 1;
 	if (child_start(c->l, &spec, on_end, c, &c->child, &e) != 0) {
-		log_error("there is no cleaner: what a kill of shelld leaves stays until the next start", LOG_E(&e));
+		log_error("there is no cleaner: what a kill leaves stays until the next start", LOG_E(&e));
 		close(take_fd(&c->fd));
 	} else if (fd_write_all(c->fd, c->told.p, c->told.n) != 0) {
 		log_error("the cleaner was not told", LOG_I("errno", errno));
@@ -93,21 +98,23 @@ tell(struct cleaner *c, struct str name)
 }
 
 struct cleaner *
-cleaner_start(struct loop *l, const char *dir, struct str lock, const struct node *names)
+cleaner_start(struct loop *l, const struct cleaner_order *o)
 {
 	struct cleaner *c = xcalloc(1, sizeof(*c));
-	char pid[16];
+	char number[24];
 
 	c->l = l;
 	c->fd = -1;
+	c->program = xstrdup(o->program);
 	buf_init(&c->told, TOLD_MAX);
-	snprintf(pid, sizeof(pid), "%d", (int)getpid());
-	tell(c, str_of(pid));
-	tell(c, str_of(dir));
-	tell(c, lock);
-	for (size_t i = 0; i < node_len(names); i++)
-		tell(c, node_is(node_at(names, i), NODE_STR) ? node_at(names, i)->s : STR("."));
-	tell(c, STR("shelld.sock"));
+	snprintf(number, sizeof(number), "%d", (int)getpid());
+	tell(c, str_of(number));
+	snprintf(number, sizeof(number), "%lld", (long long)o->wait_ms);
+	tell(c, str_of(number));
+	tell(c, str_of(o->dir));
+	tell(c, o->lock);
+	for (size_t i = 0; i < o->names_n; i++)
+		tell(c, o->names[i]);
 	begin(c);
 	return c;
 }
@@ -115,18 +122,27 @@ cleaner_start(struct loop *l, const char *dir, struct str lock, const struct nod
 void
 cleaner_dismiss(struct cleaner *c)
 {
-	if (c != NULL && c->fd >= 0)
+	if (c == NULL)
+		return;
+	if (c->fd >= 0) {
 		(void)!write(c->fd, "", 1);
+		close(c->fd);
+	}
+	if (c->child != NULL)
+		child_leave(c->child);
+	timer_close(c->again);
+	buf_fini(&c->told);
+	free(c->program);
+	free(c);
 }
 
 /* ---- the cleaner's side ---- */
 
-/* What shelld told, each with a NUL behind it: its process, the directory, the lock, then what may lie in the directory. The first
- * of those shows whether somebody serves the home. */
+/* What it was told (struct cleaner_order), each with a NUL behind it: the process that did, then numbers and names in their order. */
 struct told {
-	int64_t pid;
+	int64_t pid, wait_ms;
 	struct str dir, lock, names;
-	bool is_dismissed; /* shelld ended in order, and its runner is there to clean up */
+	bool is_dismissed; /* it ended in order, and what it leaves is no concern of ours */
 };
 
 static bool
@@ -142,7 +158,8 @@ read_told(int fd, struct buf *b, struct told *t)
 	if (rest.n == 0)
 		return false;
 	rest.n--;
-	if (!str_next(&rest, '\0', &one) || str_i64(one, &t->pid) != 0 || !str_next(&rest, '\0', &t->dir) || !str_next(&rest, '\0', &t->lock))
+	if (!str_next(&rest, '\0', &one) || str_i64(one, &t->pid) != 0 || !str_next(&rest, '\0', &one) || str_i64(one, &t->wait_ms) != 0 ||
+		!str_next(&rest, '\0', &t->dir) || !str_next(&rest, '\0', &t->lock))
 		return false;
 	t->names = rest;
 	while (str_next(&rest, '\0', &one))
@@ -162,17 +179,69 @@ is_served(const char *path)
 	return fd >= 0 || e.code != ERR_NOT_FOUND;
 }
 
+static bool
+is_served_socket(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && is_served(path);
+}
+
 /* false: somebody serves it. The kernel closes the descriptors of a killed process one after the other, the lock perhaps
  * first. */
 static bool
 remove_unserved(const char *path)
 {
-	struct stat st;
-
-	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && is_served(path))
+	if (is_served_socket(path))
 		return false;
 	(void)unlink(path);
 	return true;
+}
+
+/* Of a guest, who may have put anything there: no link is followed, and what he filled with more stays. */
+static bool
+clear_unserved(const char *path)
+{
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	bool is_free = true;
+
+	if (d == NULL)
+		return true;
+	(void)take_fd(&fd);
+	for (const struct dirent *x = readdir(d); x != NULL && is_free; x = readdir(d)) {
+		AUTO_FREE char *name = xasprintf("%s/%s", path, x->d_name);
+		is_free = !is_served_socket(name);
+	}
+	rewinddir(d);
+	for (const struct dirent *x = readdir(d); x != NULL && is_free; x = readdir(d)) {
+		if (strcmp(x->d_name, ".") != 0 && strcmp(x->d_name, "..") != 0 && unlinkat(dirfd(d), x->d_name, 0) != 0)
+			(void)unlinkat(dirfd(d), x->d_name, AT_REMOVEDIR);
+	}
+	closedir(d);
+	return is_free;
+}
+
+/* Whether the command line of a process names something in dir, as those of a container and a machine of the home do. To knock
+ * at their sockets instead would disturb them. */
+static bool
+is_lived_in(struct str dir)
+{
+	AUTO_FREE char *below = xasprintf("%.*s/", STR_FMT(dir));
+	AUTO_FREE char *text = xcalloc(1, ARGV_MAX);
+	DIR *d = opendir("/proc");
+	bool is_named = d == NULL; /* nobody knows */
+
+	for (const struct dirent *x = is_named ? NULL : readdir(d); x != NULL && !is_named; x = readdir(d)) {
+		char path[300];
+		snprintf(path, sizeof(path), "/proc/%s/cmdline", x->d_name);
+		AUTO_CLOSE int fd = x->d_name[0] >= '1' && x->d_name[0] <= '9' ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+		ssize_t n = fd < 0 ? 0 : read(fd, text, ARGV_MAX);
+		is_named = n > 0 && str_find((struct str){ text, (size_t)n }, str_of(below)) >= 0;
+	}
+	if (d != NULL)
+		closedir(d);
+	return is_named;
 }
 
 /* Whether nothing is left to do for the files of the home. */
@@ -186,12 +255,16 @@ clean_files(const struct told *t)
 
 	if (fd < 0)
 		return true; /* the home itself is gone */
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+	/* First without the lock, which is not to be in the way of a start for so long. */
+	if ((t->wait_ms > 0 && is_lived_in(t->dir)) || flock(fd, LOCK_EX | LOCK_NB) != 0 || (t->wait_ms > 0 && is_lived_in(t->dir)))
 		return false;
 	while (str_next(&rest, '\0', &one)) {
 		AUTO_FREE char *path = xasprintf("%.*s/%.*s", STR_FMT(t->dir), STR_FMT(one));
+		bool is_dir = one.n > 0 && one.p[one.n - 1] == '/';
 
-		is_clean = remove_unserved(path) && is_clean;
+		if (is_dir)
+			path[strlen(path) - 1] = '\0'; /* else a link there would be followed */
+		is_clean = (is_dir ? clear_unserved(path) : remove_unserved(path)) && is_clean;
 	}
 	return is_clean;
 }
@@ -210,12 +283,12 @@ home_is_served(const struct told *t)
 static void
 clean(const struct told *t)
 {
-	int64_t began_ms = clock_mono_ms(), past_ms = 0;
+	int64_t began_ms = clock_mono_ms(), past_ms = 0, look_ms = t->wait_ms > 0 ? SELDOM_MS : LOOK_MS;
 	bool has_files = t->lock.n > 0;
 	struct cgroups groups;
 
 	cgroups_open(&groups, "/proc/self");
-	for (; past_ms < CLEAN_MS; past_ms = clock_mono_ms() - began_ms) {
+	for (; past_ms < CLEAN_MS + t->wait_ms; past_ms = clock_mono_ms() - began_ms) {
 		size_t left = 1;
 
 		if (getppid() != t->pid) /* its descriptors are closed before it has ended, and till then its groups are none of ours */
@@ -224,7 +297,7 @@ clean(const struct told *t)
 			has_files = false;
 		if (left == 0 && !has_files)
 			return;
-		nanosleep(&(struct timespec){ .tv_nsec = LOOK_MS * 1000000L }, NULL);
+		nanosleep(&(struct timespec){ .tv_nsec = look_ms * 1000000L }, NULL);
 	}
 }
 
@@ -235,7 +308,8 @@ cleaner_main(void)
 	struct buf b;
 
 	prctl(PR_SET_NAME, "ithaca-cleaner", 0, 0, 0);
-	signal(SIGTERM, SIG_IGN); /* told to all of a service: its time comes when shelld is gone */
+	(void)setsid(); /* a key typed at the runner's terminal is not meant for it */
+	signal(SIGTERM, SIG_IGN); /* told to all of a service: its time comes when who started it is gone */
 	buf_init(&b, TOLD_MAX);
 	if (read_told(CLEANER_FD, &b, &told) && !told.is_dismissed)
 		clean(&told);

@@ -494,6 +494,20 @@ on_sweep(void *arg)
 
 static void on_adopter(void *arg, int events);
 
+static void
+start_cleaner(struct shelld *d, const struct node *boot)
+{
+	const struct node *leaves = node_get(boot, "leaves");
+	size_t n = node_len(leaves);
+	struct str *names = arena_alloc(d->arena, (n + 1) * sizeof(*names));
+
+	for (size_t i = 0; i < n; i++)
+		names[i] = node_is(node_at(leaves, i), NODE_STR) ? node_at(leaves, i)->s : STR(".");
+	names[n] = STR("shelld.sock");
+	d->cleaner = cleaner_start(d->l, &(struct cleaner_order){ .program = "/proc/self/exe", .dir = d->ceiling.run_dir,
+		.lock = node_str(boot, "lock", STR("")), .names = names, .names_n = n + 1 });
+}
+
 static int
 on_boot(struct shelld *d, const struct wire_msg *m, struct err *e)
 {
@@ -510,8 +524,8 @@ on_boot(struct shelld *d, const struct wire_msg *m, struct err *e)
 	if (log_level_parse(node_str(log, "level", STR("warn")), &level) == 0)
 		log_open("shelld", STDERR_FILENO, level,
 			str_is(node_str(log, "format", STR("")), "json") ? LOG_JSON : LOG_LOGFMT);
-	if (d->door == NULL) /* else what we leave goes with the container or the machine */
-		d->cleaner = cleaner_start(d->l, d->ceiling.run_dir, node_str(boot, "lock", STR("")), node_get(boot, "leaves"));
+	if (d->door == NULL) /* else the runner has one, who is on the host */
+		start_cleaner(d, boot);
 	snprintf(path, sizeof(path), "%s/shelld.sock", d->ceiling.run_dir);
 	d->listen_fd = d->door != NULL ? -1 : unix_listen(path, 0600, e);
 	if (d->door == NULL && d->listen_fd < 0)

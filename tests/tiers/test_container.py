@@ -13,7 +13,7 @@ import time
 import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from engine import DEADLINE, Docker, Given, Podman, as_ordinary, pause, skip
+from engine import DEADLINE, Docker, Given, Podman, as_ordinary, is_there, pause, processes, skip
 
 BIN = os.path.abspath(sys.argv[1])
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -54,8 +54,14 @@ class Home:
     def role(self, name):
         return [r for r in self.status()["roles"] if r["name"] == name][0]
 
-    def wait(self, what, is_so):
-        until = time.monotonic() + DEADLINE
+    def left(self):
+        """Whatever is in run/, but what is kept there on purpose."""
+        top = os.path.join(self.dir, "run")
+        found = [os.path.relpath(os.path.join(d, n), top) for d, dirs, files in os.walk(top) for n in dirs + files]
+        return sorted(set(found) - {"lock", "selftest", "stopped", "guest", "runtime"})
+
+    def wait(self, what, is_so, deadline=DEADLINE):
+        until = time.monotonic() + deadline
         while not is_so():
             assert time.monotonic() < until, "waited in vain: " + what
             pause()
@@ -96,6 +102,37 @@ def daemon(engine):
     finally:
         r = h.run("stop")
     check(r.returncode == 0 and h.containers() == [], "stop leaves no container")
+
+
+def deserted(engine):
+    """The runner of a daemon, or of one command, is killed and nobody starts another: all ends by itself, and when it has nothing
+    is left in the home. What lies stopped in the engine goes with the next start."""
+    h = Home(engine, json.dumps({"tier": "container", "container": engine.settings, "cell": {"orphan_ms": 10000},
+                                 "runner": {"idle_ms": 600000}}))
+    for command in (("start",), ("run", "run echo alone")):
+        r = h.run(*command)
+        check(r.returncode == 0, r.stdout + r.stderr)
+        check(h.counts() == (1, 1, 2), "what was left there is replaced: %s" % (h.counts(),))
+        runner = h.role("runner")["pid"]
+        family = inside(runner)
+        cleaners = [p for p in family if first_line("/proc/%d/comm" % p) == "ithaca-cleaner"]
+        check(len(cleaners) == 1, "there is a cleaner: %s" % family)
+        before = h.left()
+        check({"control.sock", "rpc.sock", "guest/shelld.sock"} <= set(before), before)
+        os.kill(runner, signal.SIGKILL)
+        seen = []
+
+        def is_over():
+            seen[:] = h.left(), [p for p in family if is_there(p)], list(processes(lambda pid, argv, uid: h.dir + "/run/" in argv))
+            check("guest/seccomp.json" in seen[0] or not seen[2], "files went before who may need them")
+            return seen == [[], [], []]
+        try:
+            h.wait("the end of all that a killed runner leaves", is_over, 90 * int(os.environ.get("RIG_SLOW") or "1"))
+        except AssertionError as e:
+            raise AssertionError("%s: %s" % (e, seen))
+        check(len(h.containers()) == 2, "they lie in the engine, which only the next start speaks to")
+    check(h.run("start").returncode == 0 and h.counts() == (1, 1, 2), h.counts())
+    check(h.run("stop").returncode == 0 and h.containers() == [], "stop leaves no container")
 
 
 def files(engine):
@@ -504,7 +541,7 @@ def main():
     engine = {"podman": Podman, "docker": Docker, "given": Given}[which](*sys.argv[3:])
     failed = []
     try:
-        for step in (daemon, survives, kept, files, walls, reach, outside, doctor, tiers, refused, images, rises):
+        for step in (daemon, survives, deserted, kept, files, walls, reach, outside, doctor, tiers, refused, images, rises):
             print("== " + step.__name__, flush=True)
             try:
                 step(engine)

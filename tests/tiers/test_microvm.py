@@ -94,6 +94,12 @@ class Home:
     def logged(self, text):
         return sum(open(f, errors="replace").read().count(text) for f in glob.glob(self.dir + "/logs/*"))
 
+    def left(self):
+        """Whatever is in run/, but what is kept there on purpose."""
+        top = os.path.join(self.dir, "run")
+        found = [os.path.relpath(os.path.join(d, n), top) for d, dirs, files in os.walk(top) for n in dirs + files]
+        return sorted(set(found) - {"lock", "selftest", "stopped", "guest"})
+
     def expect_nothing(self):
         check(processes(self) == {}, "processes are left: %s" % processes(self))
         left = os.listdir(self.dir + "/run/guest") if os.path.isdir(self.dir + "/run/guest") else []
@@ -231,15 +237,58 @@ def deaths():
         h.start()
         check(not was & set(processes(h)), "nothing of the old machine is left")
         check("once more" in h.run("run", "run echo once more").stdout, "commands run")
-        # And without a next one everything ends by itself.
-        os.kill(h.role("runner")["pid"], signal.SIGKILL)
-        wait("the end of a machine without a runner", lambda: processes(h) == {})
-        check(h.dir not in open("/proc/self/mounts").read(), "mounts are left")
-        h.start()
-        check("at last" in h.run("run", "run echo at last").stdout, "commands run")
     finally:
         r = h.run("stop")
     check(r.returncode == 0, r.stderr)
+    h.expect_nothing()
+
+
+def family(pid):
+    """A process and all below it."""
+    found = [pid]
+    for p in found:
+        for task in os.listdir("/proc/%d/task" % p):
+            with open("/proc/%d/task/%s/children" % (p, task)) as f:
+                found += [int(c) for c in f.read().split()]
+    return found
+
+
+def is_there(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def deserted():
+    """The runner of a daemon, or of one command, is killed and nobody starts another: all ends by itself, and when it has nothing
+    is left."""
+    h = Home("cell: { orphan_ms: 10000 }\nrunner: { idle_ms: 600000 }\n")
+    for command in (("start",), ("run", "run echo alone")):
+        r = h.run(*command)
+        check(r.returncode == 0, r.stdout + r.stderr)
+        runner = h.role("runner")["pid"]
+        all_ours = family(runner)
+        names = [open("/proc/%d/comm" % p).read().strip() for p in all_ours]
+        check(names.count("ithaca-cleaner") == 1 and "virtiofsd" in names, names)
+        before = h.left()
+        check({"control.sock", "rpc.sock", "guest/runner.sock", "guest/processes", "guest/tree"} <= set(before), before)
+        os.kill(runner, signal.SIGKILL)
+        seen = []
+
+        def is_over():
+            seen[:] = h.left(), [p for p in all_ours if is_there(p)], processes(h)
+            check("guest/processes" in seen[0] or not seen[2], "the next start could not end it")
+            return seen == [[], [], {}]
+        try:
+            wait("the end of all that a killed runner leaves", is_over)
+        except AssertionError as e:
+            raise AssertionError("%s: %s" % (e, seen))
+        h.expect_nothing()
+    h.start()
+    check("at last" in h.run("run", "run echo at last").stdout, "commands run")
+    check(h.run("stop").returncode == 0, "stop")
     h.expect_nothing()
 
 
@@ -421,7 +470,7 @@ def main():
 
     reason = None if only else first_reason()
     step(pretends)
-    for f in (crashes, deaths, other_tier, flood, doctor, two_homes, given_up, egress) if reason is None else ():
+    for f in (crashes, deaths, deserted, other_tier, flood, doctor, two_homes, given_up, egress) if reason is None else ():
         step(f)
     for what in failed:
         print("FAILED: " + what)

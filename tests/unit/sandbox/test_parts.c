@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include "rig.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/cleaner.c"
 #include "sandbox/job.h"
 #include "sandbox/spool.h"
 
@@ -562,6 +563,95 @@ test_endless_output(void **state)
 	free(d);
 }
 
+static char *
+below(const char *dir, const char *name)
+{
+	return xasprintf("%s/%s", dir, name);
+}
+
+static bool
+is_left(const char *dir, const char *name)
+{
+	AUTO_FREE char *path = below(dir, name);
+	struct stat st;
+
+	return lstat(path, &st) == 0;
+}
+
+/* A process whose command line names something in the directory; it ends when the descriptor that is given back is closed. */
+static int
+live_in(const char *dir, pid_t *pid)
+{
+	AUTO_FREE char *path = below(dir, "guest/x");
+	int in[2], out[2];
+	char c;
+
+	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	*pid = fork();
+	if (*pid == 0) {
+		dup2(in[0], 0);
+		dup2(out[1], 1);
+		execl("/bin/sh", "sh", "-c", "echo; read x", "sh", path, NULL);
+		_exit(127);
+	}
+	close(in[0]);
+	close(out[1]);
+	assert_int_equal(read(out[0], &c, 1), 1);
+	close(out[0]);
+	return in[1];
+}
+
+/* What the cleaner takes away in the tiers above the cell, and when: not while somebody lives there, serves or holds the lock, and
+ * nothing that lies elsewhere. */
+static void
+test_clean_guests(void **state)
+{
+	static const char names[] = "control.sock\0inputs\0guest/\0runtime/";
+	static const char *const files[] = { "run/lock", "run/inputs", "run/guest/token", "run/guest/full/of", "other/kept" };
+	char top[] = "/tmp/ithaca-clean-XXXXXX";
+	struct err e;
+	pid_t pid;
+
+	(void)state;
+	assert_non_null(mkdtemp(top));
+	AUTO_FREE char *run = below(top, "run");
+	AUTO_FREE char *lock = below(top, "run/lock");
+	AUTO_FREE char *tree = below(top, "run/guest/tree");
+	AUTO_FREE char *sock = below(top, "run/guest/shelld.sock");
+	AUTO_FREE char *control = below(top, "run/control.sock");
+	AUTO_FREE char *other = below(top, "other");
+	AUTO_FREE char *to_file = below(top, "run/guest/link");
+	AUTO_FREE char *to_dir = below(top, "run/runtime");
+	assert_int_equal(path_mkdirs(tree, 0700, &e), 0);
+	for (size_t i = 0; i < ARRAY_LEN(files); i++)
+		put(top, files[i], "");
+	assert_int_equal(symlink(other, to_dir), 0);
+	assert_int_equal(symlink("../../other/kept", to_file), 0);
+	close(unix_listen(control, 0600, &e));
+	int server = unix_listen(sock, 0600, &e);
+	assert_true(server >= 0);
+	struct told t = { .wait_ms = 1, .dir = str_of(run), .lock = str_of(lock), .names = { names, sizeof(names) - 1 } };
+
+	int held = open(lock, O_RDWR | O_CLOEXEC);
+	assert_int_equal(flock(held, LOCK_EX), 0);
+	assert_false(clean_files(&t));
+	close(held);
+	int life = live_in(run, &pid);
+	assert_false(clean_files(&t));
+	assert_true(is_left(run, "inputs") && is_left(run, "control.sock") && is_left(run, "guest/token"));
+	close(life);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_false(clean_files(&t)); /* somebody serves in guest/ */
+	assert_true(is_left(run, "guest/token") && is_left(run, "guest/shelld.sock") && is_left(run, "guest/tree"));
+	close(server);
+	assert_true(clean_files(&t));
+	assert_false(is_left(run, "inputs") || is_left(run, "control.sock") || is_left(run, "guest/token"));
+	assert_false(is_left(run, "guest/shelld.sock") || is_left(run, "guest/tree") || is_left(run, "guest/link"));
+	assert_true(is_left(run, "guest/full/of") && is_left(run, "lock") && is_left(run, "runtime") && is_left(other, "kept"));
+	rig_remove(top);
+}
+
 int
 main(void)
 {
@@ -571,7 +661,7 @@ main(void)
 		cmocka_unit_test(test_keys), cmocka_unit_test(test_spool), cmocka_unit_test(test_cgroup_v1),
 		cmocka_unit_test(test_cgroup_v2), cmocka_unit_test(test_own_limits),
 		cmocka_unit_test(test_around), cmocka_unit_test(test_tree), cmocka_unit_test(test_orphans),
-		cmocka_unit_test(test_deep_answer), cmocka_unit_test(test_endless_output),
+		cmocka_unit_test(test_clean_guests), cmocka_unit_test(test_deep_answer), cmocka_unit_test(test_endless_output),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
