@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "sandbox/cleaner.h"
 
-#define GUEST_END_MS 90000 /* for a start under way, which gives itself up after 60 s, and for a machine to go off */
+#define GUEST_END_MS 90000 /* for a container whose start was under way, which gives itself up after 60 s, and for a machine to go off */
 
 /* In run/, of runner and runtime. The first shows whether one of us lives. */
 static const char *const ours[] = { "control.sock", "rpc.sock", "inputs" };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The cleaner: a small process that shelld starts and that outlives it, for what the kernel does not take away with a process that
  * was killed: empty control groups, and when every role of the home is gone their sockets. Where shelld is in a container or a
- * machine the runner starts it, and it waits for the end of those as well. It knows nothing but names, reads nothing but what it was
- * told and command lines, and ends by itself. Invariant: a file of the home goes only while the cleaner holds the home's lock, so
+ * machine the runner starts it, and it waits for the end of those as well, or ends what would never. It knows nothing but names, reads
+ * nothing but what it was told, command lines and the note of a machine's processes, and ends by itself. Invariant: a file of the home goes only while the cleaner holds the home's lock, so
  * never one of somebody who lives or is about to. */
 #include <dirent.h>
 #include <errno.h>
@@ -22,6 +22,7 @@
 #include "loop/loop.h"
 #include "sandbox/cleaner.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/vm.h"
 
 #define TOLD_MAX   (64 * KIB)
 #define ARGV_MAX   (64 * KIB) /* of a command line, from its beginning */
@@ -244,6 +245,34 @@ is_lived_in(struct str dir)
 	return is_named;
 }
 
+static char *
+path_of(const struct told *t, struct str name, bool *is_dir)
+{
+	*is_dir = name.n > 0 && name.p[name.n - 1] == '/';
+	if (*is_dir)
+		name.n--; /* else a link there would be followed */
+	return xasprintf("%.*s/%.*s", STR_FMT(t->dir), STR_FMT(name));
+}
+
+/* A machine whose start was under way waits for a word of its runner for ever; any other goes off in time, or it never will. */
+static void
+end_machines(const struct told *t, bool is_late)
+{
+	struct str rest = t->names, one;
+	AUTO_FREE char *lock = str_dup(t->lock);
+	AUTO_CLOSE int fd = open(lock, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0)
+		return;
+	while (str_next(&rest, '\0', &one)) {
+		bool is_dir;
+		AUTO_FREE char *path = path_of(t, one, &is_dir);
+
+		if (is_dir)
+			vm_end_noted(path, is_late);
+	}
+}
+
 /* Whether nothing is left to do for the files of the home. */
 static bool
 clean_files(const struct told *t)
@@ -259,11 +288,9 @@ clean_files(const struct told *t)
 	if ((t->wait_ms > 0 && is_lived_in(t->dir)) || flock(fd, LOCK_EX | LOCK_NB) != 0 || (t->wait_ms > 0 && is_lived_in(t->dir)))
 		return false;
 	while (str_next(&rest, '\0', &one)) {
-		AUTO_FREE char *path = xasprintf("%.*s/%.*s", STR_FMT(t->dir), STR_FMT(one));
-		bool is_dir = one.n > 0 && one.p[one.n - 1] == '/';
+		bool is_dir;
+		AUTO_FREE char *path = path_of(t, one, &is_dir);
 
-		if (is_dir)
-			path[strlen(path) - 1] = '\0'; /* else a link there would be followed */
 		is_clean = (is_dir ? clear_unserved(path) : remove_unserved(path)) && is_clean;
 	}
 	return is_clean;
@@ -293,6 +320,8 @@ clean(const struct told *t)
 
 		if (getppid() != t->pid) /* its descriptors are closed before it has ended, and till then its groups are none of ours */
 			left = cgroups_sweep(&groups);
+		if (has_files && t->wait_ms > 0)
+			end_machines(t, past_ms > t->wait_ms);
 		if (has_files && (clean_files(t) || (past_ms > SERVED_MS && home_is_served(t))))
 			has_files = false;
 		if (left == 0 && !has_files)

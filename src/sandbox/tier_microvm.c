@@ -103,7 +103,7 @@ start(const struct tier_spec *s, struct tier_run *out, int *link, struct tier_re
 			rc = tier_refuse(why, "guest_failed", e.code, "%s", e.msg);
 	}
 	if (rc == 0) {
-		vm_end_orphans(s);
+		vm_end_noted(s->run_dir, true);
 		rc = accelerate(&t, link, why);
 	}
 	if (rc == 0)

@@ -49,4 +49,11 @@ void vm_split(char dir[PLAN_PATH_MAX]);
  * read, `w` one that may be written, `l` a link of the host. */
 int vm_share(const char *spec, char *const *argv);
 
+/* ---- on the host: processes of a machine that a killed runner may leave (vm_left.c) ---- */
+
+/* run_dir: of its sockets. 0: not yet there. */
+void vm_note(const char *run_dir, pid_t machine, pid_t share, bool is_up);
+/* Ends those of a start that never came to its end, or all. Not while a runner lives. */
+void vm_end_noted(const char *run_dir, bool is_up_too);
+
 #endif

@@ -101,7 +101,5 @@ struct vm_try {
 /* A machine in which shelld answers: *link is the runner's. Nothing is left of one that fails. */
 int vm_start(struct vm_try *t, int *link, struct err *e) MUST_USE;
 void vm_end(struct tier_run *run);
-/* Ends what a runner that was killed left. */
-void vm_end_orphans(const struct tier_spec *s);
 
 #endif

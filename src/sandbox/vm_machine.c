@@ -29,7 +29,6 @@
 #include "base/path.h"
 #include "sandbox/vm_host.h"
 
-#define ORPHAN_MS  5000  /* for a process that was killed to be gone */
 #define RESTORE_MS 10000 /* for a saved machine to be there again */
 #define CPUS       2
 #define ARGS_MAX   64
@@ -250,67 +249,6 @@ end(pid_t *pid)
 	while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR) {
 	}
 	*pid = 0;
-}
-
-/* ---- what a runner that was killed left: it would share the same directories for another minute
- * ---- */
-
-static void
-note_processes(const struct tier_spec *s, const struct tier_run *run)
-{
-	char path[PLAN_PATH_MAX], text[64];
-	struct err e;
-
-	snprintf(path, sizeof(path), "%s/processes", s->run_dir);
-	snprintf(text, sizeof(text), "%d\n%d\n", (int)run->machine, (int)run->share);
-	if (file_write(path, str_of(text), 0600, &e) != 0)
-		log_warn("the processes of a machine are not noted", LOG_E(&e));
-}
-
-/* A number may be another process's by now: only one whose command line names our directory is
- * ended. */
-static void
-end_left(const struct tier_spec *s, int64_t number)
-{
-	char path[64], *text = NULL;
-	size_t n = 0;
-	int pidfd = number > 1 ? (int)syscall(SYS_pidfd_open, (pid_t)number, 0) : -1;
-
-	if (pidfd < 0)
-		return;
-	snprintf(path, sizeof(path), "/proc/%lld/cmdline", (long long)number);
-	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	text = xcalloc(1, 64 * KIB);
-	ssize_t got = fd < 0 ? -1 : read(fd, text, 64 * KIB - 1);
-	n = got > 0 ? (size_t)got : 0;
-	if (str_find((struct str){ text, n }, str_of(s->run_dir)) >= 0 &&
-		syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0) {
-		struct pollfd p = { .fd = pidfd, .events = POLLIN };
-		(void)poll(&p, 1, ORPHAN_MS);
-		log_warn("a process of an earlier machine was ended", LOG_I("pid", number));
-	}
-	free(text);
-	close(pidfd);
-}
-
-void
-vm_end_orphans(const struct tier_spec *s)
-{
-	char path[PLAN_PATH_MAX], *text = NULL;
-	struct str rest, line;
-	size_t n;
-
-	snprintf(path, sizeof(path), "%s/processes", s->run_dir);
-	if (file_read_no_link(path, 256, &text, &n, NULL) != 0)
-		return;
-	rest = (struct str){ text, n };
-	while (str_next(&rest, '\n', &line)) {
-		int64_t number;
-		if (str_i64(line, &number) == 0)
-			end_left(s, number);
-	}
-	free(text);
-	unlink(path);
 }
 
 /* It is given the socket: it would lock one of its own in a directory that only root may write.
@@ -673,7 +611,11 @@ once(struct vm_try *t, bool may_restore, bool *was_restored, int *link, struct e
 	if (rc == 0)
 		rc = start_share(t->s, t->p, t->run, logs[LOG_SHARE], e);
 	if (rc == 0)
+		vm_note(t->s->run_dir, 0, t->run->share, false);
+	if (rc == 0)
 		rc = open_machine(&m, may_restore, logs, &state, e);
+	if (rc == 0)
+		vm_note(t->s->run_dir, t->run->machine, t->run->share, false);
 	for (size_t i = 0; i < TIER_LOGS_MAX; i++) {
 		if (logs[i] >= 0)
 			close(logs[i]);
@@ -694,7 +636,7 @@ once(struct vm_try *t, bool may_restore, bool *was_restored, int *link, struct e
 	if (rc != 0)
 		vm_end(t->run);
 	else
-		note_processes(t->s, t->run);
+		vm_note(t->s->run_dir, t->run->machine, t->run->share, true);
 	return rc;
 }
 

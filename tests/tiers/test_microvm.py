@@ -381,9 +381,19 @@ def two_homes():
     b.expect_nothing()
 
 
+def noted(home):
+    """What the next start would end."""
+    try:
+        with open(home.dir + "/run/guest/processes") as f:
+            return f.read().split()
+    except OSError:
+        return []
+
+
 def given_up():
-    """A stop while the machine is started, at two points; and a runner that is killed there."""
-    for point in ("virtiofsd", "qemu-system-x86_64"):
+    """A stop while the machine is started, at two points; and a runner that is killed there, without a next one."""
+    points = ("virtiofsd", "qemu-system-x86_64")
+    for point in points:
         h = Home()
         p = subprocess.Popen(h.argv("start"), cwd=h.work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         wait(point, lambda: point in processes(h).values())
@@ -391,6 +401,15 @@ def given_up():
         check(r.returncode == 0, r.stdout + r.stderr)
         out = p.communicate(timeout=DEADLINE)[0].decode()
         check(p.returncode != 0, "the start says that it failed: " + out)
+        h.expect_nothing()
+    for point in points:
+        h = Home()
+        p = subprocess.Popen(h.argv("start"), cwd=h.work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        wait(point, lambda: any(name == point and str(p) in noted(h) for p, name in processes(h).items()))
+        os.kill(h.role("runner")["pid"], signal.SIGKILL)
+        out = p.communicate(timeout=DEADLINE)[0].decode()
+        check(p.returncode != 0, "the start says that it failed: " + out)
+        wait("the end of a machine whose start was under way", lambda: processes(h) == {} and h.left() == [])
         h.expect_nothing()
 
 
