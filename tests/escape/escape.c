@@ -205,6 +205,7 @@ make_decoys(bool owner_is_nobody)
 	w->decoy = fork();
 	if (w->decoy == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		prctl(PR_SET_NAME, "ithaca-zygote"); /* those of a machine are not to be seen outside of it */
 		close(0);
 		(void)!open("/dev/null", O_RDONLY);
 		answer_udp(udp);
