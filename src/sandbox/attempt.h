@@ -28,6 +28,8 @@ const struct attempt *attempt_next(const struct attempt *at);
 /* For the attempts: a result below zero is a denial by errno. */
 int attempt_verdict(long r);
 int attempt_skip(const char *why);
+/* Never below zero: without a child the attempt is skipped, because -1 as a process is all of them. */
+pid_t attempt_fork(void);
 int attempt_setid(long (*by)(const char *name, mode_t mode));
 /* What a variable says; where it is not set the attempt is skipped. */
 const char *attempt_decoy(const char *name);

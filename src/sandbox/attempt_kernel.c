@@ -50,7 +50,7 @@ try_core(void)
 		limit.rlim_cur = limit.rlim_max;
 		(void)setrlimit(RLIMIT_CORE, &limit);
 	}
-	pid = fork();
+	pid = attempt_fork();
 	if (pid == 0)
 		abort();
 	waitpid(pid, &status, 0);
@@ -137,7 +137,7 @@ try_foreign_abi(void)
 {
 #ifdef __x86_64__
 	long r;
-	pid_t pid = fork();
+	pid_t pid = attempt_fork();
 	if (pid == 0) {
 		__asm__ volatile("int $0x80" : "=a"(r) : "a"(20) : "memory"); /* getpid of i386 */
 		_exit(r > 0 ? 0 : 1);
@@ -159,7 +159,7 @@ try_x32(void)
 {
 #ifdef __x86_64__
 	int status;
-	pid_t pid = fork();
+	pid_t pid = attempt_fork();
 	if (pid == 0)
 		_exit(syscall(0x40000000 | SYS_getpid) > 0 ? 0 : 1);
 	waitpid(pid, &status, 0);
@@ -179,7 +179,7 @@ type_into_terminal(unsigned long request)
 	int master = posix_openpt(O_RDWR | O_NOCTTY);
 	if (master < 0 || grantpt(master) != 0 || unlockpt(master) != 0)
 		return attempt_verdict(-1);
-	pid_t pid = fork();
+	pid_t pid = attempt_fork();
 	if (pid == 0) {
 		setsid();
 		int tty = open(ptsname(master), O_RDWR);

@@ -38,16 +38,24 @@ try_ptrace_other(void)
 	return attempt_verdict(r);
 }
 
-static int
-try_ptrace_child(void)
+/* A child to aim at. */
+static pid_t
+victim_start(void)
 {
-	pid_t pid = fork();
+	pid_t pid = attempt_fork();
+
 	if (pid == 0) {
 		pause();
 		_exit(0);
 	}
-	long r = ptrace(PTRACE_SEIZE, pid, NULL, NULL);
+	return pid;
+}
+
+static int
+victim_end(pid_t pid, long r)
+{
 	int saved = errno;
+
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	errno = saved;
@@ -55,21 +63,19 @@ try_ptrace_child(void)
 }
 
 static int
+try_ptrace_child(void)
+{
+	pid_t pid = victim_start();
+	return victim_end(pid, ptrace(PTRACE_SEIZE, pid, NULL, NULL));
+}
+
+static int
 try_read_process(void)
 {
 	char byte = 1, got;
-	pid_t pid = fork();
-	if (pid == 0) {
-		pause();
-		_exit(0);
-	}
+	pid_t pid = victim_start();
 	struct iovec mine = { &got, 1 }, its = { &byte, 1 };
-	long r = process_vm_readv(pid, &mine, 1, &its, 1, 0);
-	int saved = errno;
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
-	errno = saved;
-	return attempt_verdict(r);
+	return victim_end(pid, process_vm_readv(pid, &mine, 1, &its, 1, 0));
 }
 
 static int
@@ -205,7 +211,7 @@ try_setuid_program(void)
 		return attempt_skip("only root can prepare a setuid program");
 	if (pipe(out) != 0)
 		return attempt_skip("no pipe");
-	pid_t pid = fork();
+	pid_t pid = attempt_fork();
 	if (pid == 0) {
 		dup2(out[1], 1);
 		execl(program, program, "--attempt", "whoami", (char *)NULL);

@@ -27,6 +27,16 @@ attempt_skip(const char *why)
 	return ATTEMPT_SKIPPED;
 }
 
+pid_t
+attempt_fork(void)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		exit(attempt_skip("no child can be made"));
+	return pid;
+}
+
 const char *
 attempt_decoy(const char *name)
 {
