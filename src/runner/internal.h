@@ -88,6 +88,7 @@ void envelope_shelld(const struct envelope_source *s, struct json *j);
 /* ---- leaves.c ---- */
 
 struct runner;
+extern const char *const leaves_ours[]; /* in run/, of runner and runtime; ends with NULL */
 /* "lock" and "leaves" of shelld's envelope. */
 void leaves_write(const char *home, struct json *j);
 /* Starts a cleaner of ours, for the tiers in which shelld is not on the host. */

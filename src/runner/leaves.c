@@ -8,8 +8,8 @@
 
 #define GUEST_END_MS 90000 /* for a container whose start was under way, which gives itself up after 60 s, and for a machine to go off */
 
-/* In run/, of runner and runtime. The first shows whether one of us lives. */
-static const char *const ours[] = { "control.sock", "rpc.sock", "inputs" };
+/* The first shows whether one of us lives. */
+const char *const leaves_ours[] = { "control.sock", "rpc.sock", "inputs", NULL };
 /* Of a sidecar and of the runtime in a container: sockets, tokens, profiles, the files of a machine; and half a saved one. */
 static const char *const of_guests[] = { "guest/", "runtime/", "../state/machine.new" };
 
@@ -21,8 +21,8 @@ leaves_write(const char *home, struct json *j)
 	json_kv_z(j, "lock", lock);
 	json_key(j, "leaves");
 	json_arr(j);
-	for (size_t i = 0; i < ARRAY_LEN(ours); i++)
-		json_z(j, ours[i]);
+	for (size_t i = 0; leaves_ours[i] != NULL; i++)
+		json_z(j, leaves_ours[i]);
 	json_arr_end(j);
 }
 
@@ -32,11 +32,11 @@ leaves_watch(const struct runner *r)
 	AUTO_FREE char *dir = xasprintf("%s/run", r->home);
 	AUTO_FREE char *lock = xasprintf("%s/lock", dir);
 	AUTO_FREE char *program = program_path(r->bin_dir, "ithaca-guest");
-	struct str names[ARRAY_LEN(ours) + ARRAY_LEN(of_guests)];
+	struct str names[ARRAY_LEN(leaves_ours) + ARRAY_LEN(of_guests)];
 	size_t n = 0;
 
-	for (size_t i = 0; i < ARRAY_LEN(ours); i++)
-		names[n++] = str_of(ours[i]);
+	for (size_t i = 0; leaves_ours[i] != NULL; i++)
+		names[n++] = str_of(leaves_ours[i]);
 	for (size_t i = 0; i < ARRAY_LEN(of_guests); i++)
 		names[n++] = str_of(of_guests[i]);
 	return cleaner_start(r->loop, &(struct cleaner_order){ .program = program, .dir = dir, .lock = str_of(lock), .names = names,

@@ -328,11 +328,9 @@ static const struct wire_handler handler = { on_msg, on_gone };
 static void
 clean_after_runner(const struct runtime *rt)
 {
-	static const char *const names[] = { "rpc.sock", "control.sock", "inputs" };
-
 	/* In a container we do not see them, and the runner's cleaner does it. */
-	for (size_t i = 0; home_is_ours(rt->home, rt->lock_fd) && i < ARRAY_LEN(names); i++) {
-		AUTO_FREE char *path = xasprintf("%s/run/%s", rt->home, names[i]);
+	for (size_t i = 0; leaves_ours[i] != NULL && home_is_ours(rt->home, rt->lock_fd); i++) {
+		AUTO_FREE char *path = xasprintf("%s/run/%s", rt->home, leaves_ours[i]);
 
 		(void)unlink(path);
 	}

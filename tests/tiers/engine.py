@@ -52,6 +52,16 @@ def is_there(pid):
         return False
 
 
+def family(pid):
+    """A process and all below it."""
+    found = [pid]
+    for p in found:
+        for task in os.listdir("/proc/%d/task" % p):
+            with open("/proc/%d/task/%s/children" % (p, task)) as f:
+                found += [int(c) for c in f.read().split()]
+    return found
+
+
 class Local(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("localhost", timeout=DEADLINE)

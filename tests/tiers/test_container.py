@@ -13,7 +13,7 @@ import time
 import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from engine import DEADLINE, Docker, Given, Podman, as_ordinary, is_there, pause, processes, skip
+from engine import DEADLINE, Docker, Given, Podman, as_ordinary, family, is_there, pause, processes, skip
 
 BIN = os.path.abspath(sys.argv[1])
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -114,16 +114,16 @@ def deserted(engine):
         check(r.returncode == 0, r.stdout + r.stderr)
         check(h.counts() == (1, 1, 2), "what was left there is replaced: %s" % (h.counts(),))
         runner = h.role("runner")["pid"]
-        family = inside(runner)
-        cleaners = [p for p in family if first_line("/proc/%d/comm" % p) == "ithaca-cleaner"]
-        check(len(cleaners) == 1, "there is a cleaner: %s" % family)
+        ours = family(runner)
+        cleaners = [p for p in ours if first_line("/proc/%d/comm" % p) == "ithaca-cleaner"]
+        check(len(cleaners) == 1, "there is a cleaner: %s" % ours)
         before = h.left()
         check({"control.sock", "rpc.sock", "guest/shelld.sock"} <= set(before), before)
         os.kill(runner, signal.SIGKILL)
         seen = []
 
         def is_over():
-            seen[:] = h.left(), [p for p in family if is_there(p)], list(processes(lambda pid, argv, uid: h.dir + "/run/" in argv))
+            seen[:] = h.left(), [p for p in ours if is_there(p)], list(processes(lambda pid, argv, uid: h.dir + "/run/" in argv))
             check("guest/seccomp.json" in seen[0] or not seen[2], "files went before who may need them")
             return seen == [[], [], []]
         try:
@@ -332,16 +332,6 @@ def first_link(path):
         return None
 
 
-def inside(pid):
-    """A process and all below it."""
-    found = [pid]
-    for p in found:
-        for task in os.listdir("/proc/%d/task" % p):
-            with open("/proc/%d/task/%s/children" % (p, task)) as f:
-                found += [int(c) for c in f.read().split()]
-    return found
-
-
 def walls(engine):
     """What is around all cells, seen from the host: by the engine's words and by the kernel's. The control is a container of
     the same engine that asks for none of it."""
@@ -358,7 +348,7 @@ def walls(engine):
             check((host["NetworkMode"], host["ReadonlyRootfs"], host["Privileged"]) == ("none", True, False), host)
             check(any(o.startswith("no-new-privileges") for o in host["SecurityOpt"]), host["SecurityOpt"])
             check(any(o.startswith("seccomp=") for o in host["SecurityOpt"]), host["SecurityOpt"])
-            processes = inside(said["State"]["Pid"])[:n]
+            processes = family(said["State"]["Pid"])[:n]
             check(len(processes) == n, processes)
             for pid in processes:
                 f = seen_from_outside(pid)

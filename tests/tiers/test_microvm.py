@@ -16,6 +16,8 @@ import tempfile
 import threading
 import time
 
+from engine import family, is_there
+
 BIN = os.path.abspath(os.environ.get("ITHACA_TEST_BIN") or sys.argv[1])
 ITHACA = os.path.join(BIN, "ithaca")
 SLOW = int(os.environ.get("RIG_SLOW") or "1")
@@ -241,24 +243,6 @@ def deaths():
         r = h.run("stop")
     check(r.returncode == 0, r.stderr)
     h.expect_nothing()
-
-
-def family(pid):
-    """A process and all below it."""
-    found = [pid]
-    for p in found:
-        for task in os.listdir("/proc/%d/task" % p):
-            with open("/proc/%d/task/%s/children" % (p, task)) as f:
-                found += [int(c) for c in f.read().split()]
-    return found
-
-
-def is_there(pid):
-    try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def deserted():
